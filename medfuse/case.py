@@ -1,0 +1,135 @@
+"""Image and Case: what was acquired, each image in its own geometry. The only thing `io` hands to the rooms above."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Literal
+
+import numpy as np
+
+Modality = Literal["US", "CT", "MR"]
+MODALITIES: tuple[Modality, ...] = ("US", "CT", "MR")
+State = Literal["present", "limited", "absent", "failed"]
+
+
+@dataclass(frozen=True)
+class Region:
+    """A calibrated ultrasound region: pixel box (x0, y0, x1, y1) inclusive, mm per pixel (x, y), and what it shows."""
+
+    box: tuple[int, int, int, int]
+    mm_per_pixel: tuple[float, float]
+    kind: Literal["2d", "colour", "m-mode", "doppler", "other"] = "2d"
+
+
+@dataclass(frozen=True)
+class Source:
+    """Where an image came from."""
+
+    path: str
+    sha256: str = ""
+    study_uid: str = ""
+    series_uid: str = ""
+    instance_uids: tuple[str, ...] = ()
+    description: str = ""
+    manufacturer: str = ""
+    date: str = ""
+    simulated: bool = False
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """Outcome of the geometry check: what was found, and what it was compared with."""
+
+    outcome: Literal["exact", "irregular", "tilted", "split", "none"]
+    measured: str = ""
+    allowed: str = ""
+    slice_positions_mm: tuple[float, ...] = ()
+
+
+@dataclass
+class Image:
+    """One acquired series or cine.
+
+    pixels: CT, MR (I, J, K) float32, CT in HU; US (T, H, W) uint8 grey or (T, H, W, 3) RGB.
+    affine: (4, 4) voxel index → RAS+ mm in ``frame_of_reference``, or None (ultrasound, plain pictures).
+    """
+
+    modality: Modality
+    pixels: np.ndarray
+    source: Source
+    affine: np.ndarray | None = None
+    frame_of_reference: str = ""
+    role: str = "unknown"
+    role_confidence: float = 0.0
+    geometry: Geometry = field(default_factory=lambda: Geometry("none"))
+    frame_ms: float | None = None
+    regions: tuple[Region, ...] = ()
+    warnings: tuple[str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if self.modality == "US":
+            if self.pixels.ndim not in (3, 4):
+                raise ValueError(f"ultrasound pixels must be (T, H, W[, 3]), got {self.pixels.shape}")
+        elif self.pixels.ndim != 3:
+            raise ValueError(f"{self.modality} pixels must be (I, J, K), got {self.pixels.shape}")
+        if self.affine is not None and abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
+            raise ValueError("affine is singular")
+
+    @property
+    def spacing(self) -> tuple[float, ...] | None:
+        """Voxel size in mm, or None where unknown."""
+        if self.affine is not None:
+            return tuple(float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+        region = self.region_2d
+        return region.mm_per_pixel if region else None
+
+    @property
+    def region_2d(self) -> Region | None:
+        """The largest calibrated 2D region of an ultrasound image."""
+        flat = [r for r in self.regions if r.kind in ("2d", "colour")]
+        return max(flat, key=lambda r: (r.box[2] - r.box[0]) * (r.box[3] - r.box[1]), default=None)
+
+    @property
+    def grey(self) -> np.ndarray:
+        """Ultrasound frames as (T, H, W) uint8 luminance (ITU-R BT.601)."""
+        if self.pixels.ndim == 3:
+            return self.pixels
+        return np.round(self.pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+
+
+@dataclass(frozen=True)
+class Refusal:
+    """Something that was given and could not be used: where, why, and of which modality where that is known."""
+
+    path: str
+    reason: str
+    modality: str = ""
+
+
+@dataclass
+class Case:
+    """The images and words of one patient within an interval; the unit of fusion."""
+
+    case_id: str
+    patient_id: str = ""
+    images: list[Image] = field(default_factory=list)
+    refused: list[Refusal] = field(default_factory=list)
+    indication: str = ""
+    report: str = ""
+    sex: str = ""
+    birth_date: str = ""
+    study_uids: tuple[str, ...] = ()
+    folder: str = ""
+
+    def of(self, modality: str) -> list[Image]:
+        return [image for image in self.images if image.modality == modality]
+
+    @property
+    def simulated(self) -> bool:
+        return bool(self.images) and all(image.source.simulated for image in self.images)
+
+    def state(self, modality: str) -> State:
+        """Present, absent or failed; 'limited' is decided later, when the coverage is known."""
+        if self.of(modality):
+            return "present"
+        return "failed" if any(r.modality == modality for r in self.refused) else "absent"

@@ -1,0 +1,15 @@
+"""Errors that a user can act on: one sentence that names the thing, what is wrong and what to do."""
+
+from __future__ import annotations
+
+
+class UserError(Exception):
+    """Something the user can mend. The message is the whole message: no traceback follows it."""
+
+
+class UnreadableError(UserError):
+    """A file or series that cannot be read as it stands. ``path`` names it, ``reason`` says why."""
+
+    def __init__(self, path: object, reason: str) -> None:
+        super().__init__(f"{path}: {reason}")
+        self.path, self.reason = str(path), reason

@@ -1,0 +1,149 @@
+"""The resampler: dense predictions choose where to look, and each region becomes one feature vector with a place.
+
+Regions are the dense classes (organs, ducts, stones, fluid) and up to ``MAX_LESIONS`` lesion candidates (connected
+components of the lesion probability). A region's features are means over its soft mask of the encoder's fine and deep
+features, the class probabilities, and the normalised intensities inside and in a ring around it.
+Places are relative to the organ (its centre and extent), never to the scanner's origin.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from torch import Tensor
+from torch.nn import functional as F
+
+MAX_LESIONS = 6
+CANDIDATE_THRESHOLD = 0.30
+
+
+@dataclass
+class Regions:
+    """features (N, F) float32; valid (N,) bool; place (N, 4): organ-relative x, y, z and log size; kind (N,) int class or
+    len(dense) for a lesion; frame (N,) network frame (ultrasound) or 0; boxes: voxel box (lo, hi) of each lesion."""
+
+    features: np.ndarray
+    valid: np.ndarray
+    place: np.ndarray
+    kind: np.ndarray
+    frame: np.ndarray
+
+
+def feature_size(roles: int, classes: int, filters: int) -> int:
+    return filters + filters + filters * 8 + classes + 3 * roles + roles + 4
+
+
+def _weighted(weights: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and standard deviation of maps (C, V) under each weight (N, V) → (N, C) twice."""
+    total = weights.sum(1, keepdim=True).clamp_min(1e-4)
+    mean = weights @ maps.T / total
+    square = weights @ (maps**2).T / total
+    return mean, (square - mean**2).clamp_min(0).sqrt()
+
+
+def lesion_components(probability: np.ndarray) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
+    """Connected components above the candidate threshold, most probable mass first: (mask in its box, box)."""
+    labels, n = ndimage.label(probability > CANDIDATE_THRESHOLD)
+    boxes = ndimage.find_objects(labels)
+    found = []
+    for i, box in enumerate(boxes):
+        mask = labels[box] == i + 1
+        found.append((float(probability[box][mask].sum()), mask, box))
+    found.sort(key=lambda f: -f[0])
+    return [(mask, box) for mass, mask, box in found if mass > 0.4]
+
+
+def _ring(mask: np.ndarray) -> np.ndarray:
+    near = ndimage.binary_dilation(mask, iterations=1)
+    return ndimage.binary_dilation(near, iterations=2) & ~near
+
+
+@torch.no_grad()
+def extract(
+    values: Tensor, present: Tensor, logits: Tensor, fine: Tensor, deep: Tensor, *, organ: int, lesions: list[int]
+) -> tuple[Regions, np.ndarray, list[tuple[np.ndarray, tuple[slice, ...]]]]:
+    """Pool one volume, or one ultrasound frame.
+
+    values (R, *S), present (R,), logits (K, *S), fine (C, *S), deep (8C, *S/8). Returns the regions, the class
+    probabilities (K, *S) as float32 and the lesion components.
+    """
+    spatial = values.shape[1:]
+    probability = logits.float().softmax(0)
+    classes = probability.shape[0]
+    p = probability.cpu().numpy()
+    lesion_p = p[lesions].sum(0)
+    components = lesion_components(lesion_p)[:MAX_LESIONS]
+    n_organs = classes - len(lesions)
+    organ_ids = [c for c in range(1, classes) if c not in lesions]
+    n = len(organ_ids) + MAX_LESIONS
+    weights = torch.zeros(n, *spatial)
+    rings = torch.zeros(n, *spatial)
+    for r, c in enumerate(organ_ids):
+        w = probability[c].cpu()
+        weights[r] = torch.where(w > 0.3, w, torch.zeros_like(w))
+        rings[r] = (F.max_pool3d(w[None, None], 5, 1, 2)[0, 0] if w.ndim == 3 else F.max_pool2d(w[None, None], 5, 1, 2)[0, 0])
+        rings[r] = (rings[r] > 0.5).float() * (w < 0.3).float()
+    for r, (mask, box) in enumerate(components, start=len(organ_ids)):
+        lesion_map = torch.from_numpy(lesion_p[box] * mask).float()
+        weights[(r, *box)] = lesion_map
+        grown = tuple(slice(max(0, s.start - 3), s.stop + 3) for s in box)
+        whole = np.zeros([g.stop - g.start for g in grown], bool)
+        inner = tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(box, grown, strict=True))
+        whole[inner] = mask
+        ring = _ring(whole)
+        clipped = tuple(slice(0, min(g.stop, size) - g.start) for g, size in zip(grown, spatial, strict=True))
+        rings[(r, *grown)] = torch.from_numpy(ring[clipped].astype(np.float32))
+    flat = weights.reshape(n, -1)
+    size = flat.sum(1)
+    valid = size > 0.5
+    maps = torch.cat([fine.float().cpu().reshape(fine.shape[0], -1), values.float().cpu().reshape(values.shape[0], -1)])
+    mean, deviation = _weighted(flat, maps)
+    c, roles = fine.shape[0], values.shape[0]
+    around, _ = _weighted(rings.reshape(n, -1), maps[c:])
+    class_mean, _ = _weighted(flat, probability.cpu().reshape(classes, -1))
+    coarse = F.adaptive_avg_pool3d if len(spatial) == 3 else F.adaptive_avg_pool2d
+    low = coarse(weights[None], deep.shape[1:])[0].reshape(n, -1)
+    deep_mean, _ = _weighted(low, deep.float().cpu().reshape(deep.shape[0], -1))
+    gate = present.float().cpu()[None].expand(n, -1)
+    place = _places(flat, spatial, p[organ] + lesion_p)
+    features = torch.cat(
+        [
+            mean[:, :c],
+            deviation[:, :c],
+            deep_mean,
+            class_mean,
+            mean[:, c:] * gate,
+            deviation[:, c:] * gate,
+            (mean[:, c:] - around) * gate,
+            gate,
+            size.clamp_min(1e-3).log()[:, None],
+            place[:, :3],
+        ],
+        1,
+    )
+    features[~valid] = 0
+    place[~valid] = 0
+    kind = np.array([*organ_ids, *[classes] * MAX_LESIONS])
+    assert n_organs - 1 == len(organ_ids)
+    regions = Regions(features.numpy(), valid.numpy(), place.numpy(), kind, np.zeros(n, np.int64))
+    return regions, p, components
+
+
+def _places(weights: Tensor, spatial, organ: np.ndarray) -> Tensor:
+    """(N, 4): centre relative to the organ's centre in units of its extent, and log size. 2D gets z = 0."""
+    axes = [torch.arange(s, dtype=torch.float32) for s in spatial]
+    grid = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(len(spatial), -1)
+    centre, _ = _weighted(weights, grid)
+    organ_w = torch.from_numpy(np.where(organ > 0.4, organ, 0)).float().reshape(1, -1)
+    if float(organ_w.sum()) < 5:  # no organ in view: relative to the image
+        middle = torch.tensor(spatial, dtype=torch.float32)[None] / 2
+        extent = middle / 2
+    else:
+        middle, extent = _weighted(organ_w, grid)
+    out = torch.zeros(len(weights), 4)
+    out[:, : len(spatial)] = ((centre - middle) / extent.clamp_min(1.0)).clamp(-6, 6)
+    out[:, 3] = weights.sum(1).clamp_min(1e-3).log()
+    return out

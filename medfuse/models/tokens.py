@@ -1,0 +1,89 @@
+"""Tokens: what one modality says about one batch of cases, with a mask and places."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+
+@dataclass
+class Tokens:
+    """x (B, N, D); mask (B, N) True where a token exists. A modality that is absent has an all-False mask."""
+
+    x: Tensor
+    mask: Tensor
+
+    @property
+    def present(self) -> Tensor:
+        """(B,) bool."""
+        return self.mask.any(1)
+
+
+class RegionTokens(nn.Module):
+    """Region features (B, N, F) → Tokens: standardise, project, add what kind of region it is.
+
+    The standardisation is that of the training set (buffers, set once). Features of absent tokens are replaced by zero
+    before anything reads them, so that noise there changes nothing and their gradient is exactly 0.
+    """
+
+    def __init__(self, features: int, kinds: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(features))
+        self.register_buffer("scale", torch.ones(features))
+        self.project = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.kind = nn.Embedding(kinds + 1, width)
+        self.norm = nn.LayerNorm(width)
+
+    def fit(self, features: Tensor, mask: Tensor) -> None:
+        """Set the standardisation from all valid regions of the training set."""
+        rows = features[mask]
+        self.mean.copy_(rows.mean(0))
+        self.scale.copy_(rows.std(0).clamp_min(1e-3))
+
+    def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
+        features = torch.where(mask[..., None], features, torch.zeros_like(features))
+        z = ((features - self.mean) / self.scale).clamp(-8, 8)
+        x = self.norm(self.project(z) + self.kind(kind))
+        return Tokens(torch.where(mask[..., None], x, torch.zeros_like(x)), mask)
+
+
+class CineTokens(nn.Module):
+    """Frame-wise region tokens of a cine → at most K tokens: attention over time, one learned query a region kind.
+
+    Input features (B, T * N, F) in frame order with N regions a frame. Output: one token an organ kind (time attention
+    over its frames) and the ``keep`` most probable lesion candidates as they are.
+    """
+
+    def __init__(self, features: int, kinds: int, width: int, dropout: float, *, lesion_kind: int, keep: int = 6) -> None:
+        super().__init__()
+        self.regions = RegionTokens(features, kinds, width, dropout)
+        self.lesion_kind, self.keep = lesion_kind, keep
+        self.query = nn.Parameter(torch.randn(kinds + 1, width) * 0.1)
+        self.key = nn.Linear(width, width, bias=False)
+        self.temporal = nn.Linear(width, width)
+
+    def fit(self, features: Tensor, mask: Tensor) -> None:
+        self.regions.fit(features, mask)
+
+    def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
+        t = self.regions(features, mask, kind)
+        kinds = torch.unique(kind[0]) if kind.shape[0] else kind.new_zeros(0)
+        pooled, seen = [], []
+        for k in kinds.tolist():
+            member = mask & (kind == k)
+            score = (self.key(t.x) @ self.query[k]) / t.x.shape[-1] ** 0.5
+            score = score.masked_fill(~member, -1e4)
+            weight = torch.where(member, score.softmax(1), torch.zeros_like(score))
+            pooled.append((weight[..., None] * t.x).sum(1))
+            seen.append(member.any(1))
+        x, m = torch.stack(pooled, 1), torch.stack(seen, 1)
+        x = torch.where(m[..., None], x + self.temporal(x), torch.zeros_like(x))
+        lesion = mask & (kind == self.lesion_kind)
+        size = torch.where(lesion, features[..., -4], torch.full_like(features[..., -4], -1e4))
+        top = size.topk(min(self.keep, size.shape[1]), dim=1).indices
+        lesion_x = torch.gather(t.x, 1, top[..., None].expand(-1, -1, t.x.shape[-1]))
+        lesion_m = torch.gather(lesion, 1, top)
+        lesion_x = torch.where(lesion_m[..., None], lesion_x, torch.zeros_like(lesion_x))
+        return Tokens(torch.cat([x, lesion_x], 1), torch.cat([m, lesion_m], 1))

@@ -1,0 +1,25 @@
+"""Case → tensors, per modality, geometry kept."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from ..case import Case
+from ..task import Task
+from .cine import cine_input
+from .tensors import CineInput, VolumeInput
+from .volume import volume_inputs
+
+
+def prepare(case: Case, task: Task, masks: dict[int, np.ndarray] | None = None) -> dict[str, list[VolumeInput | CineInput]]:
+    """Inputs by modality; a modality without usable images is not in the result."""
+    out: dict[str, list[VolumeInput | CineInput]] = {}
+    for modality, spec in task.modalities.items():
+        places = [i for i, image in enumerate(case.images) if image.modality == modality]
+        if not places:
+            continue
+        if modality == "US":
+            out[modality] = [cine_input(case.images[i], i, spec, (masks or {}).get(i)) for i in places]
+        else:
+            out[modality] = list(volume_inputs(case.images, places, modality, spec, masks))
+    return out

@@ -1,0 +1,79 @@
+"""One simulated patient from (seed, index): anatomy, acquisitions, words. The same numbers give the same patient."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from . import ct, mr, us, wording
+from .anatomy import Anatomy, draw_anatomy
+from .grid import Grid
+from .parameters import FOCAL, SOLID
+
+
+@dataclass
+class Acquisition:
+    """One simulated series. pixels: CT/MR (I, J, K) on ``grid``; US (T, H, W)."""
+
+    modality: str
+    role: str
+    pixels: np.ndarray
+    dense: np.ndarray
+    grid: Grid | None = None
+    cine: us.Cine | None = None
+
+
+@dataclass
+class SimulatedPatient:
+    number: int
+    seed: int
+    anatomy: Anatomy
+    acquisitions: list[Acquisition]
+    labels: dict[str, int]
+    report: str
+    indication: str
+
+    @property
+    def case_id(self) -> str:
+        return f"SIM-{self.seed}-{self.number:05d}"
+
+    def of(self, modality: str) -> list[Acquisition]:
+        return [a for a in self.acquisitions if a.modality == modality]
+
+
+def labels_of(anatomy: Anatomy) -> dict[str, int]:
+    labels = {name: int(present) for name, present in anatomy.findings.items()}
+    labels["solid_lesion"] = int(any(labels[k] for k in SOLID))
+    labels["focal_lesion"] = int(any(labels[k] for k in FOCAL))
+    return labels
+
+
+def simulate(seed: int, index: int, *, missing: float = 0.0, shifted: bool = False) -> SimulatedPatient:
+    """Simulate patient ``index`` of stream ``seed``.
+
+    missing: chance that each modality was not acquired (at least one always is).
+    shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
+    """
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(6)]
+    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words = streams
+    anatomy = draw_anatomy(anatomy_rng)
+    wanted = [m for m in ("US", "CT", "MR") if protocol.random() >= missing]
+    if not wanted:
+        wanted = [str(protocol.choice(["US", "CT", "MR"]))]
+    cut = {m: protocol.random() < 0.05 for m in ("CT", "MR")}
+    phases, sequences = ct.draw_protocol(protocol), mr.draw_protocol(protocol)
+    out: list[Acquisition] = []
+    if "CT" in wanted:
+        grid = ct.draw_grid(ct_rng, anatomy, cut=cut["CT"])
+        for phase, volume, dense in ct.render(ct_rng, anatomy, grid, phases, shifted=shifted):
+            out.append(Acquisition("CT", phase, volume, dense, grid))
+    if "MR" in wanted:
+        grid = mr.draw_grid(mr_rng, anatomy, cut=cut["MR"])
+        for sequence, volume, dense in mr.render(mr_rng, anatomy, grid, sequences, shifted=shifted):
+            out.append(Acquisition("MR", sequence, volume, dense, grid))
+    if "US" in wanted:
+        cine = us.render(us_rng, anatomy, shifted=shifted)
+        out.append(Acquisition("US", "cine", cine.frames, cine.dense, cine=cine))
+    text = wording.report(words, anatomy)
+    return SimulatedPatient(index, seed, anatomy, out, labels_of(anatomy), text, wording.indication(words))

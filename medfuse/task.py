@@ -1,0 +1,100 @@
+"""Task: what a model is asked. A YAML file beside its report templates; nothing of a task is written in code."""
+
+from __future__ import annotations
+
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from .errors import UserError
+
+
+class Strict(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Intensity(Strict):
+    """How values enter a network: (value - centre) / width, clipped. ``robust`` takes both from the body's own values."""
+
+    kind: Literal["hu", "robust", "byte"]
+    centre: float = 0.0
+    width: float = 1.0
+    clip: tuple[float, float] = (-3.0, 5.0)
+
+
+class ModalityTask(Strict):
+    roles: tuple[str, ...] = ("unknown",)
+    spacing_mm: tuple[float, float, float] = (4.0, 4.0, 5.0)  # network grid of volumes
+    size: int = 128  # network pixels of an ultrasound frame
+    frames: int = 20  # ultrasound frames at most
+    filters: int = 12
+    intensity: Intensity
+
+
+class Finding(Strict):
+    """One thing that may be present."""
+
+    id: str
+    name: dict[str, str]
+    group: Literal["focal", "diffuse", "biliary", "other"]
+    modalities: tuple[str, ...]  # which can show it at all
+    requires: dict[str, tuple[tuple[str, ...], ...]] = Field(default_factory=dict)  # modality: all of (any of roles)
+    codes: dict[str, str] = Field(default_factory=dict)
+    derived_from: tuple[str, ...] = ()
+    lesion_class: str = ""
+    region: str = "liver"
+    rank: int = 50  # importance in the impression, small first
+
+    def label(self, language: str) -> str:
+        return self.name.get(language, self.name["en"])
+
+
+class Task(Strict):
+    name: str
+    title: dict[str, str]
+    body_part: str
+    modalities: dict[str, ModalityTask]
+    dense: tuple[str, ...]
+    lesion_classes: tuple[str, ...]
+    organ: str
+    findings: tuple[Finding, ...]
+    folder: str = Field(default="", exclude=True)
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Task:
+        ids = [f.id for f in self.findings]
+        if len(set(ids)) != len(ids):
+            raise ValueError("finding ids must differ")
+        for f in self.findings:
+            for m in (*f.modalities, *f.requires):
+                if m not in self.modalities:
+                    raise ValueError(f"finding {f.id} names modality {m}, which the task lacks")
+        if self.organ not in self.dense or not set(self.lesion_classes) <= set(self.dense):
+            raise ValueError("organ and lesion_classes must be among dense")
+        return self
+
+    def finding(self, finding_id: str) -> Finding:
+        return next(f for f in self.findings if f.id == finding_id)
+
+    @property
+    def lesion_indices(self) -> list[int]:
+        return [self.dense.index(c) for c in self.lesion_classes]
+
+
+def load_task(path: str | Path) -> Task:
+    """Read a task from a YAML file, or by the name of a shipped one."""
+    p = Path(path)
+    if not p.exists():
+        shipped = Path(str(files("medfuse"))) / "tasks" / str(path).replace("-", "_") / "task.yaml"
+        if not shipped.exists():
+            raise UserError(f"{path}: no such task file; give a YAML file or a shipped task, such as upper-abdomen")
+        p = shipped
+    if p.is_dir():
+        p = p / "task.yaml"
+    try:
+        return Task(**yaml.safe_load(p.read_text()), folder=str(p.parent))
+    except (ValidationError, yaml.YAMLError, TypeError) as e:
+        raise UserError(f"{p}: not a task: {str(e).splitlines()[0]}; compare with a shipped task.yaml") from e
