@@ -65,6 +65,7 @@ class Image:
     frame_ms: float | None = None
     regions: tuple[Region, ...] = ()
     warnings: tuple[str, ...] = ()
+    plane: np.ndarray | None = None  # of an irregular stack: (4, 4) pixel of the first slice → RAS+ mm, unit normal
 
     def __post_init__(self) -> None:
         if self.modality == "US":

@@ -9,6 +9,7 @@ from typing import Literal
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from .case import MODALITIES
 from .errors import UserError
 
 
@@ -78,6 +79,11 @@ class Task(Strict):
 
     def finding(self, finding_id: str) -> Finding:
         return next(f for f in self.findings if f.id == finding_id)
+
+    @property
+    def senses(self) -> tuple[str, ...]:
+        """The task's modalities in the one order used everywhere."""
+        return tuple(m for m in MODALITIES if m in self.modalities)
 
     @property
     def lesion_indices(self) -> list[int]:

@@ -1,0 +1,36 @@
+"""Temperature scaling and the expected calibration error (Guo et al. 2017, 1706.04599)."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.optimize import minimize_scalar
+from scipy.special import expit
+
+
+def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+    """The temperature that minimises the negative log-likelihood of labels (B, F), -1 meaning unknown."""
+    known = labels >= 0
+    y, z = labels[known].astype(float), logits[known]
+
+    def nll(log_t: float) -> float:
+        s = z / np.exp(log_t)
+        return float(np.mean(np.logaddexp(0, s) - y * s))
+
+    return float(np.exp(minimize_scalar(nll, bounds=(-2.0, 2.0), method="bounded").x))
+
+
+def expected_calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
+    """Mean gap between confidence and frequency over equal-width bins, all findings together."""
+    known = labels >= 0
+    y, p = labels[known], probability[known]
+    which = np.minimum((p * bins).astype(int), bins - 1)
+    gap = 0.0
+    for b in range(bins):
+        inside = which == b
+        if inside.any():
+            gap += inside.mean() * abs(p[inside].mean() - y[inside].mean())
+    return float(gap)
+
+
+def calibrated(logits: np.ndarray, temperature: float) -> np.ndarray:
+    return expit(logits / temperature)

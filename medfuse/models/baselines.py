@@ -1,0 +1,55 @@
+"""The simple ways of combining that any fusion must be shown beside."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from sklearn.linear_model import LogisticRegression
+from torch import Tensor, nn
+
+from ..task import Task
+from .model import FusionModel, ModelConfig, pool
+
+
+class LateConcat(FusionModel):
+    """Each modality pooled on its own, vectors side by side (zeros where absent), one perceptron."""
+
+    def __init__(self, task: Task, config: ModelConfig) -> None:
+        super().__init__(task, config, encoders=False)
+        del self.fusion, self.text, self.projection, self.log_scale, self.bias
+        n, w = len(self.task_modalities), config.width
+        self.head = nn.Sequential(
+            nn.LayerNorm(2 * w * n + n), nn.Dropout(config.dropout), nn.Linear(2 * w * n + n, 2 * w), nn.GELU(),
+            nn.Dropout(config.dropout), nn.Linear(2 * w, len(task.findings)),
+        )  # fmt: skip
+
+    def logits(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None) -> Tensor:
+        tokens = self.tokens(batch, use)
+        present = torch.stack([t.present for t in tokens.values()], 1).float()
+        return self.head(torch.cat([*[pool(t) for t in tokens.values()], present], -1))
+
+
+class LogitStack:
+    """Logistic regression on the logits of separately trained single-modality models, one a subset and finding."""
+
+    def __init__(self, coefficients: dict[str, np.ndarray] | None = None) -> None:
+        self.coefficients = coefficients or {}
+
+    def fit(self, subset: tuple[str, ...], logits: dict[str, np.ndarray], labels: np.ndarray) -> None:
+        """logits: {modality: (B, findings)} of validation cases; labels (B, findings)."""
+        x = np.stack([logits[m] for m in subset], -1)
+        rows = []
+        for f in range(labels.shape[1]):
+            y = labels[:, f]
+            if len(np.unique(y)) < 2:
+                rows.append(np.r_[np.full(len(subset), 1 / len(subset)), 0.0])
+                continue
+            fitted = LogisticRegression(C=1.0).fit(x[:, f], y)
+            rows.append(np.r_[fitted.coef_[0], fitted.intercept_])
+        self.coefficients["+".join(subset)] = np.stack(rows).astype(np.float32)
+
+    def predict(self, subset: tuple[str, ...], logits: dict[str, np.ndarray]) -> np.ndarray:
+        """(B, findings) logits."""
+        x = np.stack([logits[m] for m in subset], -1)
+        c = self.coefficients["+".join(subset)]
+        return (x * c[None, :, :-1]).sum(-1) + c[None, :, -1]

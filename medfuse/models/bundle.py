@@ -1,0 +1,218 @@
+"""Bundle: a model on disk. Weights (safetensors), task, config, calibration, validated domain, model card, hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import shutil
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from importlib.resources import files
+from pathlib import Path
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from ..case import Image
+from ..errors import UserError
+from ..settings import settings
+from ..task import Task, load_task
+from .baselines import LateConcat, LogitStack
+from .model import FusionModel, ModelConfig
+
+DEFAULT = "upper-abdomen-simulated"
+FILES = ("weights.safetensors", "config.json", "calibration.json", "domain.json", "task/task.yaml")
+
+
+@dataclass(frozen=True)
+class Domain:
+    """Where a model was validated. Outside it scores are uncalibrated and nothing is drafted."""
+
+    simulated: bool
+    modalities: tuple[str, ...]
+    body_part: str
+    roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
+
+    def holds(self, image: Image) -> tuple[bool, str]:
+        """Whether an image lies in the domain, and why not."""
+        if image.modality not in self.modalities:
+            return False, f"the bundle was never validated on {image.modality}"
+        if self.simulated and not image.source.simulated:
+            return False, "the bundle was validated on simulated patients only; this image is real"
+        if not self.simulated and image.source.simulated:
+            return False, "the bundle was validated on real patients; this image is simulated"
+        known = self.roles.get(image.modality, ())
+        if known and image.role not in known:
+            return False, f"role {image.role} was not in the validation set ({', '.join(known)})"
+        return True, "inside the validated domain"
+
+
+@dataclass
+class Bundle:
+    path: Path
+    task: Task
+    model: FusionModel
+    calibration: dict[str, float]  # temperature by presence pattern
+    domain: Domain
+    card: dict
+    tokenizer_path: Path | None = None
+
+    @property
+    def name(self) -> str:
+        return str(self.card.get("name", self.path.name))
+
+    @cached_property
+    def hash(self) -> str:
+        return bundle_hash(self.path)
+
+    @cached_property
+    def tokenizer(self):
+        from tokenizers import Tokenizer
+
+        return None if self.tokenizer_path is None else Tokenizer.from_file(str(self.tokenizer_path))
+
+    def temperature(self, pattern: str) -> float:
+        return self.calibration.get(pattern, 1.0)
+
+    def baselines(self) -> tuple[dict[str, FusionModel], LogitStack, LateConcat] | None:
+        """The separately trained single-modality models, their stack, and late concatenation, where shipped."""
+        path = self.path / "baselines.safetensors"
+        if not path.exists():
+            return None
+        state = load_file(path)
+        config = ModelConfig(**json.loads((self.path / "config.json").read_text())["baseline"])
+        singles = {}
+        for m in self.task.senses:
+            singles[m] = FusionModel(self.task, config, modalities=(m,), encoders=False)
+            _load(singles[m], state, f"single.{m}.")
+        late = LateConcat(self.task, config)
+        _load(late, state, "late.")
+        stack = LogitStack({k.removeprefix("stack."): v.numpy() for k, v in state.items() if k.startswith("stack.")})
+        return singles, stack, late
+
+
+def _load(module: nn.Module, state: dict, prefix: str) -> None:
+    module.load_state_dict({k.removeprefix(prefix): v.float() if v.is_floating_point() else v for k, v in state.items() if k.startswith(prefix)})
+    module.eval()
+
+
+def half_weights(module: nn.Module, prefix: str = "") -> dict[str, torch.Tensor]:
+    """fp16 copies of the weights; buffers (statistics) stay as they are."""
+    buffers = {n for n, _ in module.named_buffers()}
+    return {
+        prefix + n: (v if n in buffers or not v.is_floating_point() else v.half()).detach().contiguous().clone()
+        for n, v in module.state_dict().items()
+    }
+
+
+def round_to_half(module: nn.Module) -> None:
+    """Make the weights what they will be after saving, so that everything measured is of the saved model."""
+    with torch.no_grad():
+        for p in module.parameters():
+            p.copy_(p.half().float())
+
+
+def save_bundle(
+    path: Path,
+    *,
+    task: Task,
+    model: FusionModel,
+    baseline_config: ModelConfig,
+    singles: dict[str, FusionModel],
+    stack: LogitStack,
+    late: LateConcat,
+    calibration: dict[str, float],
+    domain: Domain,
+    card: dict,
+    tokenizer=None,
+) -> None:
+    """Write to a temporary folder beside ``path`` and rename it whole."""
+    part = path.with_name(path.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    part.mkdir(parents=True)
+    save_file(half_weights(model), part / "weights.safetensors")
+    base: dict[str, torch.Tensor] = {}
+    for m, single in singles.items():
+        base |= half_weights(single, f"single.{m}.")
+    base |= half_weights(late, "late.")
+    base |= {f"stack.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in stack.coefficients.items()}
+    save_file(base, part / "baselines.safetensors")
+    config = {"model": asdict(model.config), "baseline": asdict(baseline_config)}
+    (part / "config.json").write_text(json.dumps(config, indent=1))
+    (part / "calibration.json").write_text(json.dumps({"temperature": calibration}, indent=1))
+    (part / "domain.json").write_text(json.dumps(asdict(domain), indent=1))
+    (part / "card.json").write_text(json.dumps(card, indent=1))
+    (part / "MODEL_CARD.md").write_text(_card_text(card, domain))
+    if tokenizer is not None:
+        tokenizer.save(str(part / "tokenizer.json"))
+    shutil.copytree(task.folder, part / "task")
+    shutil.rmtree(path, ignore_errors=True)
+    part.rename(path)
+
+
+def _card_text(card: dict, domain: Domain) -> str:
+    lines = [f"# {card['name']}", "", card["summary"], ""]
+    if domain.simulated:
+        lines += ["**Trained and validated on simulated patients only. It is outside its domain on every real image.**", ""]
+    lines += ["Research use only; not a medical device.", "", "| | |", "|---|---|"]
+    for key, value in card.items():
+        if key not in ("name", "summary"):
+            lines.append(f"| {key.replace('_', ' ')} | {value if isinstance(value, str) else '`' + json.dumps(value) + '`'} |")
+    return "\n".join(lines) + "\n"
+
+
+def load_bundle(name: str | Path | None = None) -> Bundle:
+    """Load by path, by name in MEDFUSE_HOME/bundles, or by the name of a shipped bundle (the default)."""
+    path = find_bundle(name or DEFAULT)
+    missing = [f for f in FILES if not (path / f).exists()]
+    if missing:
+        raise UserError(f"{path}: not a bundle, it lacks {', '.join(missing)}; make one with medfuse train")
+    try:
+        task = load_task(path / "task" / "task.yaml")
+        config = ModelConfig(**json.loads((path / "config.json").read_text())["model"])
+        model = FusionModel(task, config)
+        _load(model, load_file(path / "weights.safetensors"), "")
+        calibration = json.loads((path / "calibration.json").read_text())["temperature"]
+        domain_fields = json.loads((path / "domain.json").read_text())
+    except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as e:
+        raise UserError(f"{path}: the bundle is damaged ({str(e).splitlines()[0]}); copy or train it again") from e
+    domain = Domain(
+        domain_fields["simulated"],
+        tuple(domain_fields["modalities"]),
+        domain_fields["body_part"],
+        {k: tuple(v) for k, v in domain_fields.get("roles", {}).items()},
+    )
+    tokenizer = path / "tokenizer.json"
+    card = json.loads((path / "card.json").read_text()) if (path / "card.json").exists() else {"name": path.name}
+    return Bundle(path, task, model, calibration, domain, card, tokenizer if tokenizer.exists() else None)
+
+
+def bundle_hash(path: Path) -> str:
+    """SHA-256 over the names and contents of everything that decides an output."""
+    digest = hashlib.sha256()
+    for f in sorted(p for p in path.rglob("*") if p.is_file() and p.name not in ("MODEL_CARD.md", "card.json")):
+        digest.update(f.relative_to(path).as_posix().encode())
+        digest.update(f.read_bytes())
+    return digest.hexdigest()
+
+
+def shipped_folder() -> Path:
+    return Path(str(files("medfuse"))) / "bundles"
+
+
+def list_bundles() -> list[Path]:
+    roots = [shipped_folder(), settings().home / "bundles"]
+    return [p for r in roots if r.is_dir() for p in sorted(r.iterdir()) if (p / "weights.safetensors").exists()]
+
+
+def find_bundle(name: str | Path) -> Path:
+    if Path(name).is_dir():
+        return Path(name)
+    for path in list_bundles():
+        if path.name == str(name):
+            return path
+    known = ", ".join(p.name for p in list_bundles()) or "none"
+    raise UserError(f"{name}: no such bundle; give a folder, or one of: {known}")

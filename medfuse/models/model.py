@@ -1,0 +1,108 @@
+"""The whole model in one sitting: encoders → region tokens → fusion → joint → findings, and the shared space."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from ..task import Task
+from .coordination import Projection
+from .encoders import build_encoders
+from .fusion import FUSIONS
+from .regions import feature_size
+from .text import TextTower
+from .tokens import CineTokens, RegionTokens, Tokens
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    width: int = 96
+    layers: int = 2
+    heads: int = 4
+    dropout: float = 0.15
+    shared: int = 64
+    fusion: str = "co"
+    vocabulary: int = 1500
+
+
+@dataclass
+class Output:
+    """logits (B, findings), joint (B, 3D), tokens after fusion, embeddings by sense (B, shared) on the unit sphere."""
+
+    logits: Tensor
+    joint: Tensor
+    fused: dict[str, Tokens]
+    embedding: dict[str, Tensor]
+
+
+class FusionModel(nn.Module):
+    """Fusion and heads on region features; the encoders ride along so that one object is one bundle."""
+
+    def __init__(self, task: Task, config: ModelConfig, *, modalities: tuple[str, ...] | None = None, encoders: bool = True) -> None:
+        super().__init__()
+        self.task_modalities = modalities or task.senses
+        self.config = config
+        c, kinds = config, len(task.dense)
+        self.sizes = {
+            m: feature_size(len(task.modalities[m].roles), len(task.dense), task.modalities[m].filters)
+            for m in self.task_modalities
+        }
+        if encoders:
+            self.encoders = build_encoders(task)
+        self.tokenisers = nn.ModuleDict(
+            {
+                m: CineTokens(n, kinds, c.width, c.dropout, lesion_kind=kinds)
+                if m == "US"
+                else RegionTokens(n, kinds, c.width, c.dropout)
+                for m, n in self.sizes.items()
+            }
+        )
+        self.fusion = FUSIONS[c.fusion](self.task_modalities, c.width, c.layers, c.heads, c.dropout)
+        self.head = nn.Sequential(
+            nn.LayerNorm(3 * c.width), nn.Dropout(c.dropout), nn.Linear(3 * c.width, 2 * c.width), nn.GELU(),
+            nn.Dropout(c.dropout), nn.Linear(2 * c.width, len(task.findings)),
+        )  # fmt: skip
+        self.text = TextTower(c.vocabulary, c.width)
+        self.projection = nn.ModuleDict({m: Projection(2 * c.width, c.shared) for m in self.task_modalities})
+        self.projection["joint"] = Projection(3 * c.width, c.shared)
+        self.projection["text"] = Projection(c.width, c.shared)
+        self.log_scale = nn.Parameter(torch.tensor(2.3))
+        self.bias = nn.Parameter(torch.tensor(-6.0))
+
+    def tokens(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None) -> dict[str, Tokens]:
+        """Tokens by modality. ``use``: {modality: (B,) bool}, False drops that modality for that case."""
+        out = {}
+        for m in self.task_modalities:
+            features, mask, kind = batch[m]
+            if use is not None and m in use:
+                mask = mask & use[m][:, None]
+            out[m] = self.tokenisers[m](features, mask, kind)
+        return out
+
+    def forward(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None) -> Output:
+        tokens = self.tokens(batch, use)
+        embedding = {m: self.projection[m](pool(t)) for m, t in tokens.items()}
+        fused, g = self.fusion(tokens)
+        every = Tokens(torch.cat([t.x for t in fused.values()], 1), torch.cat([t.mask for t in fused.values()], 1))
+        joint = torch.cat([g, pool(every)], -1)
+        embedding["joint"] = self.projection["joint"](joint)
+        return Output(self.head(joint), joint, fused, embedding)
+
+    def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+        """(B, shared) on the unit sphere."""
+        return self.projection["text"](self.text(ids, mask))
+
+    def fit_standardisation(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]]) -> None:
+        for m in self.task_modalities:
+            if batch[m][1].any():
+                self.tokenisers[m].fit(batch[m][0], batch[m][1])
+
+
+def pool(t: Tokens) -> Tensor:
+    """(B, 2D): mean and maximum over the tokens that exist; zeros where there are none."""
+    weight = t.mask[..., None].to(t.x.dtype)
+    mean = (t.x * weight).sum(1) / weight.sum(1).clamp_min(1)
+    top = t.x.masked_fill(~t.mask[..., None], -1e4).amax(1)
+    return torch.cat([mean, torch.where(t.present[:, None], top, torch.zeros_like(top))], -1)

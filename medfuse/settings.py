@@ -1,0 +1,26 @@
+"""Where things live. MEDFUSE_HOME (default ~/.medfuse) holds the library; nothing outside it and --out is written."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from pydantic import Field
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class Settings(BaseSettings):
+    model_config = SettingsConfigDict(env_prefix="MEDFUSE_")
+
+    home: Path = Field(default_factory=lambda: Path.home() / ".medfuse")
+    database_url: str = ""
+    decode_timeout_s: float = 60.0
+    decode_memory_gib: float = 2.0
+
+    @property
+    def database(self) -> str:
+        return self.database_url or f"sqlite:///{self.home / 'library.db'}"
+
+
+def settings() -> Settings:
+    """Read the environment anew: tests and the demo point MEDFUSE_HOME elsewhere."""
+    return Settings()

@@ -1,0 +1,172 @@
+"""Stage 2: fusion, findings and the shared space, on cached region features, for every subset of the modalities."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..evaluation.findings import finding_auroc
+from ..models.baselines import LateConcat
+from ..models.coordination import same_findings, siglip_loss
+from ..models.model import FusionModel
+from ..models.subsets import subsets, use_only
+from ..models.text import tokenize
+from ..task import Task
+from .budget import Budget, learning_rate
+from .feature_set import FeatureSet
+
+BATCH = 64
+
+
+@dataclass
+class FusionData:
+    """One collated set with its labels and (optional) report tokens; everything indexes by case."""
+
+    batch: dict[str, tuple[Tensor, Tensor, Tensor]]
+    labels: Tensor
+    ids: Tensor | None
+    ids_mask: Tensor | None
+
+    def pick(self, index: Tensor) -> FusionData:
+        return FusionData(
+            {m: tuple(t[index] for t in parts) for m, parts in self.batch.items()},  # type: ignore[misc]
+            self.labels[index],
+            None if self.ids is None else self.ids[index],
+            None if self.ids_mask is None else self.ids_mask[index],
+        )
+
+
+def collect(task: Task, sizes: dict[str, int], features: FeatureSet, tokenizer=None) -> FusionData:
+    ids = mask = None
+    if tokenizer is not None and any(features.reports):
+        ids, mask = tokenize(tokenizer, features.reports)
+    return FusionData(features.batch(task, sizes), torch.from_numpy(features.labels), ids, mask)
+
+
+def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
+    """Mean binary cross-entropy over known labels (-1 is unknown)."""
+    known = labels >= 0
+    loss = F.binary_cross_entropy_with_logits(logits, labels.clamp_min(0).float(), reduction="none")
+    return (loss * known).sum() / known.sum().clamp_min(1)
+
+
+def draw_use(modalities: tuple[str, ...], batch: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Stratified modality dropout: the size of the subset is drawn first, then its members; rarely none at all."""
+    n = len(modalities)
+    size = torch.randint(1, n + 1, (batch,), generator=generator)
+    size[torch.rand(batch, generator=generator) < 0.03] = 0
+    rank = torch.rand(batch, n, generator=generator).argsort(1).argsort(1)
+    return {m: rank[:, i] < size for i, m in enumerate(modalities)}
+
+
+def _augment(batch: dict[str, tuple[Tensor, Tensor, Tensor]], model, generator: torch.Generator):
+    out = {}
+    for m, (x, mask, kind) in batch.items():
+        tokeniser = model.tokenisers[m]
+        scale = (tokeniser.regions if hasattr(tokeniser, "regions") else tokeniser).scale
+        keep = torch.rand(mask.shape, generator=generator) > 0.08
+        noise = torch.randn(x.shape, generator=generator) * scale * 0.15
+        out[m] = (x + noise, mask & keep, kind)
+    return out
+
+
+def _loss(model, data: FusionData, generator: torch.Generator) -> Tensor:
+    batch = _augment(data.batch, model, generator)
+    modalities = model.task_modalities
+    use = draw_use(modalities, len(data.labels), generator)
+    if isinstance(model, LateConcat):
+        return masked_bce(model.logits(batch), data.labels) + masked_bce(model.logits(batch, use), data.labels)
+    full = model(batch)
+    loss = masked_bce(full.logits, data.labels)
+    if len(modalities) > 1:
+        part = model(batch, use)
+        loss = loss + masked_bce(part.logits, data.labels)
+        # KL(full ‖ subset): what the subset says should follow what all of it says, as far as it can
+        p = full.logits.detach().sigmoid()
+        kl = F.binary_cross_entropy_with_logits(part.logits, p) - F.binary_cross_entropy(p, p)
+        loss = loss + 0.3 * kl
+        if data.ids is not None and data.ids_mask is not None:
+            text = model.embed_text(data.ids, data.ids_mask)
+            ignore = same_findings(data.labels)
+            scale, bias = model.log_scale.exp(), model.bias
+            senses = [full.embedding["joint"], part.embedding["joint"], *[full.embedding[m] for m in modalities]]
+            weights = [1.0, 0.5, *[0.4] * len(modalities)]
+            for sense, weight in zip(senses, weights, strict=True):
+                loss = loss + 0.12 * weight * siglip_loss(sense, text, scale, bias, ignore)
+    return loss
+
+
+@torch.no_grad()
+def predict_logits(model, batch: dict, use: dict[str, Tensor] | None = None) -> np.ndarray:
+    """(B, F) logits in evaluation mode, in pieces."""
+    model.eval()
+    n = next(iter(batch.values()))[1].shape[0]
+    out = []
+    for at in torch.arange(n).split(256):
+        piece = {m: tuple(t[at] for t in parts) for m, parts in batch.items()}
+        some = None if use is None else {m: u[at] for m, u in use.items()}
+        out.append(model.logits(piece, some) if isinstance(model, LateConcat) else model(piece, some).logits)
+    return torch.cat(out).numpy()
+
+
+def subset_score(model, data: FusionData) -> float:
+    """Mean macro AUROC over all subsets: what model selection looks at, on validation cases."""
+    scores = []
+    for s in subsets(model.task_modalities):
+        use = use_only(s, model.task_modalities, len(data.labels))
+        auroc = finding_auroc(data.labels.numpy(), predict_logits(model, data.batch, use))
+        if not np.isnan(auroc).all():
+            scores.append(np.nanmean(auroc))
+    return float(np.mean(scores)) if scores else 0.5
+
+
+def train_fusion(
+    model: FusionModel | LateConcat,
+    train: FusionData,
+    val: FusionData,
+    *,
+    budget: Budget,
+    seed: int,
+    log: Callable[[int, float, float], None] = lambda step, loss, score: None,
+    peak: float = 1.5e-3,
+    max_epochs: int = 60,
+) -> float:
+    """Train in place, keep the weights that were best on validation, return that score."""
+    generator = torch.Generator().manual_seed(seed)
+    torch.manual_seed(seed)
+    model.fit_standardisation(train.batch)
+    trained = [p for n, p in model.named_parameters() if not n.startswith("encoders.")]
+    optimiser = torch.optim.AdamW(trained, lr=peak, weight_decay=0.05)
+    per_epoch = max(1, (len(train.labels) + BATCH - 1) // BATCH)
+    best, best_state, step = -1.0, None, 0
+    for epoch in range(max_epochs):
+        model.train()
+        total = 0.0
+        for index in torch.randperm(len(train.labels), generator=generator).split(BATCH):
+            fraction = max(budget.fraction(step), step / (per_epoch * max_epochs))
+            for group in optimiser.param_groups:
+                group["lr"] = learning_rate(peak, fraction)
+            loss = _loss(model, train.pick(index), generator)
+            optimiser.zero_grad(set_to_none=True)
+            loss.backward()
+            nn.utils.clip_grad_norm_(trained, 1.0)
+            optimiser.step()
+            step += 1
+            total += float(loss.detach())
+        score = subset_score(model, val)
+        log(epoch, total / per_epoch, score)
+        if score > best:
+            best = score
+            best_state = copy.deepcopy({k: v for k, v in model.state_dict().items() if not k.startswith("encoders.")})
+        if budget.fraction(step) >= 1:
+            break
+    assert best_state is not None
+    model.load_state_dict(best_state, strict=False)
+    model.eval()
+    return best

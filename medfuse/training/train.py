@@ -1,0 +1,243 @@
+"""`medfuse train`: manifest → encoders → region features → fusion, baselines, calibration → bundle."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import time
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from multiprocessing import get_context
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import nn
+
+from .. import __version__
+from ..errors import UserError
+from ..evaluation.calibration import calibrated, expected_calibration_error, fit_temperature
+from ..evaluation.findings import finding_auroc
+from ..io.manifest import ManifestRow, read_manifest
+from ..models.baselines import LateConcat, LogitStack
+from ..models.bundle import Domain, round_to_half, save_bundle
+from ..models.encoders import build_encoders
+from ..models.model import FusionModel, ModelConfig
+from ..models.subsets import name as subset_name
+from ..models.subsets import subsets, use_only
+from ..models.text import train_tokenizer
+from ..task import Task
+from .budget import Budget
+from .data import preprocess_manifest
+from .dense import train_encoder
+from .feature_set import FeatureSet, extract_features, label_matrix
+from .fusion import collect, predict_logits, train_fusion
+
+Log = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    minutes: float = 60.0
+    seed: int = 1
+    device: str = "cpu"
+    fusion: str = "co"
+    encoder_steps: int | None = None  # exact steps instead of minutes: repeatable bit by bit
+    work: Path | None = None  # checkpoints and caches; default OUT.work
+
+
+def check_manifest(task: Task, rows: list[ManifestRow]) -> dict:
+    """What `--check` prints: counts and the problems that would spoil a training."""
+    problems = []
+    splits: dict[str, int] = {}
+    patients: dict[str, set[str]] = {}
+    for row in rows:
+        splits[row.split or "(none)"] = splits.get(row.split or "(none)", 0) + 1
+        patients.setdefault(row.patient_id or row.case_id, set()).add(row.split)
+        for image in row.images:
+            if not (Path(row.root) / image.path).exists():
+                problems.append(f"case {row.case_id}: {image.path} does not exist")
+            if image.modality and image.modality not in task.modalities:
+                problems.append(f"case {row.case_id}: modality {image.modality} is not in the task")
+        unknown = set(row.labels) - {f.id for f in task.findings}
+        if unknown:
+            problems.append(f"case {row.case_id}: label(s) {', '.join(sorted(unknown))} are not findings of the task")
+    leaks = [p for p, s in patients.items() if len(s) > 1]
+    problems += [f"patient {p} stands in more than one split" for p in leaks]
+    for needed in ("train", "val"):
+        if needed not in splits:
+            problems.append(f"no case has split {needed}")
+    labels = label_matrix(task, rows)
+    counts = {f.id: [int((labels[:, i] == v).sum()) for v in (0, 1, -1)] for i, f in enumerate(task.findings)}
+    return {"cases": len(rows), "splits": splits, "counts_0_1_unknown": counts, "problems": problems}
+
+
+def _encoder_job(args) -> tuple[str, float]:
+    task, modality, folder, names, budget, seed, threads, checkpoint, log_path = args
+    torch.set_num_threads(threads)
+    budget.started = time.monotonic()
+    last = [0.0]
+    with Path(log_path).open("a") as f:
+
+        def log(step: int, loss: float, fraction: float) -> None:
+            last[0] = loss
+            f.write(f"{modality} step {step} loss {loss:.4f} spent {fraction:.2f}\n")
+            f.flush()
+
+        train_encoder(
+            task, modality, folder, names, budget=budget, seed=seed, device=torch.device("cpu"), log=log, checkpoint=checkpoint
+        )
+    return modality, last[0]
+
+
+def train_encoders(task: Task, folder: Path, entries: list[dict], options: TrainOptions, minutes: float, work: Path, log: Log) -> nn.ModuleDict:
+    """All encoders: side by side on CPU cores, one after the other on a GPU. Finished checkpoints are reused."""
+    jobs = []
+    on_gpu = options.device != "cpu"
+    cores = os.cpu_count() or 1
+    side_by_side = 1 if on_gpu else max(1, min(cores, len(task.senses)))
+    names_by = {m: [f for e in entries for f in e["files"].get(m, [])] for m in task.senses}
+    rounds = -(-len(task.senses) // side_by_side)
+    for m in task.senses:
+        checkpoint = work / f"encoder_{m}.pt"
+        if checkpoint.exists():
+            log(f"encoder {m}: reusing {checkpoint}")
+            continue
+        if len(names_by[m]) < 2:
+            log(f"encoder {m}: no training images, left untrained")
+            continue
+        budget = Budget(minutes=None if options.encoder_steps else minutes / rounds, steps=options.encoder_steps)
+        jobs.append((task, m, folder, names_by[m], budget, options.seed, max(1, cores // side_by_side), checkpoint, work / f"encoder_{m}.log"))
+    if on_gpu:
+        for job in jobs:
+            m = job[1]
+            job[4].started = time.monotonic()
+            train_encoder(task, m, folder, job[3], budget=job[4], seed=options.seed, device=torch.device(options.device),
+                          log=lambda s, loss, f, m=m: log(f"{m} step {s} loss {loss:.3f}"), checkpoint=job[7])  # fmt: skip
+    elif jobs:
+        with ProcessPoolExecutor(side_by_side, mp_context=get_context("spawn")) as pool:
+            for m, loss in pool.map(_encoder_job, jobs):
+                log(f"encoder {m}: trained, last loss {loss:.3f}")
+    encoders = build_encoders(task)
+    for m in task.senses:
+        checkpoint = work / f"encoder_{m}.pt"
+        if checkpoint.exists():
+            encoders[m].load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
+    round_to_half(encoders)
+    return encoders.eval()
+
+
+def train_baselines(task: Task, train: FeatureSet, val: FeatureSet, config: ModelConfig, seed: int, minutes: float):
+    """Single-modality models, the logistic stack on their validation logits, and late concatenation."""
+    singles, val_logits = {}, {}
+    share = minutes / (len(task.senses) + 1)
+    for m in task.senses:
+        model = FusionModel(task, config, modalities=(m,), encoders=False)
+        sets = [s.subset(s.has(m)) if s.has(m).any() else s for s in (train, val)]
+        data = [collect(task, model.sizes, s) for s in sets]
+        train_fusion(model, *data, budget=Budget(minutes=share), seed=seed, max_epochs=40)
+        round_to_half(model)
+        singles[m] = model
+        val_logits[m] = predict_logits(model, collect(task, model.sizes, val).batch)
+    stack = LogitStack()
+    for s in subsets(task.senses):
+        there = np.all([val.has(m) for m in s], axis=0)
+        if there.sum() >= 4:
+            stack.fit(s, {m: val_logits[m][there] for m in s}, np.maximum(val.labels[there], 0))
+    late = LateConcat(task, config)
+    train_fusion(late, collect(task, late.sizes, train), collect(task, late.sizes, val), budget=Budget(minutes=share), seed=seed, max_epochs=40)
+    round_to_half(late)
+    return singles, stack, late
+
+
+def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str, float], dict]:
+    """Temperature for each presence pattern, and validation figures of each."""
+    data = collect(task, model.sizes, val)
+    temperatures, figures = {}, {}
+    for s in subsets(task.senses):
+        there = np.all([val.has(m) for m in s], axis=0)
+        if not there.any():
+            continue
+        logits = predict_logits(model, data.batch, use_only(s, task.senses, len(val.labels)))[there]
+        labels = val.labels[there]
+        t = fit_temperature(labels, logits)
+        auroc = finding_auroc(labels, logits)
+        temperatures[subset_name(s)] = round(t, 4)
+        figures[subset_name(s)] = {
+            "macro_auroc": None if np.isnan(auroc).all() else round(float(np.nanmean(auroc)), 4),
+            "ece": round(expected_calibration_error(labels, calibrated(logits, t)), 4),
+            "n": int(there.sum()),
+        }
+    return temperatures, figures
+
+
+def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, command: str, log: Log) -> dict:
+    """Train a bundle within ``options.minutes`` and return {"bundle", "validation", "seconds"}."""
+    started = time.monotonic()
+    rows = read_manifest(manifest)
+    problems = check_manifest(task, rows)["problems"]
+    if problems:
+        raise UserError(f"{manifest}: {problems[0]}" + (f" (and {len(problems) - 1} more; see --check)" if len(problems) > 1 else ""))
+    rows = [r for r in rows if r.split in ("train", "val")]
+    work = options.work or out.with_name(out.name + ".work")
+    work.mkdir(parents=True, exist_ok=True)
+    device = torch.device(options.device)
+    folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=os.cpu_count() or 1,
+                                          progress=lambda d, n: log(f"preprocessed {d} of {n}") if d % 50 == 0 or d == n else None)  # fmt: skip
+    is_train = np.array([r.split == "train" for r in rows])
+    train_entries = [e for e, t in zip(entries, is_train, strict=True) if t]
+    spent = (time.monotonic() - started) / 60
+    features_minutes = 1.2 * len(rows) / 60 / max(1, (os.cpu_count() or 1) / 2) if options.device == "cpu" else 0.05 * len(rows) / 60
+    left = max(0.3, options.minutes - spent - features_minutes)
+    encoders = train_encoders(task, folder, train_entries, options, 0.7 * left, work, log)
+    encoders.to(device)
+    every = extract_features(task, encoders, folder, entries, rows, device=device, cache=work / "features.pkl",
+                             progress=lambda d, n: log(f"features of {d} of {n}") if d % 50 == 0 or d == n else None)  # fmt: skip
+    encoders.to("cpu")
+    train_set, val_set = every.subset(is_train), every.subset(~is_train)
+    tokenizer = train_tokenizer(train_set.reports) if any(train_set.reports) else None
+    vocabulary = tokenizer.get_vocab_size() if tokenizer is not None else 1
+    left = max(0.3, options.minutes - (time.monotonic() - started) / 60)
+    config = ModelConfig(fusion=options.fusion, vocabulary=vocabulary)
+    torch.manual_seed(options.seed)
+    model = FusionModel(task, config)
+    model.encoders.load_state_dict(encoders.state_dict())
+    best = train_fusion(
+        model,
+        collect(task, model.sizes, train_set, tokenizer),
+        collect(task, model.sizes, val_set, tokenizer),
+        budget=Budget(minutes=0.6 * left),
+        seed=options.seed,
+        log=lambda epoch, loss, score: log(f"fusion epoch {epoch} loss {loss:.3f} validation macro AUROC over subsets {score:.4f}"),
+    )
+    round_to_half(model)
+    baseline_config = ModelConfig(width=64, layers=1, vocabulary=1)
+    singles, stack, late = train_baselines(task, train_set, val_set, baseline_config, options.seed, 0.3 * left)
+    temperatures, figures = calibrate(task, model, val_set)
+    simulated = all(r.simulated for r in rows)
+    roles = {m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses}
+    domain = Domain(simulated, tuple(m for m in task.senses if every.has(m).any()), task.body_part, roles)
+    card = {
+        "name": out.name,
+        "summary": f"{task.title['en']}. Fusion of {', '.join(task.senses)} by {type(model.fusion).__name__}.",
+        "trained_on": f"{'simulated' if simulated else 'real'} cases: {int(is_train.sum())} train, {int((~is_train).sum())} validation",
+        "command": command,
+        "seed": options.seed,
+        "minutes": round((time.monotonic() - started) / 60, 1),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.device}",
+        "versions": {"medfuse": __version__, "torch": torch.__version__},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "validation": figures,
+        "known_limits": "Outside its validated domain it drafts nothing; small lesions and ultrasound windows in shadow are missed.",
+    }
+    if simulated:
+        from ..simulation.parameters import digest
+
+        card["simulator_parameters_sha256"] = digest()
+    save_bundle(out, task=task, model=model, baseline_config=baseline_config, singles=singles, stack=stack, late=late,
+                calibration=temperatures, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
+    log(f"bundle written to {out}")
+    (work / "last.json").write_text(json.dumps(card, indent=1))
+    return {"bundle": str(out), "validation": {"mean_over_subsets": round(best, 4), "subsets": figures}, "seconds": round(time.monotonic() - started, 1)}
