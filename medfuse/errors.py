@@ -6,6 +6,14 @@ from __future__ import annotations
 class UserError(Exception):
     """Something the user can mend. The message is the whole message: no traceback follows it."""
 
+    exit_code = 1
+
+
+class WrongUse(UserError):
+    """The command was asked for something that does not exist or does not fit together."""
+
+    exit_code = 2
+
 
 class UnreadableError(UserError):
     """A file or series that cannot be read as it stands. ``path`` names it, ``reason`` says why."""

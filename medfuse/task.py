@@ -10,7 +10,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .case import MODALITIES
-from .errors import UserError
+from .errors import UserError, WrongUse
 
 
 class Strict(BaseModel):
@@ -96,7 +96,7 @@ def load_task(path: str | Path) -> Task:
     if not p.exists():
         shipped = Path(str(files("medfuse"))) / "tasks" / str(path).replace("-", "_") / "task.yaml"
         if not shipped.exists():
-            raise UserError(f"{path}: no such task file; give a YAML file or a shipped task, such as upper-abdomen")
+            raise WrongUse(f"{path}: no such task file; give a YAML file or a shipped task, such as upper-abdomen")
         p = shipped
     if p.is_dir():
         p = p / "task.yaml"

@@ -46,7 +46,9 @@ def join_studies(identities: list[Identity], window: int = DEFAULT_WINDOW) -> tu
         for what in ("sex", "birth_date"):
             values = {getattr(s, what) for s in studies} - {""}
             if len(values) > 1:
-                conflicts.append(f"patient id {patient}: {what.replace('_', ' ')} differs between studies ({', '.join(sorted(values))}); kept apart until a person confirms")
+                conflicts.append(
+                    f"patient id {patient}: {what.replace('_', ' ')} differs between studies ({', '.join(sorted(values))}); kept apart until a person confirms"
+                )
                 groups += [[s] for s in studies]
                 break
         else:

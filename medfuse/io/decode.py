@@ -42,13 +42,18 @@ def read_pixels(path: Path, header: Dataset) -> np.ndarray:
     if syntax is None or syntax in UNCOMPRESSED:
         expected = frames * rows * columns * samples * int(header.get("BitsAllocated") or 16) // 8
         if path.stat().st_size < expected * 0.5:
-            raise UnreadableError(path, f"is truncated: {path.stat().st_size} bytes for {expected} bytes of pixels; copy it again")
+            raise UnreadableError(
+                path,
+                f"is truncated: {path.stat().st_size} bytes for {expected} bytes of pixels; copy it again",
+            )
         array = _decode(path)
     else:
         array = _child().decode(path)
     if isinstance(array, str):
         raise UnreadableError(path, array)
-    return array.reshape(frames, rows, columns, *array.shape[array.ndim - (1 if samples > 1 or _palette(header) else 0) :])
+    return array.reshape(
+        frames, rows, columns, *array.shape[array.ndim - (1 if samples > 1 or _palette(header) else 0) :]
+    )
 
 
 def _palette(header: Dataset) -> bool:
@@ -165,7 +170,10 @@ def transfer_syntaxes() -> list[dict[str, str]]:
     """What can be decoded here: name, UID and the plugins that are installed for it."""
     from pydicom.pixels import get_decoder
 
-    out = [{"uid": str(u), "name": u.name, "decoder": "pydicom"} for u in (*sorted(UNCOMPRESSED), DeflatedExplicitVRLittleEndian)]
+    out = [
+        {"uid": str(u), "name": u.name, "decoder": "pydicom"}
+        for u in (*sorted(UNCOMPRESSED), DeflatedExplicitVRLittleEndian)
+    ]
     from pydicom.uid import AllTransferSyntaxes
 
     for uid in AllTransferSyntaxes:

@@ -42,9 +42,16 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
         position = _value(frame, shared, "PlanePositionSequence", "ImagePositionPatient")
         spacing = _value(frame, shared, "PixelMeasuresSequence", "PixelSpacing")
         if orientation is None or position is None or spacing is None:
-            raise UnreadableError(entry.path, f"frame {i + 1} has no position, orientation or spacing, so it has no place in the patient")
+            raise UnreadableError(
+                entry.path,
+                f"frame {i + 1} has no position, orientation or spacing, so it has no place in the patient",
+            )
         content = _group(frame, shared, "FrameContentSequence") or Dataset()
-        kinds = _value(frame, shared, "MRImageFrameTypeSequence", "FrameType") or _value(frame, shared, "CTImageFrameTypeSequence", "FrameType") or ()
+        kinds = (
+            _value(frame, shared, "MRImageFrameTypeSequence", "FrameType")
+            or _value(frame, shared, "CTImageFrameTypeSequence", "FrameType")
+            or ()
+        )
         key = (
             tuple(round(float(v), 3) for v in orientation),
             str(content.get("StackID", "")),
@@ -65,19 +72,27 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
 
 def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) -> list[Image]:
     first = frames[members[0]]
-    orientation = np.array([float(v) for v in _value(first, shared, "PlaneOrientationSequence", "ImageOrientationPatient")])
+    orientation = np.array(
+        [float(v) for v in _value(first, shared, "PlaneOrientationSequence", "ImageOrientationPatient")]
+    )
     wrong = check_orientation(orientation)
     if wrong:
         raise UnreadableError(entry.path, wrong)
     spacing = [float(v) for v in _value(first, shared, "PixelMeasuresSequence", "PixelSpacing")]
     thickness = float(_value(first, shared, "PixelMeasuresSequence", "SliceThickness") or 0)
     positions = np.array(
-        [[float(v) for v in _value(frames[i], shared, "PlanePositionSequence", "ImagePositionPatient")] for i in members]
+        [
+            [float(v) for v in _value(frames[i], shared, "PlanePositionSequence", "ImagePositionPatient")]
+            for i in members
+        ]
     )
     places = same_places(positions, normal_of(orientation))
     repeats = {len(p) for p in places}
     if len(repeats) != 1:
-        raise UnreadableError(entry.path, f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold more frames than the others")
+        raise UnreadableError(
+            entry.path,
+            f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold more frames than the others",
+        )
     out = []
     for k in range(repeats.pop()):
         chosen = [p[k] for p in places]
@@ -86,7 +101,10 @@ def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) 
         for z, j in enumerate(stack.order):
             number = members[chosen[j]]
             transform = _group(frames[number], shared, "PixelValueTransformationSequence") or Dataset()
-            slope, intercept = float(transform.get("RescaleSlope") or 1), float(transform.get("RescaleIntercept") or 0)
+            slope, intercept = (
+                float(transform.get("RescaleSlope") or 1),
+                float(transform.get("RescaleIntercept") or 0),
+            )
             volume[:, :, z] = pixels[number].astype(np.float32).T * np.float32(slope) + np.float32(intercept)
         role, confidence = role_of(ds, entry.modality)
         geometry = stack.geometry

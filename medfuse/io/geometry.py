@@ -29,7 +29,9 @@ class Stack:
     geometry: Geometry
 
 
-def slice_affine(position: np.ndarray, orientation: np.ndarray, spacing: tuple[float, float], step: np.ndarray) -> np.ndarray:
+def slice_affine(
+    position: np.ndarray, orientation: np.ndarray, spacing: tuple[float, float], step: np.ndarray
+) -> np.ndarray:
     """RAS+ affine of pixel (column i, row j, slice k). spacing is DICOM's (row, column) spacing; step (3,) LPS mm."""
     m = np.eye(4)
     m[:3, 0] = orientation[:3] * spacing[1]
@@ -55,7 +57,9 @@ def check_orientation(orientation: np.ndarray) -> str:
     return ""
 
 
-def stack_slices(positions: np.ndarray, orientation: np.ndarray, spacing: tuple[float, float], thickness: float) -> Stack:
+def stack_slices(
+    positions: np.ndarray, orientation: np.ndarray, spacing: tuple[float, float], thickness: float
+) -> Stack:
     """Positions (N, 3) LPS mm of slices with one orientation and no two at one place.
 
     exact: equal steps along the normal. tilted: equal steps that leave the normal (gantry tilt): the affine is sheared,
@@ -90,7 +94,12 @@ def stack_slices(positions: np.ndarray, orientation: np.ndarray, spacing: tuple[
     affine = slice_affine(first, orientation, spacing, mean_step)
     tilt = _tilt(mean_step[None], normal)
     if tilt > TILT_DEGREES:
-        return Stack(indices, affine, plane, Geometry("tilted", f"gantry tilt {tilt:.2f}°", f"{TILT_DEGREES}°", heights))
+        return Stack(
+            indices,
+            affine,
+            plane,
+            Geometry("tilted", f"gantry tilt {tilt:.2f}°", f"{TILT_DEGREES}°", heights),
+        )
     return Stack(indices, affine, plane, Geometry("exact", f"step {middle:.4f} mm", f"± {allowed:.3f} mm"))
 
 

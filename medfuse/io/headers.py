@@ -27,7 +27,16 @@ IMAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.3.1": "US",
 }
 # Image types that are made from other images: not independent evidence.
-MADE_FROM_OTHERS = {"MPR", "REFORMATTED", "MIP", "MINIP", "PROJECTION IMAGE", "CSA MPR", "SCREENSHOT", "CURVED PLANAR"}
+MADE_FROM_OTHERS = {
+    "MPR",
+    "REFORMATTED",
+    "MIP",
+    "MINIP",
+    "PROJECTION IMAGE",
+    "CSA MPR",
+    "SCREENSHOT",
+    "CURVED PLANAR",
+}
 HEADER_BYTES = 64 * 1024 * 1024  # a header larger than this is not a header
 
 
@@ -70,7 +79,11 @@ def read_header(path: Path) -> FileEntry:
     except OSError as e:
         return FileEntry(path, "damaged", f"cannot be read ({e.strerror or e}); check permissions or copy it again")
     except Exception as e:  # a damaged header can break any element's parsing; every kind ends the same way
-        return FileEntry(path, "damaged", f"its header is damaged ({type(e).__name__}: {str(e)[:100]}); copy it again from the source")
+        return FileEntry(
+            path,
+            "damaged",
+            f"its header is damaged ({type(e).__name__}: {str(e)[:100]}); copy it again from the source",
+        )
 
 
 def _classify(path: Path, ds: Dataset) -> FileEntry:
@@ -93,5 +106,10 @@ def _classify(path: Path, ds: Dataset) -> FileEntry:
         return FileEntry(path, "set_aside", "localiser", modality)
     made = kinds & MADE_FROM_OTHERS
     if made:
-        return FileEntry(path, "set_aside", f"{made.pop().lower()}: made from other images, no independent evidence", modality)
+        return FileEntry(
+            path,
+            "set_aside",
+            f"{made.pop().lower()}: made from other images, no independent evidence",
+            modality,
+        )
     return FileEntry(path, "read", modality=modality, header=ds)

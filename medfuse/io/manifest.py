@@ -11,7 +11,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..case import Case, Image, Refusal
-from ..errors import UnreadableError, UserError
+from ..errors import UnreadableError, UserError, WrongUse
 from . import nifti, picture
 
 
@@ -45,7 +45,7 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     Raises UserError that names the line.
     """
     if not path.is_file():
-        raise UserError(f"{path}: no such manifest; give the path of a manifest.jsonl or manifest.csv")
+        raise WrongUse(f"{path}: no such manifest; give the path of a manifest.jsonl or manifest.csv")
     rows = _read_csv(path) if path.suffix == ".csv" else _read_jsonl(path)
     if not rows:
         raise UserError(f"{path}: the manifest is empty; it needs one line a case")
@@ -66,7 +66,9 @@ def _read_jsonl(path: Path) -> list[ManifestRow]:
         try:
             rows.append(ManifestRow(**json.loads(line)))
         except (ValueError, TypeError, ValidationError) as e:
-            raise UserError(f"{path} line {n}: {str(e).splitlines()[0]}; each line is one JSON object with case_id and images") from e
+            raise UserError(
+                f"{path} line {n}: {str(e).splitlines()[0]}; each line is one JSON object with case_id and images"
+            ) from e
     return rows
 
 

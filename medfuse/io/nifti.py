@@ -54,7 +54,10 @@ def read_nifti(path: Path, modality: str = "", role: str = "", frame_of_referenc
     modality = modality or str(side.get("Modality", ""))
     modality = {"MRI": "MR", "ULTRASOUND": "US"}.get(modality.upper(), modality.upper())
     if not modality:
-        raise UnreadableError(path, "its modality is stated nowhere; say --ct, --mr or --us, or add a JSON sidecar with \"Modality\"")
+        raise UnreadableError(
+            path,
+            'its modality is stated nowhere; say --ct, --mr or --us, or add a JSON sidecar with "Modality"',
+        )
     if modality not in MODALITIES:
         raise UnreadableError(path, f"modality {modality} is not one of {', '.join(MODALITIES)}")
     source = Source(
@@ -83,7 +86,9 @@ def read_nifti(path: Path, modality: str = "", role: str = "", frame_of_referenc
         data.astype(np.float32, copy=False),
         source,
         affine=affine,
-        frame_of_reference=frame_of_reference or str(side.get("FrameOfReferenceUID", "")) or f"file:{source.sha256[:16]}",
+        frame_of_reference=frame_of_reference
+        or str(side.get("FrameOfReferenceUID", ""))
+        or f"file:{source.sha256[:16]}",
         role=role,
         role_confidence=1.0 if role != "unknown" else 0.0,
         geometry=Geometry("exact"),
@@ -122,7 +127,9 @@ def _checked_affine(path: Path, header) -> np.ndarray | None:
         corners = np.array([[a, b, c] for a in (0, 1) for b in (0, 1) for c in (0, 1)]) * (shape - 1)
         gap = np.abs(corners @ (sform - qform)[:3, :3].T + (sform - qform)[:3, 3]).max()
         if gap > 0.1 + 0.01 * float(np.abs(sform[:3, :3]).max()):
-            raise UnreadableError(path, f"sform and qform disagree by {gap:.1f} mm; keep the right one and unset the other")
+            raise UnreadableError(
+                path, f"sform and qform disagree by {gap:.1f} mm; keep the right one and unset the other"
+            )
     return np.asarray(affine, float)
 
 

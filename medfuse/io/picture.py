@@ -17,7 +17,10 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 def read_picture(path: Path, modality: str) -> Image:
     """One still. Only ultrasound is taken: a CT or MR picture has lost its values and its place."""
     if modality != "US":
-        raise UnreadableError(path, f"a picture of {modality or 'unknown modality'} has no HU, spacing or place; give DICOM or NIfTI")
+        raise UnreadableError(
+            path,
+            f"a picture of {modality or 'unknown modality'} has no HU, spacing or place; give DICOM or NIfTI",
+        )
     try:
         with Picture.open(path) as p:
             pixels = np.asarray(p.convert("RGB"))

@@ -15,7 +15,9 @@ PHASE_WORDS = (
 
 
 def _text(ds: Dataset) -> str:
-    return " ".join(str(ds.get(k, "")) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "ContrastBolusAgent")).lower()
+    return " ".join(
+        str(ds.get(k, "")) for k in ("SeriesDescription", "ProtocolName", "SequenceName", "ContrastBolusAgent")
+    ).lower()
 
 
 def role_of(ds: Dataset, modality: str) -> tuple[str, float]:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..case import Image, Refusal
-from ..errors import UnreadableError, UserError
+from ..errors import UnreadableError, UserError, WrongUse
 from . import nifti, picture
 from .headers import FileEntry, read_header
 from .series import read_series
@@ -65,7 +65,7 @@ def files_under(path: Path) -> list[Path]:
 def opened(path: Path) -> Iterator[Path]:
     """The folder or file behind a path; a zip is unpacked to a temporary folder first (sizes are checked before)."""
     if not path.exists():
-        raise UserError(f"{path}: no such file or folder; check the path")
+        raise WrongUse(f"{path}: no such file or folder; check the path")
     if path.is_file() and path.name.upper() == "DICOMDIR":
         yield path.parent
         return
@@ -77,7 +77,9 @@ def opened(path: Path) -> Iterator[Path]:
         total = sum(m.file_size for m in members)
         packed = max(1, sum(m.compress_size for m in members))
         if total > MAX_UNZIPPED or (total > 2**30 and total / packed > MAX_ZIP_RATIO):
-            raise UserError(f"{path}: would unpack to {total / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB; refused as a zip bomb")
+            raise UserError(
+                f"{path}: would unpack to {total / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB; refused as a zip bomb"
+            )
         for member in members:
             target = (Path(folder) / member.filename).resolve()
             if not target.is_relative_to(Path(folder).resolve()):
@@ -94,8 +96,14 @@ def scan(path: Path, *, progress: Callable[[int, int], None] = lambda done, tota
 
     pixels=False stops after the headers: entries and identities only.
     """
+    return scan_files(files_under(path), progress=progress, pixels=pixels)
+
+
+def scan_files(
+    files: list[Path], *, progress: Callable[[int, int], None] = lambda done, total: None, pixels: bool = True
+) -> Scan:
+    """As `scan`, for files named one by one."""
     result = Scan()
-    files = files_under(path)
     series: dict[str, list[FileEntry]] = {}
     seen: dict[str, Path] = {}
     for n, file in enumerate(files, 1):
@@ -146,7 +154,17 @@ def _note_identity(result: Scan, entry: FileEntry) -> None:
     assert ds is not None
     study = str(ds.get("StudyInstanceUID", ""))
     if study not in result.identity:
-        values = {k: str(ds.get(k, "") or "").strip() for k in ("PatientID", "IssuerOfPatientID", "PatientSex", "PatientBirthDate", "StudyDate", "BodyPartExamined")}
+        values = {
+            k: str(ds.get(k, "") or "").strip()
+            for k in (
+                "PatientID",
+                "IssuerOfPatientID",
+                "PatientSex",
+                "PatientBirthDate",
+                "StudyDate",
+                "BodyPartExamined",
+            )
+        }
         result.identity[study] = Identity(
             values["PatientID"], values["IssuerOfPatientID"], values["PatientSex"], values["PatientBirthDate"],
             study, values["StudyDate"], values["BodyPartExamined"],

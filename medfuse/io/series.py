@@ -17,7 +17,14 @@ from .roles import role_of
 from .ultrasound import frame_ms, regions
 
 # What may differ inside one series and makes two images of it. Orientation is handled apart, with a tolerance.
-SPLITTERS = ("EchoTime", "DiffusionBValue", "TemporalPositionIdentifier", "TriggerTime", "StackID", "SpacingBetweenSlices")
+SPLITTERS = (
+    "EchoTime",
+    "DiffusionBValue",
+    "TemporalPositionIdentifier",
+    "TriggerTime",
+    "StackID",
+    "SpacingBetweenSlices",
+)
 Grouped = list[FileEntry]
 
 
@@ -59,7 +66,13 @@ def read_series(entries: Grouped) -> tuple[list[Image], list[Refusal]]:
             if bad is not None and len(group) > 1:
                 bad.status, bad.reason = "damaged", e.reason
                 where = f"{group[0].path.parent}"
-                refused.append(Refusal(where, f"{modality} series not used, because its slice {bad.path.name} {e.reason}", modality))
+                refused.append(
+                    Refusal(
+                        where,
+                        f"{modality} series not used, because its slice {bad.path.name} {e.reason}",
+                        modality,
+                    )
+                )
             else:
                 group[0].status, group[0].reason = ("damaged" if bad is not None else "unsupported"), e.reason
                 refused.append(Refusal(e.path, e.reason, modality))
@@ -99,7 +112,11 @@ def _ultrasound(entry: FileEntry) -> Image:
     if pixels.dtype != np.uint8:
         top = float(pixels.max()) or 1.0
         pixels = np.clip(pixels.astype(np.float32) / top * 255, 0, 255).astype(np.uint8)
-    if pixels.ndim == 4 and np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]):
+    if (
+        pixels.ndim == 4
+        and np.array_equal(pixels[..., 0], pixels[..., 1])
+        and np.array_equal(pixels[..., 0], pixels[..., 2])
+    ):
         pixels = np.ascontiguousarray(pixels[..., 0])
     found = regions(ds)
     role, confidence = role_of(ds, "US")
@@ -154,11 +171,18 @@ def _stack(group: Grouped, modality: str, *, split: bool) -> list[Image]:
             f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold up to {many} slices and others one; "
             "separate the acquisitions into series",
         )
-    return [_one_stack([group[i] for i in s], positions[s], orientation, spacing, modality, split=split or len(sets) > 1) for s in sets]
+    return [
+        _one_stack([group[i] for i in s], positions[s], orientation, spacing, modality, split=split or len(sets) > 1)
+        for s in sets
+    ]
 
 
 def _acquired(ds: Dataset) -> tuple:
-    return (int(ds.get("AcquisitionNumber") or 0), str(ds.get("AcquisitionTime", "")), int(ds.get("InstanceNumber") or 0))
+    return (
+        int(ds.get("AcquisitionNumber") or 0),
+        str(ds.get("AcquisitionTime", "")),
+        int(ds.get("InstanceNumber") or 0),
+    )
 
 
 def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *, split: bool) -> Image:
@@ -173,7 +197,9 @@ def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *
         assert header is not None
         pixels = read_pixels(group[i].path, header)
         if pixels.shape != (1, rows, columns):
-            raise UnreadableError(group[i].path, f"holds pixels {pixels.shape} where one {rows} × {columns} grey slice is due")
+            raise UnreadableError(
+                group[i].path, f"holds pixels {pixels.shape} where one {rows} × {columns} grey slice is due"
+            )
         volume[:, :, k] = rescale(pixels[0], header).T
     role, confidence = role_of(first, modality)
     geometry = stack.geometry

@@ -18,7 +18,15 @@ def regions(ds: Dataset) -> tuple[Region, ...]:
         try:
             units = (int(item.PhysicalUnitsXDirection), int(item.PhysicalUnitsYDirection))
             delta = (abs(float(item.PhysicalDeltaX)), abs(float(item.PhysicalDeltaY)))
-            box = tuple(int(item[k].value) for k in ("RegionLocationMinX0", "RegionLocationMinY0", "RegionLocationMaxX1", "RegionLocationMaxY1"))
+            box = tuple(
+                int(item[k].value)
+                for k in (
+                    "RegionLocationMinX0",
+                    "RegionLocationMinY0",
+                    "RegionLocationMaxX1",
+                    "RegionLocationMaxY1",
+                )
+            )
             kind = KINDS.get(int(item.RegionSpatialFormat), "other")
             if kind == "2d" and int(item.get("RegionDataType", 1)) == 2:
                 kind = "colour"
@@ -26,7 +34,12 @@ def regions(ds: Dataset) -> tuple[Region, ...]:
             continue  # an incomplete region calibrates nothing; the image stays readable without it
         if kind in ("2d", "colour") and (units != (CENTIMETRES, CENTIMETRES) or min(delta) <= 0):
             continue
-        box = (max(0, box[0]), max(0, box[1]), min(int(ds.Columns) - 1, box[2]), min(int(ds.Rows) - 1, box[3]))
+        box = (
+            max(0, box[0]),
+            max(0, box[1]),
+            min(int(ds.Columns) - 1, box[2]),
+            min(int(ds.Rows) - 1, box[3]),
+        )
         if box[2] <= box[0] or box[3] <= box[1]:
             continue
         out.append(Region(box, (delta[0] * 10, delta[1] * 10), kind))  # type: ignore[arg-type]

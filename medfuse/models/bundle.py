@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from ..case import Image
-from ..errors import UserError
+from ..errors import UserError, WrongUse
 from ..settings import settings
 from ..task import Task, load_task
 from .baselines import LateConcat, LogitStack
@@ -95,7 +95,13 @@ class Bundle:
 
 
 def _load(module: nn.Module, state: dict, prefix: str) -> None:
-    module.load_state_dict({k.removeprefix(prefix): v.float() if v.is_floating_point() else v for k, v in state.items() if k.startswith(prefix)})
+    module.load_state_dict(
+        {
+            k.removeprefix(prefix): v.float() if v.is_floating_point() else v
+            for k, v in state.items()
+            if k.startswith(prefix)
+        }
+    )
     module.eval()
 
 
@@ -156,11 +162,16 @@ def save_bundle(
 def _card_text(card: dict, domain: Domain) -> str:
     lines = [f"# {card['name']}", "", card["summary"], ""]
     if domain.simulated:
-        lines += ["**Trained and validated on simulated patients only. It is outside its domain on every real image.**", ""]
+        lines += [
+            "**Trained and validated on simulated patients only. It is outside its domain on every real image.**",
+            "",
+        ]
     lines += ["Research use only; not a medical device.", "", "| | |", "|---|---|"]
     for key, value in card.items():
         if key not in ("name", "summary"):
-            lines.append(f"| {key.replace('_', ' ')} | {value if isinstance(value, str) else '`' + json.dumps(value) + '`'} |")
+            lines.append(
+                f"| {key.replace('_', ' ')} | {value if isinstance(value, str) else '`' + json.dumps(value) + '`'} |"
+            )
     return "\n".join(lines) + "\n"
 
 
@@ -215,4 +226,4 @@ def find_bundle(name: str | Path) -> Path:
         if path.name == str(name):
             return path
     known = ", ".join(p.name for p in list_bundles()) or "none"
-    raise UserError(f"{name}: no such bundle; give a folder, or one of: {known}")
+    raise WrongUse(f"{name}: no such bundle; give a folder, or one of: {known}")

@@ -51,7 +51,10 @@ def build_encoders(task) -> nn.ModuleDict:
     return nn.ModuleDict(
         {
             name: DenseEncoder(
-                dims=2 if name == "US" else 3, roles=len(spec.roles), classes=len(task.dense), filters=spec.filters
+                dims=2 if name == "US" else 3,
+                roles=len(spec.roles),
+                classes=len(task.dense),
+                filters=spec.filters,
             )
             for name, spec in task.modalities.items()
         }

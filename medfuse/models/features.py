@@ -81,7 +81,10 @@ def encode(
                 if keep_dense:
                     lesion_p = p[lesions].sum(0)
                     per_class = np.array(
-                        [(p[(slice(None), *box)] * mask).reshape(len(p), -1).sum(1) / mask.sum() for mask, box in components]
+                        [
+                            (p[(slice(None), *box)] * mask).reshape(len(p), -1).sum(1) / mask.sum()
+                            for mask, box in components
+                        ]
                     ).reshape(len(components), len(p))
                     dense.append(
                         DenseOutput(modality, item, t, p.argmax(0).astype(np.uint8), lesion_p, components, per_class)

@@ -20,7 +20,11 @@ class Attention(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.q, self.kv, self.out = nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width)
+        self.q, self.kv, self.out = (
+            nn.Linear(width, width),
+            nn.Linear(width, 2 * width),
+            nn.Linear(width, width),
+        )
         self.norm, self.norm_context = nn.LayerNorm(width), nn.LayerNorm(width)
         self.heads, self.dropout = heads, dropout
 
@@ -37,7 +41,11 @@ class Attention(nn.Module):
 class Mlp(nn.Sequential):
     def __init__(self, width: int, dropout: float, ratio: int = 2) -> None:
         super().__init__(
-            nn.LayerNorm(width), nn.Linear(width, ratio * width), nn.GELU(), nn.Dropout(dropout), nn.Linear(ratio * width, width)
+            nn.LayerNorm(width),
+            nn.Linear(width, ratio * width),
+            nn.GELU(),
+            nn.Dropout(dropout),
+            nn.Linear(ratio * width, width),
         )
 
 
@@ -82,7 +90,9 @@ class CoAttention(_Fusion):
         self.cross = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers))
         self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers))
         self.read = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers))
-        self.query = nn.ParameterDict({m: nn.Parameter(torch.randn(self.queries, width) * 0.1) for m in self.modalities})
+        self.query = nn.ParameterDict(
+            {m: nn.Parameter(torch.randn(self.queries, width) * 0.1) for m in self.modalities}
+        )
 
     def summary(self, m: str, t: Tokens) -> Tensor:
         """(B, K, D); zero where the modality is absent."""

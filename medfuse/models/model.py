@@ -40,7 +40,14 @@ class Output:
 class FusionModel(nn.Module):
     """Fusion and heads on region features; the encoders ride along so that one object is one bundle."""
 
-    def __init__(self, task: Task, config: ModelConfig, *, modalities: tuple[str, ...] | None = None, encoders: bool = True) -> None:
+    def __init__(
+        self,
+        task: Task,
+        config: ModelConfig,
+        *,
+        modalities: tuple[str, ...] | None = None,
+        encoders: bool = True,
+    ) -> None:
         super().__init__()
         self.task_modalities = modalities or task.senses
         self.config = config
@@ -71,7 +78,9 @@ class FusionModel(nn.Module):
         self.log_scale = nn.Parameter(torch.tensor(2.3))
         self.bias = nn.Parameter(torch.tensor(-6.0))
 
-    def tokens(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None) -> dict[str, Tokens]:
+    def tokens(
+        self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None
+    ) -> dict[str, Tokens]:
         """Tokens by modality. ``use``: {modality: (B,) bool}, False drops that modality for that case."""
         out = {}
         for m in self.task_modalities:

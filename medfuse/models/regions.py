@@ -63,7 +63,14 @@ def _ring(mask: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def extract(
-    values: Tensor, present: Tensor, logits: Tensor, fine: Tensor, deep: Tensor, *, organ: int, lesions: list[int]
+    values: Tensor,
+    present: Tensor,
+    logits: Tensor,
+    fine: Tensor,
+    deep: Tensor,
+    *,
+    organ: int,
+    lesions: list[int],
 ) -> tuple[Regions, np.ndarray, list[tuple[np.ndarray, tuple[slice, ...]]]]:
     """Pool one volume, or one ultrasound frame.
 
@@ -84,7 +91,9 @@ def extract(
     for r, c in enumerate(organ_ids):
         w = probability[c].cpu()
         weights[r] = torch.where(w > 0.3, w, torch.zeros_like(w))
-        rings[r] = (F.max_pool3d(w[None, None], 5, 1, 2)[0, 0] if w.ndim == 3 else F.max_pool2d(w[None, None], 5, 1, 2)[0, 0])
+        rings[r] = (
+            F.max_pool3d(w[None, None], 5, 1, 2)[0, 0] if w.ndim == 3 else F.max_pool2d(w[None, None], 5, 1, 2)[0, 0]
+        )
         rings[r] = (rings[r] > 0.5).float() * (w < 0.3).float()
     for r, (mask, box) in enumerate(components, start=len(organ_ids)):
         lesion_map = torch.from_numpy(lesion_p[box] * mask).float()

@@ -13,7 +13,9 @@ def train_tokenizer(texts: list[str], vocabulary: int = 1500) -> Tokenizer:
     """A BPE tokenizer on ``texts``; the same texts give the same tokenizer."""
     tokenizer = Tokenizer(models.BPE(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Lowercase()])
-    tokenizer.pre_tokenizer = pre_tokenizers.Sequence([pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)])
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Whitespace(), pre_tokenizers.Digits(individual_digits=True)]
+    )
     trainer = trainers.BpeTrainer(vocab_size=vocabulary, special_tokens=[PAD, "[UNK]"], show_progress=False)
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer

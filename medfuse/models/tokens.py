@@ -32,7 +32,9 @@ class RegionTokens(nn.Module):
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))
         self.register_buffer("scale", torch.ones(features))
-        self.project = nn.Sequential(nn.Linear(features, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width))
+        self.project = nn.Sequential(
+            nn.Linear(features, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
         self.kind = nn.Embedding(kinds + 1, width)
         self.norm = nn.LayerNorm(width)
 
@@ -56,7 +58,9 @@ class CineTokens(nn.Module):
     over its frames) and the ``keep`` most probable lesion candidates as they are.
     """
 
-    def __init__(self, features: int, kinds: int, width: int, dropout: float, *, lesion_kind: int, keep: int = 6) -> None:
+    def __init__(
+        self, features: int, kinds: int, width: int, dropout: float, *, lesion_kind: int, keep: int = 6
+    ) -> None:
         super().__init__()
         self.regions = RegionTokens(features, kinds, width, dropout)
         self.lesion_kind, self.keep = lesion_kind, keep

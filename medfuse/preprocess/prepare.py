@@ -7,19 +7,23 @@ import numpy as np
 from ..case import Case
 from ..task import Task
 from .cine import cine_input
+from .irregular import regularise
 from .tensors import CineInput, VolumeInput
 from .volume import volume_inputs
 
 
-def prepare(case: Case, task: Task, masks: dict[int, np.ndarray] | None = None) -> dict[str, list[VolumeInput | CineInput]]:
+def prepare(
+    case: Case, task: Task, masks: dict[int, np.ndarray] | None = None
+) -> dict[str, list[VolumeInput | CineInput]]:
     """Inputs by modality; a modality without usable images is not in the result."""
     out: dict[str, list[VolumeInput | CineInput]] = {}
+    images = [regularise(image) for image in case.images]
     for modality, spec in task.modalities.items():
-        places = [i for i, image in enumerate(case.images) if image.modality == modality]
+        places = [i for i, image in enumerate(images) if image.modality == modality]
         if not places:
             continue
         if modality == "US":
-            out[modality] = [cine_input(case.images[i], i, spec, (masks or {}).get(i)) for i in places]
+            out[modality] = [cine_input(images[i], i, spec, (masks or {}).get(i)) for i in places]
         else:
-            out[modality] = list(volume_inputs(case.images, places, modality, spec, masks))
+            out[modality] = list(volume_inputs(images, places, modality, spec, masks))
     return out

@@ -29,7 +29,9 @@ def common_grid(images: list[Image], spacing: tuple[float, float, float]) -> tup
     return shape, affine
 
 
-def resample(array: np.ndarray, source: np.ndarray, target: np.ndarray, shape, *, order: int, fill: float) -> np.ndarray:
+def resample(
+    array: np.ndarray, source: np.ndarray, target: np.ndarray, shape, *, order: int, fill: float
+) -> np.ndarray:
     """Values of ``array`` (affine ``source``) at the voxels of a grid (``target``, ``shape``); anti-aliased when coarser."""
     if order > 0:
         ratio = np.diag(target)[:3] / np.linalg.norm(source[:3, :3] @ np.eye(3), axis=0)
@@ -56,7 +58,11 @@ def robust_scale(values: np.ndarray) -> tuple[float, float]:
 
 
 def volume_inputs(
-    images: list[Image], indices: list[int], modality: str, spec: ModalityTask, masks: dict[int, np.ndarray] | None = None
+    images: list[Image],
+    indices: list[int],
+    modality: str,
+    spec: ModalityTask,
+    masks: dict[int, np.ndarray] | None = None,
 ) -> list[VolumeInput]:
     """One input a frame of reference. ``indices`` are the images' places in the case; ``masks`` by that place."""
     frames: dict[str, list[int]] = {}

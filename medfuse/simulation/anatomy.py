@@ -306,15 +306,27 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
     veins = [
         Tube(ivc, 10.5),
         *_tree(rng, hilum, vein_ends, 4.5),
-        *_tree(rng, np.array([24.0, -body[1] + 100, 55]), [centre + np.array([10, 0, 40]), centre + np.array([0, 25, 30])], 4.0),
+        *_tree(
+            rng,
+            np.array([24.0, -body[1] + 100, 55]),
+            [centre + np.array([10, 0, 40]), centre + np.array([0, 25, 30])],
+            4.0,
+        ),
     ]
-    ducts = _tree(rng, hilum + np.array([2, 9, 3]), [e + 9 for e in vein_ends], rng.uniform(2.6, 4.5)) if findings["dilated_ducts"] else []
+    ducts = (
+        _tree(rng, hilum + np.array([2, 9, 3]), [e + 9 for e in vein_ends], rng.uniform(2.6, 4.5))
+        if findings["dilated_ducts"]
+        else []
+    )
     gas_at = np.array([-45 + rng.normal(0, 10), 55 + rng.normal(0, 6), -20 + rng.normal(0, 20)])
     bowel = [
         Ellipsoid(np.array([-60 + rng.normal(0, 8), 25.0, 20]), np.array([42, 36, 46])),
         Ellipsoid(np.array([rng.normal(0, 10), 40.0, -85]), np.array([75, 34, 26])),
     ]
-    gas = [Ellipsoid(gas_at, np.array([22, 14, 18])), Ellipsoid(np.array([rng.normal(0, 30), 52, -85.0]), np.array([30, 14, 14]))]
+    gas = [
+        Ellipsoid(gas_at, np.array([22, 14, 18])),
+        Ellipsoid(np.array([rng.normal(0, 30), 52, -85.0]), np.array([30, 14, 14])),
+    ]
     anatomy = Anatomy(
         tissues=tissues,
         findings=findings,
@@ -339,7 +351,9 @@ def draw_anatomy(rng: np.random.Generator) -> Anatomy:
         nodule_mm=float(rng.uniform(*diffuse["cirrhosis"]["nodule_mm"]) if cirrhosis else 10),
         surface_mm=float(rng.uniform(*diffuse["cirrhosis"]["surface_mm"]) if cirrhosis else 0),
         us_echo_db=float(rng.uniform(*diffuse["steatosis"]["echo"]) if findings["steatosis"] else rng.normal(0, 1.0)),
-        us_attenuation=float(rng.uniform(*diffuse["steatosis"]["att"]) if findings["steatosis"] else rng.normal(0, 0.04)),
+        us_attenuation=float(
+            rng.uniform(*diffuse["steatosis"]["att"]) if findings["steatosis"] else rng.normal(0, 0.04)
+        ),
         sex=str(rng.choice(["F", "M"])),
         age=int(rng.integers(28, 84)),
         habitus=habitus,

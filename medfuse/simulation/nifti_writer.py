@@ -29,7 +29,10 @@ def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for a in patient.acquisitions:
-        image_path, mask_path = folder / f"{a.modality}_{a.role}.nii", folder / f"{a.modality}_{a.role}_mask.nii.gz"
+        image_path, mask_path = (
+            folder / f"{a.modality}_{a.role}.nii",
+            folder / f"{a.modality}_{a.role}_mask.nii.gz",
+        )
         if a.cine is not None:
             zooms = (a.cine.mm_per_pixel, a.cine.mm_per_pixel, 1.0, a.cine.frame_ms)
             for array, path in ((a.pixels, image_path), (a.dense, mask_path)):

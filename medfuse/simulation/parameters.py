@@ -25,7 +25,17 @@ DIFFUSE = ("steatosis", "cirrhosis", "iron", "ascites")
 BILIARY = ("gallstone", "dilated_ducts")
 
 # Classes of the dense (segmentation) supervision; order is the label value in every mask file.
-ORGANS = ("background", "liver", "spleen", "kidney", "gallbladder", "vessel", "fluid", "duct", "gallstone_mass")
+ORGANS = (
+    "background",
+    "liver",
+    "spleen",
+    "kidney",
+    "gallbladder",
+    "vessel",
+    "fluid",
+    "duct",
+    "gallstone_mass",
+)
 DENSE = ORGANS + FOCAL
 
 _DEFAULTS = {"pdff": 0.0, "r2s": 20.0, "adc": 1.5}

@@ -109,7 +109,12 @@ def render(rng: np.random.Generator, anatomy: Anatomy, *, frames: int = 20, shif
     breath0 = rng.normal(-12, 5)  # deep inspiration brings the liver below the ribs
     scored = []
     for window in _windows(rng, anatomy):
-        scored.append((np.mean([_open(anatomy, p, breath0, depth_mm) for p in _sweep_points(*window, depth_mm)]), window))
+        scored.append(
+            (
+                np.mean([_open(anatomy, p, breath0, depth_mm) for p in _sweep_points(*window, depth_mm)]),
+                window,
+            )
+        )
     best = [w for _, w in sorted(scored, key=lambda s: -s[0])[:2]]
     images, masks, mm = [], [], 1.0
     for f in range(frames):

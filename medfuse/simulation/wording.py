@@ -50,13 +50,21 @@ POSITIVE = {
         "Hepatic abscess of {mm} mm in the {lobe}.",
         "Thick-walled collection in the {lobe}, {mm} mm, suggesting an abscess.",
     ],
-    "gallstone": ["Cholelithiasis.", "Gallstones are present in the gallbladder.", "Stones within the gallbladder lumen."],
+    "gallstone": [
+        "Cholelithiasis.",
+        "Gallstones are present in the gallbladder.",
+        "Stones within the gallbladder lumen.",
+    ],
     "dilated_ducts": [
         "Intrahepatic bile ducts are dilated.",
         "Intrahepatic biliary dilatation.",
         "Dilatation of the intrahepatic biliary tree.",
     ],
-    "steatosis": ["Hepatic steatosis.", "Diffuse fatty infiltration of the liver.", "The liver shows fatty change."],
+    "steatosis": [
+        "Hepatic steatosis.",
+        "Diffuse fatty infiltration of the liver.",
+        "The liver shows fatty change.",
+    ],
     "cirrhosis": [
         "Nodular liver contour, in keeping with cirrhosis.",
         "Cirrhotic liver morphology with splenomegaly.",
@@ -67,13 +75,29 @@ POSITIVE = {
         "Hepatic iron deposition.",
         "Findings of hepatic siderosis.",
     ],
-    "ascites": ["Ascites is present.", "Free fluid around the liver.", "Perihepatic and paracolic free fluid."],
+    "ascites": [
+        "Ascites is present.",
+        "Free fluid around the liver.",
+        "Perihepatic and paracolic free fluid.",
+    ],
 }
 NEGATIVE = {
-    "focal": ["No focal liver lesion.", "The liver contains no focal lesion.", "No discrete hepatic mass is identified."],
+    "focal": [
+        "No focal liver lesion.",
+        "The liver contains no focal lesion.",
+        "No discrete hepatic mass is identified.",
+    ],
     "gallstone": ["No gallstones.", "The gallbladder is unremarkable.", "No cholelithiasis."],
-    "dilated_ducts": ["The bile ducts are not dilated.", "No biliary dilatation.", "Bile ducts of normal calibre."],
-    "diffuse": ["Normal liver parenchyma.", "No diffuse parenchymal disease.", "Liver texture is within normal limits."],
+    "dilated_ducts": [
+        "The bile ducts are not dilated.",
+        "No biliary dilatation.",
+        "Bile ducts of normal calibre.",
+    ],
+    "diffuse": [
+        "Normal liver parenchyma.",
+        "No diffuse parenchymal disease.",
+        "Liver texture is within normal limits.",
+    ],
     "ascites": ["No ascites.", "No free fluid.", "There is no ascites."],
 }
 INDICATIONS = [

@@ -13,8 +13,8 @@ import numpy as np
 
 from ..io.manifest import ManifestRow, load_row
 from ..preprocess.prepare import prepare
-from ..task import Task
 from ..preprocess.tensors import CineInput
+from ..task import Task
 
 
 def cache_key(task: Task, rows: list[ManifestRow]) -> str:

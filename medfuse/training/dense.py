@@ -129,7 +129,10 @@ def train_encoder(
     torch.manual_seed(seed)
     spec = task.modalities[modality]
     encoder = DenseEncoder(
-        dims=2 if modality == "US" else 3, roles=len(spec.roles), classes=len(task.dense), filters=spec.filters
+        dims=2 if modality == "US" else 3,
+        roles=len(spec.roles),
+        classes=len(task.dense),
+        filters=spec.filters,
     ).to(device)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=3e-3, weight_decay=1e-4)
     weight = class_weights(task).to(device)

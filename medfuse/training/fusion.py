@@ -4,49 +4,21 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from ..evaluation.feature_set import FusionData, predict_logits
 from ..evaluation.findings import finding_auroc
 from ..models.baselines import LateConcat
 from ..models.coordination import same_findings, siglip_loss
 from ..models.model import FusionModel
 from ..models.subsets import subsets, use_only
-from ..models.text import tokenize
-from ..task import Task
 from .budget import Budget, learning_rate
-from .feature_set import FeatureSet
 
 BATCH = 64
-
-
-@dataclass
-class FusionData:
-    """One collated set with its labels and (optional) report tokens; everything indexes by case."""
-
-    batch: dict[str, tuple[Tensor, Tensor, Tensor]]
-    labels: Tensor
-    ids: Tensor | None
-    ids_mask: Tensor | None
-
-    def pick(self, index: Tensor) -> FusionData:
-        return FusionData(
-            {m: tuple(t[index] for t in parts) for m, parts in self.batch.items()},  # type: ignore[misc]
-            self.labels[index],
-            None if self.ids is None else self.ids[index],
-            None if self.ids_mask is None else self.ids_mask[index],
-        )
-
-
-def collect(task: Task, sizes: dict[str, int], features: FeatureSet, tokenizer=None) -> FusionData:
-    ids = mask = None
-    if tokenizer is not None and any(features.reports):
-        ids, mask = tokenize(tokenizer, features.reports)
-    return FusionData(features.batch(task, sizes), torch.from_numpy(features.labels), ids, mask)
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -95,24 +67,15 @@ def _loss(model, data: FusionData, generator: torch.Generator) -> Tensor:
             text = model.embed_text(data.ids, data.ids_mask)
             ignore = same_findings(data.labels)
             scale, bias = model.log_scale.exp(), model.bias
-            senses = [full.embedding["joint"], part.embedding["joint"], *[full.embedding[m] for m in modalities]]
+            senses = [
+                full.embedding["joint"],
+                part.embedding["joint"],
+                *[full.embedding[m] for m in modalities],
+            ]
             weights = [1.0, 0.5, *[0.4] * len(modalities)]
             for sense, weight in zip(senses, weights, strict=True):
                 loss = loss + 0.12 * weight * siglip_loss(sense, text, scale, bias, ignore)
     return loss
-
-
-@torch.no_grad()
-def predict_logits(model, batch: dict, use: dict[str, Tensor] | None = None) -> np.ndarray:
-    """(B, F) logits in evaluation mode, in pieces."""
-    model.eval()
-    n = next(iter(batch.values()))[1].shape[0]
-    out = []
-    for at in torch.arange(n).split(256):
-        piece = {m: tuple(t[at] for t in parts) for m, parts in batch.items()}
-        some = None if use is None else {m: u[at] for m, u in use.items()}
-        out.append(model.logits(piece, some) if isinstance(model, LateConcat) else model(piece, some).logits)
-    return torch.cat(out).numpy()
 
 
 def subset_score(model, data: FusionData) -> float:

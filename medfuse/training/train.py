@@ -19,6 +19,7 @@ from torch import nn
 from .. import __version__
 from ..errors import UserError
 from ..evaluation.calibration import calibrated, expected_calibration_error, fit_temperature
+from ..evaluation.feature_set import FeatureSet, collect, label_matrix, predict_logits
 from ..evaluation.findings import finding_auroc
 from ..io.manifest import ManifestRow, read_manifest
 from ..models.baselines import LateConcat, LogitStack
@@ -32,8 +33,8 @@ from ..task import Task
 from .budget import Budget
 from .data import preprocess_manifest
 from .dense import train_encoder
-from .feature_set import FeatureSet, extract_features, label_matrix
-from .fusion import collect, predict_logits, train_fusion
+from .extract import extract_features
+from .fusion import train_fusion
 
 Log = Callable[[str], None]
 
@@ -87,12 +88,22 @@ def _encoder_job(args) -> tuple[str, float]:
             f.flush()
 
         train_encoder(
-            task, modality, folder, names, budget=budget, seed=seed, device=torch.device("cpu"), log=log, checkpoint=checkpoint
+            task,
+            modality,
+            folder,
+            names,
+            budget=budget,
+            seed=seed,
+            device=torch.device("cpu"),
+            log=log,
+            checkpoint=checkpoint,
         )
     return modality, last[0]
 
 
-def train_encoders(task: Task, folder: Path, entries: list[dict], options: TrainOptions, minutes: float, work: Path, log: Log) -> nn.ModuleDict:
+def train_encoders(
+    task: Task, folder: Path, entries: list[dict], options: TrainOptions, minutes: float, work: Path, log: Log
+) -> nn.ModuleDict:
     """All encoders: side by side on CPU cores, one after the other on a GPU. Finished checkpoints are reused."""
     jobs = []
     on_gpu = options.device != "cpu"
@@ -109,7 +120,19 @@ def train_encoders(task: Task, folder: Path, entries: list[dict], options: Train
             log(f"encoder {m}: no training images, left untrained")
             continue
         budget = Budget(minutes=None if options.encoder_steps else minutes / rounds, steps=options.encoder_steps)
-        jobs.append((task, m, folder, names_by[m], budget, options.seed, max(1, cores // side_by_side), checkpoint, work / f"encoder_{m}.log"))
+        jobs.append(
+            (
+                task,
+                m,
+                folder,
+                names_by[m],
+                budget,
+                options.seed,
+                max(1, cores // side_by_side),
+                checkpoint,
+                work / f"encoder_{m}.log",
+            )
+        )
     if on_gpu:
         for job in jobs:
             m = job[1]
@@ -147,7 +170,14 @@ def train_baselines(task: Task, train: FeatureSet, val: FeatureSet, config: Mode
         if there.sum() >= 4:
             stack.fit(s, {m: val_logits[m][there] for m in s}, np.maximum(val.labels[there], 0))
     late = LateConcat(task, config)
-    train_fusion(late, collect(task, late.sizes, train), collect(task, late.sizes, val), budget=Budget(minutes=share), seed=seed, max_epochs=40)
+    train_fusion(
+        late,
+        collect(task, late.sizes, train),
+        collect(task, late.sizes, val),
+        budget=Budget(minutes=share),
+        seed=seed,
+        max_epochs=40,
+    )
     round_to_half(late)
     return singles, stack, late
 
@@ -179,7 +209,10 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     rows = read_manifest(manifest)
     problems = check_manifest(task, rows)["problems"]
     if problems:
-        raise UserError(f"{manifest}: {problems[0]}" + (f" (and {len(problems) - 1} more; see --check)" if len(problems) > 1 else ""))
+        raise UserError(
+            f"{manifest}: {problems[0]}"
+            + (f" (and {len(problems) - 1} more; see --check)" if len(problems) > 1 else "")
+        )
     rows = [r for r in rows if r.split in ("train", "val")]
     work = options.work or out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
@@ -189,7 +222,9 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     is_train = np.array([r.split == "train" for r in rows])
     train_entries = [e for e, t in zip(entries, is_train, strict=True) if t]
     spent = (time.monotonic() - started) / 60
-    features_minutes = 1.2 * len(rows) / 60 / max(1, (os.cpu_count() or 1) / 2) if options.device == "cpu" else 0.05 * len(rows) / 60
+    features_minutes = (
+        1.2 * len(rows) / 60 / max(1, (os.cpu_count() or 1) / 2) if options.device == "cpu" else 0.05 * len(rows) / 60
+    )
     left = max(0.3, options.minutes - spent - features_minutes)
     encoders = train_encoders(task, folder, train_entries, options, 0.7 * left, work, log)
     encoders.to(device)
@@ -210,14 +245,18 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
         collect(task, model.sizes, val_set, tokenizer),
         budget=Budget(minutes=0.6 * left),
         seed=options.seed,
-        log=lambda epoch, loss, score: log(f"fusion epoch {epoch} loss {loss:.3f} validation macro AUROC over subsets {score:.4f}"),
+        log=lambda epoch, loss, score: log(
+            f"fusion epoch {epoch} loss {loss:.3f} validation macro AUROC over subsets {score:.4f}"
+        ),
     )
     round_to_half(model)
     baseline_config = ModelConfig(width=64, layers=1, vocabulary=1)
     singles, stack, late = train_baselines(task, train_set, val_set, baseline_config, options.seed, 0.3 * left)
     temperatures, figures = calibrate(task, model, val_set)
     simulated = all(r.simulated for r in rows)
-    roles = {m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses}
+    roles = {
+        m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses
+    }
     domain = Domain(simulated, tuple(m for m in task.senses if every.has(m).any()), task.body_part, roles)
     card = {
         "name": out.name,
@@ -240,4 +279,8 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
                 calibration=temperatures, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
     log(f"bundle written to {out}")
     (work / "last.json").write_text(json.dumps(card, indent=1))
-    return {"bundle": str(out), "validation": {"mean_over_subsets": round(best, 4), "subsets": figures}, "seconds": round(time.monotonic() - started, 1)}
+    return {
+        "bundle": str(out),
+        "validation": {"mean_over_subsets": round(best, 4), "subsets": figures},
+        "seconds": round(time.monotonic() - started, 1),
+    }

@@ -5,54 +5,18 @@ from __future__ import annotations
 import pickle
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import nn
 
+from ..evaluation.feature_set import FeatureSet, label_matrix
 from ..io.manifest import ManifestRow
-from ..models.features import CaseFeatures, collate, encode
+from ..models.features import encode
 from ..preprocess.tensors import CineInput, VolumeInput
 from ..task import Task
 from .data import load_input
-
-
-@dataclass
-class FeatureSet:
-    """Features, labels (B, F) with -1 for unknown, report texts and ids of many cases, on the CPU."""
-
-    case_ids: list[str]
-    features: list[CaseFeatures]
-    labels: np.ndarray
-    reports: list[str]
-
-    def batch(self, task: Task, sizes: dict[str, int]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        return collate(self.features, task.senses, sizes)
-
-    def has(self, modality: str) -> np.ndarray:
-        return np.array([modality in f.mask and bool(f.mask[modality].any()) for f in self.features])
-
-    def subset(self, keep: np.ndarray) -> FeatureSet:
-        at = np.flatnonzero(keep)
-        return FeatureSet(
-            [self.case_ids[i] for i in at], [self.features[i] for i in at], self.labels[at], [self.reports[i] for i in at]
-        )
-
-
-def label_matrix(task: Task, rows: list[ManifestRow]) -> np.ndarray:
-    """(B, F) of 0, 1, -1 (unknown). A derived finding is 1 when any of its parts is, where the manifest is silent."""
-    out = np.full((len(rows), len(task.findings)), -1, np.int64)
-    for b, row in enumerate(rows):
-        for f, finding in enumerate(task.findings):
-            value = row.labels.get(finding.id)
-            if value is None and finding.derived_from:
-                parts = [row.labels.get(p) for p in finding.derived_from]
-                value = 1 if any(p == 1 for p in parts) else 0 if all(p == 0 for p in parts) else None
-            if value is not None:
-                out[b, f] = value
-    return out
 
 
 def _inputs(task: Task, folder: Path, files: dict[str, list[str]]) -> dict[str, list[VolumeInput | CineInput]]:

@@ -1,0 +1,28 @@
+"""What is installed here: versions, devices, bundles, codecs."""
+
+from __future__ import annotations
+
+import platform
+from importlib.metadata import version
+
+from . import __version__
+from .io.decode import transfer_syntaxes
+from .models.bundle import bundle_hash, list_bundles
+
+PACKAGES = ("torch", "monai", "numpy", "pydicom", "nibabel", "SimpleITK", "SQLAlchemy")
+
+
+def collect() -> dict:
+    import torch
+
+    devices = ["cpu"] + [f"cuda:{i} {torch.cuda.get_device_name(i)}" for i in range(torch.cuda.device_count())]
+    return {
+        "versions": {
+            "medfuse": __version__,
+            "python": platform.python_version(),
+            **{p: version(p) for p in PACKAGES},
+        },
+        "devices": devices,
+        "bundles": [{"name": p.name, "path": str(p), "hash": bundle_hash(p)} for p in list_bundles()],
+        "codecs": transfer_syntaxes(),
+    }

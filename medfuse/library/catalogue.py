@@ -1,0 +1,102 @@
+"""What this workstation holds: SQLAlchemy tables, SQLite (WAL) by default, any SQLAlchemy URL by MEDFUSE_DATABASE_URL."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from functools import cache
+
+from sqlalchemy import JSON, Boolean, DateTime, Float, ForeignKey, String, Text, create_engine, event, select
+from sqlalchemy.engine import Engine
+from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
+
+from ..settings import settings
+
+
+def _now() -> datetime:
+    return datetime.now(UTC)
+
+
+class Base(DeclarativeBase):
+    pass
+
+
+class CaseRow(Base):
+    __tablename__ = "cases"
+    id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    patient_id: Mapped[str] = mapped_column(String(64), index=True, default="")
+    sex: Mapped[str] = mapped_column(String(8), default="")
+    birth_date: Mapped[str] = mapped_column(String(16), default="")
+    indication: Mapped[str] = mapped_column(Text, default="")
+    simulated: Mapped[bool] = mapped_column(Boolean, default=False)
+    study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
+    added: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    series: Mapped[list[SeriesRow]] = relationship(
+        back_populates="case", cascade="all, delete-orphan", order_by="SeriesRow.id"
+    )
+    results: Mapped[list[ResultRow]] = relationship(back_populates="case", cascade="all, delete-orphan")
+
+
+class SeriesRow(Base):
+    __tablename__ = "series"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    uid: Mapped[str] = mapped_column(String(80), index=True)
+    study_uid: Mapped[str] = mapped_column(String(80), default="")
+    study_date: Mapped[str] = mapped_column(String(16), default="")
+    modality: Mapped[str] = mapped_column(String(4), index=True)
+    role: Mapped[str] = mapped_column(String(32), default="unknown")
+    role_confidence: Mapped[float] = mapped_column(Float, default=0.0)
+    description: Mapped[str] = mapped_column(String(128), default="")
+    geometry: Mapped[str] = mapped_column(String(160), default="")
+    files: Mapped[list] = mapped_column(JSON, default=list)  # sha256 of each stored file
+    case: Mapped[CaseRow] = relationship(back_populates="series")
+
+
+class ResultRow(Base):
+    """One prediction with its draft; a new run of the same case and bundle replaces the draft."""
+
+    __tablename__ = "results"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    bundle_hash: Mapped[str] = mapped_column(String(64))
+    language: Mapped[str] = mapped_column(String(16))
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    prediction: Mapped[dict] = mapped_column(JSON)
+    report: Mapped[dict] = mapped_column(JSON)
+    case: Mapped[CaseRow] = relationship(back_populates="results")
+
+
+@cache
+def _engine(url: str) -> Engine:
+    if url.startswith("sqlite"):
+        engine = create_engine(url, connect_args={"timeout": 30})
+
+        @event.listens_for(engine, "connect")
+        def _pragmas(connection, _record) -> None:
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA foreign_keys=ON")
+    else:
+        engine = create_engine(url)
+    Base.metadata.create_all(engine)
+    return engine
+
+
+def engine() -> Engine:
+    home = settings().home
+    home.mkdir(parents=True, exist_ok=True)
+    return _engine(settings().database)
+
+
+@contextmanager
+def session() -> Iterator[Session]:
+    """One transaction: committed whole or not at all."""
+    with Session(engine(), expire_on_commit=False) as s, s.begin():
+        yield s
+
+
+def latest_result(s: Session, case_id: str) -> ResultRow | None:
+    return s.scalars(
+        select(ResultRow).where(ResultRow.case_id == case_id).order_by(ResultRow.id.desc()).limit(1)
+    ).first()

@@ -1,0 +1,174 @@
+"""Content-addressed image files under MEDFUSE_HOME/images, and cases in and out of the catalogue."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.orm import selectinload
+
+from ..case import Case, Refusal
+from ..errors import UserError, WrongUse
+from ..io.cases import Found, find_cases
+from ..io.scan import Scan, scan_files
+from ..prediction import Prediction
+from ..report import Report
+from ..settings import settings
+from .catalogue import CaseRow, ResultRow, SeriesRow, latest_result, session
+
+
+@dataclass
+class Ingested:
+    """What `medfuse ingest` did with a path."""
+
+    cases: list[str]
+    new: list[str]
+    found: Found
+
+
+def stored_path(digest: str) -> Path:
+    return settings().home / "images" / digest[:2] / digest
+
+
+def store_file(path: Path) -> str:
+    """Copy a file into the store under its SHA-256, once; return the digest. The file appears whole or not at all."""
+    with path.open("rb") as f:
+        digest = hashlib.file_digest(f, "sha256").hexdigest()
+    target = stored_path(digest)
+    if target.exists():
+        return digest
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{digest}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(path, part)
+        part.rename(target)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{settings().home}: the library cannot be written ({e.strerror or e}); free space or set MEDFUSE_HOME"
+        ) from e
+    return digest
+
+
+def ingest(path: Path, *, window: int = 30, progress=lambda done, total: None) -> Ingested:
+    """Read a path and add its cases. Idempotent: a case that is there with the same series is left alone."""
+    found = find_cases(path, window=window, progress=progress)
+    new = [case.case_id for case in found.cases if add_case(case, found.scan)]
+    return Ingested([c.case_id for c in found.cases], new, found)
+
+
+def add_case(case: Case, scan: Scan) -> bool:
+    """Add one case in one transaction; True when something was added."""
+    with session() as s:
+        row = s.get(CaseRow, case.case_id, options=[selectinload(CaseRow.series)])
+        known = {x.uid for x in row.series} if row else set()
+        wanted: dict[str, list] = {}
+        for image in case.images:
+            wanted.setdefault(image.source.series_uid or f"file:{image.source.sha256}", []).append(image)
+        if row is not None and set(wanted) <= known:
+            return False
+        if row is None:
+            dates = sorted(i.source.date for i in case.images if i.source.date)
+            row = CaseRow(id=case.case_id, patient_id=case.patient_id, sex=case.sex, birth_date=case.birth_date,
+                          indication=case.indication, simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
+            s.add(row)
+        for uid, images in wanted.items():
+            if uid in known:
+                continue
+            first = images[0]
+            paths = scan.paths.get(uid) or [Path(first.source.path)]
+            row.series.append(
+                SeriesRow(
+                    uid=uid,
+                    study_uid=first.source.study_uid,
+                    study_date=first.source.date,
+                    modality=first.modality,
+                    role=first.role,
+                    role_confidence=first.role_confidence,
+                    description=first.source.description[:128],
+                    geometry=f"{first.geometry.outcome} {first.geometry.measured}"[:160],
+                    files=[store_file(p) for p in paths],
+                )  # fmt: skip
+            )
+    return True
+
+
+def load_case(case_id: str) -> Case:
+    """Read a case of the library from its stored files. Roles set by a person win over headers."""
+    with session() as s:
+        row = s.get(CaseRow, case_id, options=[selectinload(CaseRow.series)])
+        if row is None:
+            raise WrongUse(f"{case_id}: no such case in the library at {settings().home}; see medfuse cases")
+        case = Case(row.id, row.patient_id, indication=row.indication, sex=row.sex, birth_date=row.birth_date)
+        series = list(row.series)
+    missing = [x for x in series if not all(stored_path(d).exists() for d in x.files)]
+    for x in missing:
+        case.refused.append(Refusal(x.uid, "its files are missing from the library; ingest it again", x.modality))
+    dicom = [x for x in series if x not in missing and not x.uid.startswith("file:")]
+    found = scan_files([stored_path(d) for x in dicom for d in x.files])
+    roles = {x.uid: (x.role, x.role_confidence) for x in dicom}
+    for image in found.images:
+        role, confidence = roles.get(image.source.series_uid, ("", 0.0))
+        if confidence == 1.0 and role:
+            image.role, image.role_confidence = role, confidence
+        case.images.append(image)
+    case.refused += found.refused
+    for x in series:
+        if x.uid.startswith("file:") and x not in missing:
+            from ..io.nifti import read_nifti
+
+            case.images.append(read_nifti(stored_path(x.files[0]), x.modality, x.role))
+    case.study_uids = tuple(sorted({x.study_uid for x in series if x.study_uid}))
+    return case
+
+
+def save_result(prediction: Prediction, report: Report) -> None:
+    with session() as s:
+        s.add(ResultRow(case_id=prediction.case_id, bundle_hash=prediction.bundle_hash, language=report.language,
+                        prediction=prediction.model_dump(mode="json"), report=report.model_dump(mode="json")))  # fmt: skip
+
+
+def load_result(case_id: str) -> tuple[Prediction, Report] | None:
+    with session() as s:
+        row = latest_result(s, case_id)
+        return None if row is None else (Prediction(**row.prediction), Report(**row.report))
+
+
+def has_case(case_id: str) -> bool:
+    if not (settings().home / "library.db").exists() and not settings().database_url:
+        return False
+    with session() as s:
+        return s.get(CaseRow, case_id) is not None
+
+
+def list_cases(with_modality: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> list[dict]:
+    """Rows of the worklist, newest first."""
+    with session() as s:
+        rows = s.scalars(
+            select(CaseRow).options(selectinload(CaseRow.series)).order_by(CaseRow.study_date.desc(), CaseRow.id)
+        ).all()
+        out = []
+        for row in rows:
+            modalities = sorted({x.modality for x in row.series})
+            if not set(with_modality) <= set(modalities) or set(without) & set(modalities):
+                continue
+            result = latest_result(s, row.id)
+            out.append({
+                "case_id": row.id, "patient_id": row.patient_id, "study_date": row.study_date, "modalities": modalities,
+                "series": [{"uid": x.uid, "modality": x.modality, "role": x.role, "confidence": x.role_confidence} for x in row.series],
+                "simulated": row.simulated, "state": "new" if result is None else "drafted",
+            })  # fmt: skip
+        return out
+
+
+def set_role(series_uid: str, role: str) -> None:
+    """A person's word on a series: confidence 1."""
+    with session() as s:
+        row = s.scalars(select(SeriesRow).where(SeriesRow.uid == series_uid)).first()
+        if row is None:
+            raise WrongUse(f"{series_uid}: no such series in the library; see medfuse cases --json")
+        row.role, row.role_confidence = role, 1.0

@@ -1,0 +1,191 @@
+"""Dense predictions → lesions with diameters in mm. Lesions come only from here, never from attention maps."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy.ndimage import label, zoom
+from scipy.spatial.distance import pdist, squareform
+
+from ..case import Case
+from ..prediction import LesionRecord, Place
+from ..preprocess.tensors import CineInput, VolumeInput
+from ..task import Finding, Task
+from .features import DenseOutput
+
+THRESHOLD = 0.5
+UPSAMPLE = 3
+
+
+def find_lesions(outputs: list[DenseOutput], case: Case, task: Task, can_show) -> list[LesionRecord]:
+    """All lesions above the threshold. ``can_show(finding, modality)``: whether the acquisition can support the finding."""
+    found: list[LesionRecord] = []
+    clips: dict[int, list[DenseOutput]] = {}
+    for output in outputs:
+        if isinstance(output.source, CineInput):
+            clips.setdefault(id(output.source), []).append(output)
+        else:
+            found += _volume_lesions(output, output.source, case, task, can_show)
+    for frames in clips.values():
+        found += _cine_lesions(frames, case, task, can_show)
+    counts: dict[str, int] = {}
+    for lesion in found:
+        counts[lesion.modality] = counts.get(lesion.modality, 0) + 1
+        lesion.id = f"{lesion.modality}-{counts[lesion.modality]}"
+    return found
+
+
+def name_lesion(per_class: np.ndarray, task: Task, modality: str, can_show) -> Finding:
+    """The most probable lesion class, or the nearest wider finding that this modality can support."""
+    lesion_class = task.lesion_classes[int(np.argmax(per_class[task.lesion_indices]))]
+    own = next((f for f in task.findings if f.lesion_class == lesion_class), None)
+    wider = [f for f in task.findings if own is not None and own.id in f.derived_from]
+    for finding in ([own] if own else []) + sorted(wider, key=lambda f: len(f.derived_from)):
+        if can_show(finding, modality):
+            return finding
+    return wider[-1] if wider else own or task.findings[0]
+
+
+def _patch(output: DenseOutput, box: tuple[slice, ...], mask: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """(fine mask, grid coordinates of its first voxel, step): the component on an upsampled grid, thresholded there."""
+    grown = tuple(
+        slice(max(0, s.start - 1), min(n, s.stop + 1))
+        for s, n in zip(box, output.lesion_probability.shape, strict=True)
+    )
+    p = output.lesion_probability[grown].copy()
+    inside = np.zeros(p.shape, bool)
+    inside[tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(box, grown, strict=True))] = mask
+    grown_inside = zoom(inside.astype(np.float32), UPSAMPLE, order=0, grid_mode=True, mode="nearest") > 0.5
+    fine = zoom(p, UPSAMPLE, order=1, grid_mode=True, mode="nearest")
+    labels, n = label(fine > THRESHOLD)
+    if n:
+        sizes = np.bincount(labels[grown_inside], minlength=n + 1)
+        sizes[0] = 0
+        fine_mask = labels == int(sizes.argmax()) if sizes.any() else np.zeros(fine.shape, bool)
+    else:
+        fine_mask = np.zeros(fine.shape, bool)
+    start = np.array([g.start for g in grown], float) - 0.5 + 0.5 / UPSAMPLE
+    return fine_mask, start, np.full(fine.ndim, 1 / UPSAMPLE)
+
+
+def diameters(points_mm: np.ndarray, pixel_mm: float) -> tuple[float, float]:
+    """Longest diameter and the widest extent perpendicular to it, of points (N, 2) mm that stand for pixels."""
+    if len(points_mm) < 2:
+        return pixel_mm, pixel_mm
+    if len(points_mm) > 1500:
+        points_mm = points_mm[:: len(points_mm) // 1500 + 1]
+    distance = squareform(pdist(points_mm))
+    i, j = np.unravel_index(int(distance.argmax()), distance.shape)
+    axis = points_mm[j] - points_mm[i]
+    axis /= max(float(np.linalg.norm(axis)), 1e-9)
+    across = points_mm @ np.array([-axis[1], axis[0]])
+    return float(distance[i, j]) + pixel_mm, float(np.ptp(across)) + pixel_mm
+
+
+def _volume_lesions(output: DenseOutput, source: VolumeInput, case: Case, task: Task, can_show) -> list[LesionRecord]:
+    out = []
+    step = np.linalg.norm(source.affine[:3, :3], axis=0)
+    for (mask, box), per_class in zip(output.components, output.class_probability, strict=True):
+        fine, start, size = _patch(output, box, mask)
+        if fine.sum() < UPSAMPLE**3:
+            continue
+        at = np.argwhere(fine) * size + start
+        mm = at @ source.affine[:3, :3].T + source.affine[:3, 3]
+        widest = int(np.bincount(np.argwhere(fine)[:, 2]).argmax())
+        in_plane = mm[np.argwhere(fine)[:, 2] == widest][:, :2]
+        long_axis, short_axis = diameters(in_plane, float(step[0]) / UPSAMPLE)
+        image_index = next(i for i in source.images if i >= 0)
+        place = place_of(case, image_index, mm, source.frame_of_reference)
+        finding = name_lesion(per_class, task, output.modality, can_show)
+        out.append(
+            LesionRecord(
+                id="",
+                modality=output.modality,
+                finding=finding.id,
+                probability=round(float(per_class[task.lesion_indices].sum()), 4),
+                long_axis_mm=round(long_axis, 1),
+                short_axis_mm=round(short_axis, 1),
+                volume_ml=round(float(fine.sum() * np.prod(step / UPSAMPLE)) / 1000, 2),
+                place=place,
+            )
+        )
+    return out
+
+
+def place_of(case: Case, index: int, mm: np.ndarray, frame: str) -> Place:
+    """Where points (N, 3) RAS+ mm lie: their box, and the slice and voxel box in the image itself."""
+    image = case.images[index]
+    low, high = mm.min(0), mm.max(0)
+    centre = mm.mean(0)
+    place = Place(
+        image=index,
+        series_uid=image.source.series_uid,
+        frame_of_reference=frame,
+        centre_mm=[round(float(v), 1) for v in centre],
+        box_mm=[[round(float(v), 1) for v in low], [round(float(v), 1) for v in high]],
+    )
+    if image.affine is not None:
+        inverse = np.linalg.inv(image.affine)
+        voxels = mm @ inverse[:3, :3].T + inverse[:3, 3]
+        top = np.array(image.pixels.shape) - 1
+        place.slice = int(np.clip(np.round(centre @ inverse[2, :3] + inverse[2, 3]), 0, top[2]))
+        place.box_voxels = [
+            np.clip(np.floor(voxels.min(0)), 0, top).astype(int).tolist(),
+            np.clip(np.ceil(voxels.max(0)), 0, top).astype(int).tolist(),
+        ]
+    return place
+
+
+def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show) -> list[LesionRecord]:
+    """Components that overlap in neighbouring frames are one lesion; the frame where it is largest speaks for it."""
+    tracks: list[list[tuple[DenseOutput, int]]] = []
+    for output in sorted(frames, key=lambda o: o.frame):
+        for n, (_, box) in enumerate(output.components):
+            for track in tracks:
+                last, k = track[-1]
+                if output.frame - last.frame == 1 and _overlap(last.components[k][1], box):
+                    track.append((output, n))
+                    break
+            else:
+                tracks.append([(output, n)])
+    out = []
+    for track in tracks:
+        output, n = max(track, key=lambda t: float(t[0].components[t[1]][0].sum()))
+        source = output.source
+        assert isinstance(source, CineInput)
+        mask, box = output.components[n]
+        fine, start, size = _patch(output, box, mask)
+        if fine.sum() < 4 * UPSAMPLE**2:
+            continue
+        per_class = output.class_probability[n]
+        rows_columns = np.argwhere(fine) * size + start
+        xy = rows_columns[:, ::-1] * source.scale + np.array(source.offset)
+        mm = source.mm_per_pixel
+        long_axis = short_axis = None
+        if mm is not None:
+            long_axis, short_axis = (round(v, 1) for v in diameters(rows_columns * mm, mm / UPSAMPLE))
+        box_pixels = [np.floor(xy.min(0)).astype(int).tolist(), np.ceil(xy.max(0)).astype(int).tolist()]
+        image = case.images[source.image]
+        finding = name_lesion(per_class, task, "US", can_show)
+        place = Place(
+            image=source.image,
+            series_uid=image.source.series_uid,
+            frame=source.frames[output.frame],
+            box_voxels=box_pixels,
+        )
+        out.append(
+            LesionRecord(
+                id="",
+                modality="US",
+                finding=finding.id,
+                probability=round(float(per_class[task.lesion_indices].sum()), 4),
+                long_axis_mm=long_axis,
+                short_axis_mm=short_axis,
+                volume_ml=None,
+                place=place,
+            )  # fmt: skip
+        )
+    return out
+
+
+def _overlap(a: tuple[slice, ...], b: tuple[slice, ...]) -> bool:
+    return all(x.start < y.stop and y.start < x.stop for x, y in zip(a, b, strict=True))

@@ -1,0 +1,250 @@
+"""From what a user names to a written result: find the case, predict, draft, write, remember."""
+
+from __future__ import annotations
+
+import hashlib
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from .case import Case, Refusal
+from .errors import UnreadableError, UserError, WrongUse
+from .io import nifti, picture
+from .io.cases import Found, find_cases
+from .io.scan import opened, scan
+from .library import store
+from .models.bundle import Bundle, load_bundle
+from .predict import predict_case
+from .prediction import Prediction
+from .report import Report
+from .reporting.compose import compose
+from .reporting.output import write_case
+from .reporting.templates import sentences
+
+
+@dataclass
+class Done:
+    """One predicted and written case."""
+
+    prediction: Prediction
+    report: Report
+    folder: Path
+    files: list[str]
+
+
+@dataclass
+class CommandResult:
+    data: dict
+    text: str
+    exit_code: int
+
+
+def predict_and_write(
+    case: Case, bundle: Bundle, out: Path, *, language: str = "en", device: str = "cpu", outside_domain: bool = False,
+    read_seconds: float = 0.0,
+) -> Done:  # fmt: skip
+    """Predict one case and write its folder whole."""
+    sentences(bundle.task, language)  # an unknown language is refused before any work
+    predicted = predict_case(case, bundle, device=device, outside_domain=outside_domain)
+    report = compose(predicted.prediction, case, bundle.task, language)
+    folder, files = write_case(out, predicted.prediction, {"read": read_seconds, **predicted.seconds}, report, case)
+    return Done(predicted.prediction, report, folder, files)
+
+
+def predict_library_case(case_id: str, bundle: Bundle, out: Path, **options) -> Done:
+    """Predict a case of the library and keep the result there."""
+    started = time.perf_counter()
+    case = store.load_case(case_id)
+    if not case.images:
+        raise UserError(f"{case_id}: no usable image: " + "; ".join(r.reason for r in case.refused))
+    done = predict_and_write(case, bundle, out, read_seconds=time.perf_counter() - started, **options)
+    store.save_result(done.prediction, done.report)
+    return done
+
+
+def case_from_parts(parts: dict[str, list[Path]]) -> Case:
+    """One case from paths whose modality the user states. Two patients are refused, nothing is guessed."""
+    case = Case("")
+    patients: dict[str, str] = {}
+    digest = hashlib.sha256()
+    for modality, paths in parts.items():
+        for path in paths:
+            if not path.exists():
+                raise WrongUse(f"{path}: no such file or folder; check the path")
+            images, refused, patient = _read_part(path, modality)
+            case.images += images
+            case.refused += refused
+            for image in images:
+                digest.update(image.source.sha256.encode())
+            if patient:
+                patients.setdefault(patient, str(path))
+    if len(patients) > 1:
+        (a, at_a), (b, at_b), *_ = patients.items()
+        raise WrongUse(f"{at_a} is of patient {a} and {at_b} of patient {b}; one case is one patient")
+    case.patient_id = next(iter(patients), "")
+    first = next((p for ps in parts.values() for p in ps), Path("case"))
+    case.case_id = f"{first.name.split('.')[0]}-{digest.hexdigest()[:8]}"
+    return case
+
+
+def _read_part(path: Path, modality: str) -> tuple[list, list[Refusal], str]:
+    try:
+        if nifti.is_volume_file(path):
+            return [nifti.read_nifti(path, modality)], [], ""
+        if path.suffix.lower() in picture.SUFFIXES:
+            return [picture.read_picture(path, modality)], [], ""
+    except UnreadableError as e:
+        return [], [Refusal(e.path, e.reason, modality)], ""
+    with opened(path) as inside:
+        found = scan(inside)
+    wrong = [i for i in found.images if i.modality != modality]
+    refused = [Refusal(r.path, r.reason, r.modality or modality) for r in found.refused]
+    refused += [Refusal(i.source.path, f"is {i.modality}, but was given as {modality}", i.modality) for i in wrong]
+    if not found.images and not refused:
+        refused = [Refusal(str(path), _nothing_in(found.ledger), modality)]
+    ids = {i.patient_id for i in found.identity.values()} - {""}
+    if len(ids) > 1:
+        raise WrongUse(
+            f"{path}: holds images of {len(ids)} patients ({', '.join(sorted(ids))}); give one patient's folder"
+        )
+    return [i for i in found.images if i.modality == modality], refused, next(iter(ids), "")
+
+
+def _nothing_in(ledger: dict[str, int]) -> str:
+    total = sum(ledger.values())
+    if not total:
+        return "the folder is empty; give a folder with DICOM or NIfTI files"
+    what = ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in ledger.items() if n)
+    return f"holds no image that can be read ({total} file{'s' if total > 1 else ''}: {what}); give DICOM or NIfTI of US, CT or MR"
+
+
+def predict_command(
+    path: str | None, parts: dict[str, list[Path]], *, out: Path, bundle: str | None, language: str, device: str, add: bool,
+    outside_domain: bool, window: int, log: Callable[[str], None],
+) -> CommandResult:  # fmt: skip
+    """`medfuse predict`: a library case, a path, or stated parts."""
+    stated = any(parts.values())
+    if stated == (path is not None):
+        raise WrongUse("predict needs either a case or path, or images by --us, --ct and --mr")
+    loaded = load_bundle(bundle)
+    if path is not None and not Path(path).exists() and store.has_case(path):
+        done = predict_library_case(path, loaded, out, language=language, device=device, outside_domain=outside_domain)
+        return _result(done)
+    started = time.perf_counter()
+    found: Found | None = None
+    if stated:
+        case = case_from_parts(parts)
+    else:
+        assert path is not None
+        if nifti.is_volume_file(Path(path)) or Path(path).suffix.lower() in picture.SUFFIXES:
+            case = _single_file(Path(path))
+        else:
+            found = find_cases(Path(path), window=window)
+            if len(found.cases) > 1:
+                listed = ", ".join(
+                    f"{c.case_id} ({'+'.join(sorted({i.modality for i in c.images}))})" for c in found.cases
+                )
+                why = "; ".join(found.conflicts)
+                raise WrongUse(
+                    f"{path}: holds {len(found.cases)} cases: {listed}; give one of them, or use medfuse ingest"
+                    + (f" ({why})" if why else "")
+                )
+            case = (
+                found.cases[0]
+                if found.cases
+                else Case(
+                    Path(path).name,
+                    refused=found.scan.refused or [Refusal(path, _nothing_in(found.scan.ledger))],
+                )
+            )
+    read_seconds = time.perf_counter() - started
+    if not case.images:
+        refused = [{"path": r.path, "reason": r.reason} for r in case.refused]
+        for r in refused:
+            log(f"medfuse: {r['path']}: {r['reason']}")
+        data = {
+            "case_id": case.case_id,
+            "modalities": {m: case.state(m) for m in loaded.task.senses},
+            "images": [],
+            "findings": [],
+            "lesions": [],
+            "files": [],
+            "refused": refused,
+        }
+        return CommandResult(data, "nothing could be read", 1)
+    done = predict_and_write(
+        case,
+        loaded,
+        out,
+        language=language,
+        device=device,
+        outside_domain=outside_domain,
+        read_seconds=read_seconds,
+    )
+    if add:
+        if found is None:
+            raise WrongUse(
+                "--add takes a DICOM path; images given by --us, --ct, --mr have no study to file them under"
+            )
+        store.add_case(case, found.scan)
+        store.save_result(done.prediction, done.report)
+    for r in case.refused:
+        log(f"medfuse: {r.path}: {r.reason}")
+    return _result(done)
+
+
+def _single_file(path: Path) -> Case:
+    case = Case(path.name.split(".")[0])
+    try:
+        image = nifti.read_nifti(path) if nifti.is_volume_file(path) else picture.read_picture(path, "")
+        case.images.append(image)
+        case.case_id = f"{case.case_id}-{image.source.sha256[:8]}"
+    except UnreadableError as e:
+        case.refused.append(Refusal(e.path, e.reason))
+    return case
+
+
+def _result(done: Done) -> CommandResult:
+    p = done.prediction
+    data = {
+        "case_id": p.case_id,
+        "modalities": dict(p.modalities),
+        "in_domain": p.in_domain,
+        "images": [
+            i.model_dump(include={"path", "modality", "role", "in_domain", "why", "geometry", "warnings"})
+            for i in p.images
+        ],
+        "findings": [
+            f.model_dump(include={"id", "name", "probability", "calibrated", "assessed", "contribution"})
+            for f in p.findings
+        ],
+        "lesions": [x.model_dump() for x in p.lesions],
+        "files": [str(done.folder / f) for f in done.files],
+        "refused": [r.model_dump() for r in p.refused],
+    }
+    from .reporting.text import report_text
+
+    return CommandResult(data, report_text(done.report) + f"\n{done.folder}", 3 if p.refused else 0)
+
+
+def library_report(case_id: str, language: str | None) -> Report:
+    """The latest draft of a library case, composed anew when another language is asked for."""
+    result = store.load_result(case_id)
+    if result is None:
+        known = store.has_case(case_id)
+        raise WrongUse(
+            f"{case_id}: "
+            + (
+                "not predicted yet; run medfuse predict " + case_id
+                if known
+                else "no such case in the library; see medfuse cases"
+            )
+        )
+    prediction, report = result
+    if language is None or language == report.language:
+        return report
+    return compose(prediction, store.load_case(case_id), load_bundle(prediction.bundle).task, language)
+
+
+__all__ = ["Done", "library_report", "predict_and_write", "predict_command", "predict_library_case"]

@@ -1,0 +1,186 @@
+"""One case: read → tensors → model → prediction. Everything above calls this."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, field
+
+import numpy as np
+import torch
+
+from .case import Case
+from .evaluation.calibration import calibrated
+from .models.bundle import Bundle
+from .models.coverage import coverage_limit
+from .models.features import CaseFeatures, DenseOutput, collate, encode
+from .models.lesions import find_lesions, place_of
+from .models.subsets import name as subset_name
+from .models.subsets import shapley, subsets, use_only
+from .prediction import FindingRecord, ImageRecord, Place, Prediction, RefusedRecord
+from .preprocess.prepare import prepare
+from .preprocess.tensors import VolumeInput
+from .task import Finding
+
+
+@dataclass
+class Predicted:
+    """The prediction, and what the overlays and the timing table are made from."""
+
+    prediction: Prediction
+    dense: list[DenseOutput]
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def predict_case(case: Case, bundle: Bundle, *, device: str = "cpu", outside_domain: bool = False) -> Predicted:
+    """Predict one case with whatever modalities it has.
+
+    Images outside the validated domain are not used, unless ``outside_domain`` asks for their uncalibrated scores.
+    """
+    task = bundle.task
+    judged = [bundle.domain.holds(image) for image in case.images]
+    records = [
+        ImageRecord(
+            path=image.source.path, modality=image.modality, role=image.role, series_uid=image.source.series_uid,
+            in_domain=ok, why=why, geometry=image.geometry.outcome, warnings=list(image.warnings),
+        )
+        for image, (ok, why) in zip(case.images, judged, strict=True)
+    ]  # fmt: skip
+    states = {m: case.state(m) for m in task.senses}
+    in_domain = any(ok for ok, _ in judged)
+    use = [ok or outside_domain for ok, _ in judged]
+    prediction = Prediction(
+        case_id=case.case_id, simulated=case.simulated, in_domain=in_domain and not (outside_domain and not all(ok for ok, _ in judged)),
+        outside_domain_shown=outside_domain and not all(ok for ok, _ in judged),
+        modalities=states, images=records, findings=[], lesions=[],
+        refused=[RefusedRecord(path=r.path, reason=r.reason) for r in case.refused], bundle=bundle.name, bundle_hash=bundle.hash,
+    )  # fmt: skip
+    out = Predicted(prediction, [])
+    if not any(use):
+        return out
+    _run(out, case, bundle, use, device, calibrate=not prediction.outside_domain_shown)
+    return out
+
+
+def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: str, *, calibrate: bool) -> None:
+    task, model, prediction = bundle.task, bundle.model.eval(), out.prediction
+    started = time.perf_counter()
+    visible = Case(case.case_id, case.patient_id, [i for i, u in zip(case.images, use, strict=True) if u])
+    back = [i for i, u in enumerate(use) if u]  # visible place → place in the case
+    inputs = prepare(visible, task)
+    out.seconds["preprocess"] = time.perf_counter() - started
+    started = time.perf_counter()
+    with torch.inference_mode():
+        features, dense = encode(model.encoders.to(device), inputs, task, torch.device(device))
+        _findings(prediction, case, bundle, features, calibrate)
+    out.seconds["network"] = time.perf_counter() - started
+    started = time.perf_counter()
+    for output in dense:
+        if isinstance(output.source, VolumeInput):
+            limit = coverage_limit(output, task)
+            if limit and prediction.modalities[output.modality] == "present":
+                prediction.modalities[output.modality] = "limited"
+                prediction.limits[output.modality] = limit
+    roles = _roles(visible)
+    prediction.lesions = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0])
+    _evidence(prediction, visible, bundle, dense)
+    for lesion in prediction.lesions:
+        lesion.place.image = back[lesion.place.image]
+    for finding in prediction.findings:
+        finding.evidence = [p.model_copy(update={"image": back[p.image]}) for p in finding.evidence]
+    out.dense = dense
+    out.seconds["lesions"] = time.perf_counter() - started
+
+
+def _roles(case: Case) -> dict[str, set[str]]:
+    roles: dict[str, set[str]] = {}
+    for image in case.images:
+        roles.setdefault(image.modality, set()).add(image.role)
+    return roles
+
+
+def support(finding: Finding, modality: str, roles: dict[str, set[str]]) -> tuple[bool, str]:
+    """Whether what was acquired of a modality can answer a finding, and why not."""
+    if modality not in roles:
+        return False, f"{modality} not acquired"
+    if modality not in finding.modalities:
+        return False, f"{modality} cannot show it"
+    for needed in finding.requires.get(modality, ()):
+        if not roles[modality] & set(needed):
+            return False, f"{modality} lacks {' or '.join(needed)}"
+    return True, ""
+
+
+def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: CaseFeatures, calibrate: bool) -> None:
+    """All subsets of what is present in one batch: probabilities, Shapley contributions, embeddings."""
+    task, model = bundle.task, bundle.model
+    there = tuple(m for m in task.senses if m in features.mask and features.mask[m].any())
+    every = subsets(there, empty=True)
+    batch = collate([features] * len(every), task.senses, model.sizes)
+    use = {m: torch.tensor([m in s for s in every]) for m in task.senses}
+    output = model(batch, use)
+    logits = output.logits.numpy()
+    probability = np.stack(
+        [calibrated(logits[i], bundle.temperature(subset_name(s)) if calibrate else 1.0) for i, s in enumerate(every)]
+    )
+    roles = _roles(case)
+    for f, finding in enumerate(task.findings):
+        game = {frozenset(s): float(probability[i, f]) for i, s in enumerate(every)}
+        judged = {m: support(finding, m, roles) for m in task.senses}
+        by = [m for m in there if judged[m][0]]
+        reasons = (
+            "; ".join(why for m, (_, why) in judged.items() if why and m in finding.modalities)
+            or "no acquired modality can show it"
+        )
+        prediction.findings.append(
+            FindingRecord(
+                id=finding.id, name=finding.label("en"), group=finding.group, probability=round(float(probability[-1, f]), 4),
+                calibrated=calibrate, assessed=bool(by), assessed_by=by, why_not="" if by else reasons,
+                contribution={m: round(v, 4) for m, v in shapley(game, there).items()},
+            )
+        )  # fmt: skip
+    prediction.baseline_probability = {t.id: round(float(probability[0, f]), 4) for f, t in enumerate(task.findings)}
+    prediction.subset_probability = {
+        subset_name(s): {t.id: round(float(probability[i, f]), 4) for f, t in enumerate(task.findings)}
+        for i, s in enumerate(every)
+        if s
+    }
+    last = len(every) - 1
+    prediction.embedding = {
+        sense: [round(float(v), 5) for v in output.embedding[sense][last]] for sense in (*there, "joint")
+    }
+
+
+def _evidence(prediction: Prediction, case: Case, bundle: Bundle, dense: list[DenseOutput]) -> None:
+    """Where each finding shows: its lesions, else the region of the dense prediction that the task names for it."""
+    task = bundle.task
+    for record in prediction.findings:
+        finding = task.finding(record.id)
+        if record.probability is None or record.probability < 0.4:
+            continue
+        if finding.group == "focal":
+            parts = {finding.id, *finding.derived_from}
+            record.evidence = [
+                x.place for x in prediction.lesions if x.finding in parts or finding.id in ("focal_lesion",)
+            ]
+        else:
+            record.evidence = [
+                p for d in dense if (p := _region_place(d, case, task.dense.index(_region(finding, task)))) is not None
+            ][:3]
+
+
+def _region(finding: Finding, task) -> str:
+    return "gallstone_mass" if finding.id == "gallstone" and "gallstone_mass" in task.dense else finding.region
+
+
+def _region_place(output: DenseOutput, case: Case, dense_class: int) -> Place | None:
+    source = output.source
+    if not isinstance(source, VolumeInput):
+        return None
+    at = np.argwhere(output.label == dense_class)
+    if len(at) < 3:
+        return None
+    mm = at @ source.affine[:3, :3].T + source.affine[:3, 3]
+    return place_of(case, next(i for i in source.images if i >= 0), mm, source.frame_of_reference)
+
+
+__all__ = ["Predicted", "predict_case", "support", "use_only"]

@@ -1,0 +1,93 @@
+"""Prediction: what the model says of one case. Valid against data_schemas/prediction.schema.json; no timestamps."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Model(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+
+class ImageRecord(Model):
+    """One image that was given, and whether it lies in the validated domain."""
+
+    path: str
+    modality: str
+    role: str = "unknown"
+    series_uid: str = ""
+    in_domain: bool
+    why: str
+    geometry: str = ""
+    warnings: list[str] = Field(default_factory=list)
+
+
+class Place(Model):
+    """Where something is. mm and box_mm are RAS+ in ``frame_of_reference``; pixels (x, y) in ultrasound frames.
+
+    slice or frame counts from 0 along the image's own stack.
+    """
+
+    image: int
+    series_uid: str = ""
+    frame_of_reference: str = ""
+    centre_mm: list[float] | None = None
+    box_mm: list[list[float]] | None = None
+    slice: int | None = None
+    frame: int | None = None
+    box_voxels: list[list[int]] | None = None
+
+
+class LesionRecord(Model):
+    """One lesion, from the dense prediction only. Diameters need a known pixel size; else null: size not measured."""
+
+    id: str
+    modality: str
+    finding: str
+    probability: float
+    long_axis_mm: float | None
+    short_axis_mm: float | None
+    volume_ml: float | None
+    place: Place
+
+
+class FindingRecord(Model):
+    id: str
+    name: str
+    group: str
+    probability: float | None  # calibrated; null when nothing was said
+    calibrated: bool
+    assessed: bool
+    assessed_by: list[str] = Field(default_factory=list)
+    why_not: str = ""
+    contribution: dict[str, float] = Field(default_factory=dict)  # exact Shapley on the calibrated probability
+    evidence: list[Place] = Field(default_factory=list)
+
+
+class RefusedRecord(Model):
+    path: str
+    reason: str
+
+
+class Prediction(Model):
+    schema_version: Literal["1"] = "1"
+    case_id: str
+    simulated: bool
+    in_domain: bool
+    outside_domain_shown: bool = False
+    modalities: dict[str, Literal["present", "limited", "absent", "failed"]]
+    limits: dict[str, str] = Field(default_factory=dict)
+    images: list[ImageRecord]
+    findings: list[FindingRecord]
+    lesions: list[LesionRecord]
+    refused: list[RefusedRecord] = Field(default_factory=list)
+    bundle: str
+    bundle_hash: str
+    baseline_probability: dict[str, float] = Field(default_factory=dict)  # with no modality at all
+    subset_probability: dict[str, dict[str, float]] = Field(default_factory=dict)  # subset → finding → probability
+    embedding: dict[str, list[float]] = Field(default_factory=dict)  # coordinated space, by sense
+
+    def finding(self, finding_id: str) -> FindingRecord:
+        return next(f for f in self.findings if f.id == finding_id)

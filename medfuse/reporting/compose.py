@@ -1,0 +1,250 @@
+"""Prediction → drafted report. Nothing is written that the evidence does not support; features before diagnoses."""
+
+from __future__ import annotations
+
+from ..case import Case
+from ..prediction import FindingRecord, LesionRecord, Prediction
+from ..report import Report, Section, Sentence
+from ..task import Finding, Task
+from .templates import Sentences, sentences
+
+CERTAIN, LIKELY, POSSIBLE, DENIED = 0.90, 0.70, 0.40, 0.15
+MAX_LESIONS_A_MODALITY = 4
+
+
+def wording(p: float) -> str:
+    """The documented scale from probability to words."""
+    if p >= CERTAIN:
+        return "certain"
+    if p >= LIKELY:
+        return "likely"
+    if p >= POSSIBLE:
+        return "possible"
+    return "absent" if p < DENIED else "unlikely"
+
+
+def compose(prediction: Prediction, case: Case, task: Task, language: str = "en") -> Report:
+    """A draft. Outside the validated domain it holds no findings and no impression, and says why."""
+    s = sentences(task, language)
+    banner = [s.get("banner.research")]
+    if prediction.simulated:
+        banner.append(s.get("banner.simulated"))
+    if not prediction.in_domain:
+        if prediction.outside_domain_shown:
+            banner.append(s.get("banner.shown"))
+        else:
+            reasons = list(dict.fromkeys(i.why for i in prediction.images if not i.in_domain))
+            banner.append(s.render("banner.outside", reason="; ".join(reasons) or "no usable image"))
+    sections = [
+        _section(s, "indication", [Sentence(text=case.indication or s.get("no_indication"))]),
+        _section(s, "technique", _technique(case, s)),
+        _section(s, "comparison", [Sentence(text=s.get("no_prior"))]),
+    ]
+    if prediction.in_domain:
+        sections.append(_section(s, "findings", _findings(prediction, task, s)))
+        sections.append(_section(s, "impression", _impression(prediction, task, s)))
+    elif prediction.outside_domain_shown:
+        rows = [
+            Sentence(
+                text=s.render("uncalibrated", name=task.finding(f.id).label(language), p=f.probability),
+                finding=f.id,
+                probability=f.probability,
+            )
+            for f in prediction.findings
+            if f.probability is not None
+        ]
+        sections.append(_section(s, "notice", rows))
+    return Report(
+        case_id=prediction.case_id, language=language, simulated=prediction.simulated, in_domain=prediction.in_domain,
+        banner=banner, sections=sections, bundle=prediction.bundle, bundle_hash=prediction.bundle_hash,
+    )  # fmt: skip
+
+
+def _section(s: Sentences, section_id: str, rows: list[Sentence]) -> Section:
+    return Section(id=section_id, title=s.get(f"titles.{section_id}"), sentences=rows)  # type: ignore[arg-type]
+
+
+def _technique(case: Case, s: Sentences) -> list[Sentence]:
+    out = []
+    for modality in dict.fromkeys(i.modality for i in case.images):
+        images = case.of(modality)
+        dates = sorted({i.source.date for i in images if i.source.date})
+        when = "".join(f", {d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates)
+        out.append(
+            Sentence(
+                text=s.render(
+                    "technique",
+                    modality=s.modality(modality),
+                    series=[s.role(i.role) for i in images],
+                    date=when,
+                ),
+                modality=[modality],
+            )
+        )
+    return out
+
+
+def _hide(finding: Finding, task: Task, prediction: Prediction) -> bool:
+    """A wider finding says nothing new when one of its parts is already reported."""
+    return any(
+        (prediction.finding(p).probability or 0) >= POSSIBLE and prediction.finding(p).assessed
+        for p in finding.derived_from
+    )
+
+
+def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
+    rows: list[Sentence] = []
+    for modality, state in prediction.modalities.items():
+        if state == "absent":
+            rows.append(
+                Sentence(
+                    text=s.render("modality_absent", modality=s.modality(modality)),
+                    modality=[modality],
+                    assertion="not_assessed",
+                )
+            )
+        elif state == "failed":
+            rows.append(
+                Sentence(
+                    text=s.render("modality_failed", modality=s.modality(modality)),
+                    modality=[modality],
+                    assertion="not_assessed",
+                )
+            )
+        elif state == "limited":
+            rows.append(
+                Sentence(
+                    text=s.render(
+                        "modality_limited",
+                        modality=s.modality(modality),
+                        reason=prediction.limits.get(modality, ""),
+                    ),
+                    modality=[modality],
+                    assertion="notice",
+                )
+            )
+    focal = [prediction.finding(f.id) for f in task.findings if f.group == "focal"]
+    rows += _lesions(prediction, task, s)
+    rows += _absence(prediction, s, focal)
+    for record in prediction.findings:
+        finding = task.finding(record.id)
+        name = finding.label(s.language)
+        if not record.assessed:
+            rows.append(
+                Sentence(
+                    text=s.render("not_assessed", name=name, reason=record.why_not),
+                    finding=record.id,
+                    assertion="not_assessed",
+                )
+            )
+            continue
+        p = record.probability or 0.0
+        if finding.group == "focal" and (p < POSSIBLE or _hide(finding, task, prediction)):
+            continue  # absence of lesions is one sentence, with its coverage
+        rows.append(_sentence(record, finding, s, p))
+    names = [f.label(s.language) for f in task.findings]
+    rows.append(Sentence(text=s.render("scope", names=names)))
+    return rows
+
+
+def _sentence(record: FindingRecord, finding: Finding, s: Sentences, p: float) -> Sentence:
+    degree = wording(p)
+    shown = [s.modality(m) for m in record.assessed_by]
+    text = s.render(f"scale.{degree}", name=finding.label(s.language)) + s.render("because", modalities=shown, p=p)
+    assertion = {"certain": "present", "likely": "present", "absent": "absent"}.get(degree, "possible")
+    return Sentence(
+        text=text,
+        finding=record.id,
+        probability=p,
+        modality=record.assessed_by,
+        evidence=record.evidence,
+        assertion=assertion,
+    )  # type: ignore[arg-type]
+
+
+def _supported(lesion: LesionRecord, prediction: Prediction) -> bool:
+    return (
+        (prediction.finding("focal_lesion").probability or 0) >= POSSIBLE
+        if any(f.id == "focal_lesion" for f in prediction.findings)
+        else True
+    )
+
+
+def _lesions(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
+    rows = []
+    for modality in prediction.modalities:
+        mine = [x for x in prediction.lesions if x.modality == modality and _supported(x, prediction)]
+        mine.sort(key=lambda x: -x.probability * (x.long_axis_mm or 1.0))
+        for lesion in mine[:MAX_LESIONS_A_MODALITY]:
+            if lesion.long_axis_mm is None or lesion.short_axis_mm is None:
+                size = s.get("size_unknown")
+            else:
+                size = s.render("size", long=lesion.long_axis_mm, short=lesion.short_axis_mm)
+            if lesion.place.frame is not None:
+                place = s.render("place_frame", n=lesion.place.frame + 1)
+            else:
+                series = s.role(prediction.images[lesion.place.image].role)
+                place = s.render("place_slice", series=series, n=(lesion.place.slice or 0) + 1)
+            text = s.render(
+                "lesion",
+                modality=s.modality(modality),
+                name=task.finding(lesion.finding).label(s.language),
+                size=size,
+                place=place,
+                p=lesion.probability,
+            )
+            rows.append(
+                Sentence(
+                    text=text,
+                    finding=lesion.finding,
+                    probability=lesion.probability,
+                    modality=[modality],
+                    evidence=[lesion.place],
+                    assertion="present" if lesion.probability >= LIKELY else "possible",
+                )
+            )
+        if len(mine) > MAX_LESIONS_A_MODALITY:
+            rows.append(
+                Sentence(
+                    text=s.render("more_lesions", n=len(mine) - MAX_LESIONS_A_MODALITY, modality=s.modality(modality)),
+                    modality=[modality],
+                )
+            )
+    return rows
+
+
+def _absence(prediction: Prediction, s: Sentences, focal: list[FindingRecord]) -> list[Sentence]:
+    """'No focal lesion' only from a volume that covers the whole organ; else it is not assessed."""
+    if any((f.probability or 0) >= DENIED * 2 and f.assessed for f in focal) or not focal:
+        return []
+    complete = [m for m, state in prediction.modalities.items() if state == "present" and m != "US"]
+    if complete:
+        p = max((f.probability or 0) for f in focal)
+        return [
+            Sentence(
+                text=s.render("no_focal", modalities=[s.modality(m) for m in complete]),
+                finding="focal_lesion",
+                probability=p,
+                modality=complete,
+                assertion="absent",
+            )
+        ]
+    reasons = [f"{s.modality(m)}: {why}" for m, why in prediction.limits.items()]
+    reason = "; ".join(reasons) or s.get("ultrasound_planes")
+    return [
+        Sentence(
+            text=s.render("no_focal_coverage", reason=reason),
+            finding="focal_lesion",
+            assertion="not_assessed",
+        )
+    ]
+
+
+def _impression(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
+    chosen = [
+        (task.finding(f.id).rank, f) for f in prediction.findings
+        if f.assessed and (f.probability or 0) >= POSSIBLE and not _hide(task.finding(f.id), task, prediction)
+    ]  # fmt: skip
+    chosen.sort(key=lambda c: c[0])
+    rows = [_sentence(f, task.finding(f.id), s, f.probability or 0.0) for _, f in chosen]
+    return rows or [Sentence(text=s.get("nothing"))]

@@ -1,0 +1,16 @@
+"""Report → plain text."""
+
+from __future__ import annotations
+
+from ..report import Report
+
+
+def report_text(report: Report) -> str:
+    lines = [f"*** {b} ***" for b in report.banner]
+    lines += ["", f"{report.case_id}   [{report.state}, version {report.version}]"]
+    for section in report.sections:
+        lines += ["", section.title.upper() if report.language == "en" else section.title]
+        numbered = section.id == "impression" and len(section.sentences) > 1
+        lines += [f"{f'{n}. ' if numbered else ''}{x.text}" for n, x in enumerate(section.sentences, 1)]
+    lines += ["", *[f"*** {b} ***" for b in report.banner[:1]], f"{report.bundle} {report.bundle_hash[:12]}"]
+    return "\n".join(lines) + "\n"
