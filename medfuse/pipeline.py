@@ -161,8 +161,8 @@ def predict_command(
     read_seconds = time.perf_counter() - started
     if not case.images:
         refused = [{"path": r.path, "reason": r.reason} for r in case.refused]
-        for r in refused:
-            log(f"medfuse: {r['path']}: {r['reason']}")
+        for row in refused:
+            log(f"medfuse: {row['path']}: {row['reason']}")
         data = {
             "case_id": case.case_id,
             "modalities": {m: case.state(m) for m in loaded.task.senses},

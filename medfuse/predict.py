@@ -41,16 +41,16 @@ def predict_case(case: Case, bundle: Bundle, *, device: str = "cpu", outside_dom
     records = [
         ImageRecord(
             path=image.source.path, modality=image.modality, role=image.role, series_uid=image.source.series_uid,
-            in_domain=ok, why=why, geometry=image.geometry.outcome, warnings=list(image.warnings),
+            in_domain=ok, why=why, code=code, geometry=image.geometry.outcome, warnings=list(image.warnings),
         )
-        for image, (ok, why) in zip(case.images, judged, strict=True)
+        for image, (ok, code, why) in zip(case.images, judged, strict=True)
     ]  # fmt: skip
     states = {m: case.state(m) for m in task.senses}
-    in_domain = any(ok for ok, _ in judged)
-    use = [ok or outside_domain for ok, _ in judged]
+    in_domain = any(ok for ok, *_ in judged)
+    use = [ok or outside_domain for ok, *_ in judged]
     prediction = Prediction(
-        case_id=case.case_id, simulated=case.simulated, in_domain=in_domain and not (outside_domain and not all(ok for ok, _ in judged)),
-        outside_domain_shown=outside_domain and not all(ok for ok, _ in judged),
+        case_id=case.case_id, simulated=case.simulated, in_domain=in_domain and not (outside_domain and not all(ok for ok, *_ in judged)),
+        outside_domain_shown=outside_domain and not all(ok for ok, *_ in judged),
         modalities=states, images=records, findings=[], lesions=[],
         refused=[RefusedRecord(path=r.path, reason=r.reason) for r in case.refused], bundle=bundle.name, bundle_hash=bundle.hash,
     )  # fmt: skip
@@ -99,14 +99,14 @@ def _roles(case: Case) -> dict[str, set[str]]:
 
 
 def support(finding: Finding, modality: str, roles: dict[str, set[str]]) -> tuple[bool, str]:
-    """Whether what was acquired of a modality can answer a finding, and why not."""
+    """Whether what was acquired of a modality can answer a finding; if not, why: not_acquired, cannot_show, lacks ROLES."""
     if modality not in roles:
-        return False, f"{modality} not acquired"
+        return False, "not_acquired"
     if modality not in finding.modalities:
-        return False, f"{modality} cannot show it"
+        return False, "cannot_show"
     for needed in finding.requires.get(modality, ()):
         if not roles[modality] & set(needed):
-            return False, f"{modality} lacks {' or '.join(needed)}"
+            return False, "lacks " + " ".join(needed)
     return True, ""
 
 
@@ -127,14 +127,11 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
         game = {frozenset(s): float(probability[i, f]) for i, s in enumerate(every)}
         judged = {m: support(finding, m, roles) for m in task.senses}
         by = [m for m in there if judged[m][0]]
-        reasons = (
-            "; ".join(why for m, (_, why) in judged.items() if why and m in finding.modalities)
-            or "no acquired modality can show it"
-        )
+        reasons = {m: why for m, (_, why) in judged.items() if why and m in finding.modalities}
         prediction.findings.append(
             FindingRecord(
                 id=finding.id, name=finding.label("en"), group=finding.group, probability=round(float(probability[-1, f]), 4),
-                calibrated=calibrate, assessed=bool(by), assessed_by=by, why_not="" if by else reasons,
+                calibrated=calibrate, assessed=bool(by), assessed_by=by, why_not={} if by else reasons,
                 contribution={m: round(v, 4) for m, v in shapley(game, there).items()},
             )
         )  # fmt: skip

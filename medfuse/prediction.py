@@ -20,6 +20,7 @@ class ImageRecord(Model):
     series_uid: str = ""
     in_domain: bool
     why: str
+    code: str = ""  # inside, modality, real, simulated, role
     geometry: str = ""
     warnings: list[str] = Field(default_factory=list)
 
@@ -61,7 +62,7 @@ class FindingRecord(Model):
     calibrated: bool
     assessed: bool
     assessed_by: list[str] = Field(default_factory=list)
-    why_not: str = ""
+    why_not: dict[str, str] = Field(default_factory=dict)  # modality → not_acquired, cannot_show or lacks ROLES
     contribution: dict[str, float] = Field(default_factory=dict)  # exact Shapley on the calibrated probability
     evidence: list[Place] = Field(default_factory=list)
 
@@ -78,7 +79,9 @@ class Prediction(Model):
     in_domain: bool
     outside_domain_shown: bool = False
     modalities: dict[str, Literal["present", "limited", "absent", "failed"]]
-    limits: dict[str, str] = Field(default_factory=dict)
+    limits: dict[str, str] = Field(
+        default_factory=dict
+    )  # modality → not_in_view, or cut top, cut bottom, cut bottom top
     images: list[ImageRecord]
     findings: list[FindingRecord]
     lesions: list[LesionRecord]

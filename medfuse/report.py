@@ -8,6 +8,8 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from .prediction import Place
 
+Assertion = Literal["present", "possible", "absent", "not_assessed", "notice"]
+
 
 class Model(BaseModel):
     model_config = ConfigDict(extra="forbid")
@@ -21,7 +23,7 @@ class Sentence(Model):
     probability: float | None = None
     modality: list[str] = Field(default_factory=list)
     evidence: list[Place] = Field(default_factory=list)
-    assertion: Literal["present", "possible", "absent", "not_assessed", "notice"] = "notice"
+    assertion: Assertion = "notice"
     state: Literal["drafted", "accepted", "edited", "rejected"] = "drafted"
 
 

@@ -23,10 +23,10 @@ def show(case: Case, prediction: Prediction | None) -> None:
     for column, modality in zip(st.columns(3, gap="small"), MODALITIES, strict=True):
         with column:
             state = prediction.modalities.get(modality, "absent") if prediction else case.state(modality)
-            why = f" — {prediction.limits[modality]}" if prediction and modality in prediction.limits else ""
+            why = prediction.limits.get(modality, "") if prediction else ""
             st.markdown(f'### {NAMES[modality]} <span class="badge {state}">{state}</span>', unsafe_allow_html=True)
             if why:
-                st.caption(why.strip(" —"))
+                st.caption(f"coverage: {why.replace('_', ' ')}")
             _modality(case, modality, prediction if evidence else None)
 
 

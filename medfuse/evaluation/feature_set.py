@@ -24,8 +24,8 @@ class FeatureSet:
     labels: np.ndarray
     reports: list[str]
 
-    def batch(self, task: Task, sizes: dict[str, int]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-        return collate(self.features, task.senses, sizes)
+    def batch(self, sizes: dict[str, int]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
+        return collate(self.features, tuple(sizes), sizes)
 
     def has(self, modality: str) -> np.ndarray:
         return np.array([modality in f.mask and bool(f.mask[modality].any()) for f in self.features])
@@ -76,7 +76,7 @@ def collect(task: Task, sizes: dict[str, int], features: FeatureSet, tokenizer=N
     ids = mask = None
     if tokenizer is not None and any(features.reports):
         ids, mask = tokenize(tokenizer, features.reports)
-    return FusionData(features.batch(task, sizes), torch.from_numpy(features.labels), ids, mask)
+    return FusionData(features.batch(sizes), torch.from_numpy(features.labels), ids, mask)
 
 
 @torch.no_grad()

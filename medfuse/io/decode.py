@@ -12,6 +12,7 @@ import threading
 import warnings
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
 from pathlib import Path
 
 import numpy as np
@@ -115,7 +116,8 @@ class DecodeChild:
     """A child process that decodes one file at a time and is replaced when it dies or hangs."""
 
     def __init__(self) -> None:
-        self._process, self._pipe = None, None
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
         self._lock = threading.Lock()
 
     def decode(self, path: Path) -> np.ndarray | str:
@@ -140,10 +142,11 @@ class DecodeChild:
 
     def _start(self) -> None:
         context = get_context("spawn")
-        self._pipe, far = context.Pipe()
+        near, far = context.Pipe()
         memory = int(settings().decode_memory_gib * 2**30)
         self._process = context.Process(target=_serve, args=(far, memory), daemon=True)
         self._process.start()
+        self._pipe = near
         far.close()
 
     def stop(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -132,7 +133,8 @@ def _read_entry(path: Path, entry: ManifestImage) -> list[Image]:
 
 
 def _read_mask(path: Path, image: Image) -> np.ndarray:
-    mask = np.asanyarray(nib.load(path).dataobj).astype(np.uint8)
+    stored: Any = nib.load(path)
+    mask = np.asanyarray(stored.dataobj).astype(np.uint8)
     if image.modality == "US":
         mask = mask.reshape(mask.shape[0], mask.shape[1], -1).transpose(2, 1, 0)
     if mask.shape != image.pixels.shape[:3]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import nibabel as nib
 import numpy as np
@@ -97,7 +98,7 @@ def read_nifti(path: Path, modality: str = "", role: str = "", frame_of_referenc
 
 def _read_nib(path: Path):
     try:
-        image = nib.load(path)
+        image: Any = nib.load(path)
         data = np.asanyarray(image.dataobj)
     except Exception as e:  # nibabel raises many kinds for a damaged file; all mean the same to the user
         raise UnreadableError(path, f"not a readable NIfTI file ({type(e).__name__}: {str(e)[:120]})") from e

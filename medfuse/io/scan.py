@@ -47,7 +47,7 @@ class Scan:
 
     @property
     def ledger(self) -> dict[str, int]:
-        counts = Counter(e.status for e in self.entries)
+        counts: Counter[str] = Counter(e.status for e in self.entries)
         return {s: counts.get(s, 0) for s in STATUSES}
 
 

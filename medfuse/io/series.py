@@ -146,8 +146,7 @@ def _floats(ds: Dataset, key: str, n: int, path: Path) -> np.ndarray:
 
 def _stack(group: Grouped, modality: str, *, split: bool) -> list[Image]:
     """Slices of one orientation and size → one image, or several where each place was acquired several times."""
-    headers = [e.header for e in group]
-    assert all(h is not None for h in headers)
+    headers = [e.header for e in group if e.header is not None]
     first = headers[0]
     orientation = _floats(first, "ImageOrientationPatient", 6, group[0].path)
     wrong = check_orientation(orientation)

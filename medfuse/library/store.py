@@ -92,7 +92,7 @@ def add_case(case: Case, scan: Scan) -> bool:
                     description=first.source.description[:128],
                     geometry=f"{first.geometry.outcome} {first.geometry.measured}"[:160],
                     files=[store_file(p) for p in paths],
-                )  # fmt: skip
+                )
             )
     return True
 

@@ -36,18 +36,18 @@ class Domain:
     body_part: str
     roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
-    def holds(self, image: Image) -> tuple[bool, str]:
-        """Whether an image lies in the domain, and why not."""
+    def holds(self, image: Image) -> tuple[bool, str, str]:
+        """Whether an image lies in the domain, a code for why not, and the same in words."""
         if image.modality not in self.modalities:
-            return False, f"the bundle was never validated on {image.modality}"
+            return False, "modality", f"the bundle was never validated on {image.modality}"
         if self.simulated and not image.source.simulated:
-            return False, "the bundle was validated on simulated patients only; this image is real"
+            return False, "real", "the bundle was validated on simulated patients only; this image is real"
         if not self.simulated and image.source.simulated:
-            return False, "the bundle was validated on real patients; this image is simulated"
+            return False, "simulated", "the bundle was validated on real patients; this image is simulated"
         known = self.roles.get(image.modality, ())
         if known and image.role not in known:
-            return False, f"role {image.role} was not in the validation set ({', '.join(known)})"
-        return True, "inside the validated domain"
+            return False, "role", f"role {image.role} was not in the validation set ({', '.join(known)})"
+        return True, "inside", "inside the validated domain"
 
 
 @dataclass

@@ -182,7 +182,7 @@ def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show) -
                 short_axis_mm=short_axis,
                 volume_ml=None,
                 place=place,
-            )  # fmt: skip
+            )
         )
     return out
 

@@ -106,7 +106,7 @@ class FusionModel(nn.Module):
     def fit_standardisation(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]]) -> None:
         for m in self.task_modalities:
             if batch[m][1].any():
-                self.tokenisers[m].fit(batch[m][0], batch[m][1])
+                self.tokenisers[m].fit(batch[m][0], batch[m][1])  # type: ignore[operator]
 
 
 def pool(t: Tokens) -> Tensor:

@@ -8,6 +8,7 @@ Places are relative to the organ (its centre and extent), never to the scanner's
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -97,24 +98,24 @@ def extract(
         rings[r] = (rings[r] > 0.5).float() * (w < 0.3).float()
     for r, (mask, box) in enumerate(components, start=len(organ_ids)):
         lesion_map = torch.from_numpy(lesion_p[box] * mask).float()
-        weights[(r, *box)] = lesion_map
+        weights[r][box] = lesion_map
         grown = tuple(slice(max(0, s.start - 3), s.stop + 3) for s in box)
         whole = np.zeros([g.stop - g.start for g in grown], bool)
         inner = tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(box, grown, strict=True))
         whole[inner] = mask
         ring = _ring(whole)
         clipped = tuple(slice(0, min(g.stop, size) - g.start) for g, size in zip(grown, spatial, strict=True))
-        rings[(r, *grown)] = torch.from_numpy(ring[clipped].astype(np.float32))
+        rings[r][grown] = torch.from_numpy(ring[clipped].astype(np.float32))
     flat = weights.reshape(n, -1)
     size = flat.sum(1)
     valid = size > 0.5
     maps = torch.cat([fine.float().cpu().reshape(fine.shape[0], -1), values.float().cpu().reshape(values.shape[0], -1)])
     mean, deviation = _weighted(flat, maps)
-    c, roles = fine.shape[0], values.shape[0]
+    c = fine.shape[0]
     around, _ = _weighted(rings.reshape(n, -1), maps[c:])
     class_mean, _ = _weighted(flat, probability.cpu().reshape(classes, -1))
-    coarse = F.adaptive_avg_pool3d if len(spatial) == 3 else F.adaptive_avg_pool2d
-    low = coarse(weights[None], deep.shape[1:])[0].reshape(n, -1)
+    coarse: Callable = F.adaptive_avg_pool3d if len(spatial) == 3 else F.adaptive_avg_pool2d
+    low = coarse(weights[None], tuple(deep.shape[1:]))[0].reshape(n, -1)
     deep_mean, _ = _weighted(low, deep.float().cpu().reshape(deep.shape[0], -1))
     gate = present.float().cpu()[None].expand(n, -1)
     place = _places(flat, spatial, p[organ] + lesion_p)

@@ -28,6 +28,9 @@ class RegionTokens(nn.Module):
     before anything reads them, so that noise there changes nothing and their gradient is exactly 0.
     """
 
+    mean: Tensor
+    scale: Tensor
+
     def __init__(self, features: int, kinds: int, width: int, dropout: float) -> None:
         super().__init__()
         self.register_buffer("mean", torch.zeros(features))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from ..case import Case
 from ..prediction import FindingRecord, LesionRecord, Prediction
-from ..report import Report, Section, Sentence
+from ..report import Assertion, Report, Section, Sentence
 from ..task import Finding, Task
 from .templates import Sentences, sentences
 
@@ -33,8 +33,8 @@ def compose(prediction: Prediction, case: Case, task: Task, language: str = "en"
         if prediction.outside_domain_shown:
             banner.append(s.get("banner.shown"))
         else:
-            reasons = list(dict.fromkeys(i.why for i in prediction.images if not i.in_domain))
-            banner.append(s.render("banner.outside", reason="; ".join(reasons) or "no usable image"))
+            codes = dict.fromkeys(i.code for i in prediction.images if not i.in_domain)
+            banner.append(s.render("banner.outside", reason="; ".join(s.get(f"outside.{c}") for c in codes)))
     sections = [
         _section(s, "indication", [Sentence(text=case.indication or s.get("no_indication"))]),
         _section(s, "technique", _technique(case, s)),
@@ -84,6 +84,19 @@ def _technique(case: Case, s: Sentences) -> list[Sentence]:
     return out
 
 
+def _why_not(record: FindingRecord, s: Sentences) -> str:
+    parts = []
+    for modality, code in record.why_not.items():
+        word, *roles = code.split()
+        parts.append(s.render(f"reasons.{word}", modality=s.modality(modality), roles=[s.role(r) for r in roles]))
+    return "; ".join(parts) or s.get("reasons.none")
+
+
+def _limit(code: str, s: Sentences) -> str:
+    word, *where = code.split()
+    return s.render(f"limits.{word}", where=[s.get(f"limits.{w}") for w in where])
+
+
 def _hide(finding: Finding, task: Task, prediction: Prediction) -> bool:
     """A wider finding says nothing new when one of its parts is already reported."""
     return any(
@@ -117,7 +130,7 @@ def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence
                     text=s.render(
                         "modality_limited",
                         modality=s.modality(modality),
-                        reason=prediction.limits.get(modality, ""),
+                        reason=_limit(prediction.limits.get(modality, ""), s),
                     ),
                     modality=[modality],
                     assertion="notice",
@@ -132,7 +145,7 @@ def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence
         if not record.assessed:
             rows.append(
                 Sentence(
-                    text=s.render("not_assessed", name=name, reason=record.why_not),
+                    text=s.render("not_assessed", name=name, reason=_why_not(record, s)),
                     finding=record.id,
                     assertion="not_assessed",
                 )
@@ -151,7 +164,9 @@ def _sentence(record: FindingRecord, finding: Finding, s: Sentences, p: float) -
     degree = wording(p)
     shown = [s.modality(m) for m in record.assessed_by]
     text = s.render(f"scale.{degree}", name=finding.label(s.language)) + s.render("because", modalities=shown, p=p)
-    assertion = {"certain": "present", "likely": "present", "absent": "absent"}.get(degree, "possible")
+    assertion: Assertion = (
+        "absent" if degree == "absent" else "present" if degree in ("certain", "likely") else "possible"
+    )
     return Sentence(
         text=text,
         finding=record.id,
@@ -159,7 +174,7 @@ def _sentence(record: FindingRecord, finding: Finding, s: Sentences, p: float) -
         modality=record.assessed_by,
         evidence=record.evidence,
         assertion=assertion,
-    )  # type: ignore[arg-type]
+    )
 
 
 def _supported(lesion: LesionRecord, prediction: Prediction) -> bool:
@@ -229,7 +244,7 @@ def _absence(prediction: Prediction, s: Sentences, focal: list[FindingRecord]) -
                 assertion="absent",
             )
         ]
-    reasons = [f"{s.modality(m)}: {why}" for m, why in prediction.limits.items()]
+    reasons = [f"{s.modality(m)}: {_limit(why, s)}" for m, why in prediction.limits.items()]
     reason = "; ".join(reasons) or s.get("ultrasound_planes")
     return [
         Sentence(

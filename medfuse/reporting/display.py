@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import nibabel as nib
 import numpy as np
@@ -179,7 +179,7 @@ def _marks(draw: ImageDraw.ImageDraw, image: Image, plane: Plane, size: tuple[in
         draw.text((8, 6), "orientation unknown", fill=(255, 120, 120), font=font(14))
         return
     left, right, top, bottom = EDGES[plane]
-    kwargs = {"fill": (160, 220, 255), "font": font(18), "stroke_width": 2, "stroke_fill": "black"}
+    kwargs: dict[str, Any] = {"fill": (160, 220, 255), "font": font(18), "stroke_width": 2, "stroke_fill": "black"}
     draw.text((8, size[1] / 2), left, anchor="lm", **kwargs)
     draw.text((size[0] - 8, size[1] / 2), right, anchor="rm", **kwargs)
     draw.text((size[0] / 2, 6), top, anchor="ma", **kwargs)

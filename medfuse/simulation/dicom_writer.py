@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from .parameters import digest
 from .patient import Acquisition, SimulatedPatient
@@ -45,7 +45,7 @@ MR_TIMES = {
 }
 
 
-def uid(*parts: object) -> str:
+def uid(*parts: object) -> UID:
     return generate_uid(entropy_srcs=["medfuse-simulation", *[str(p) for p in parts]])
 
 
@@ -71,7 +71,7 @@ def _base(
     patient: SimulatedPatient, a: Acquisition, when: date, instance: int, path: Path, number: int = 1
 ) -> FileDataset:
     meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID = SOP[a.modality]
+    meta.MediaStorageSOPClassUID = UID(SOP[a.modality])
     meta.MediaStorageSOPInstanceUID = uid(patient.case_id, a.modality, a.role, instance)
     meta.TransferSyntaxUID = ExplicitVRLittleEndian
     ds = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)

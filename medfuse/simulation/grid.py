@@ -15,7 +15,8 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
-        return tuple(float(v) for v in np.linalg.norm(self.affine[:3, :3], axis=0))
+        x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
+        return float(x), float(y), float(z)
 
     def body_points(self) -> np.ndarray:
         """(I, J, K, 3) float32: body coordinates of every voxel centre."""

@@ -38,6 +38,7 @@ def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
             for array, path in ((a.pixels, image_path), (a.dense, mask_path)):
                 _save(np.ascontiguousarray(array.transpose(2, 1, 0))[:, :, None, :], None, zooms, path)
         else:
+            assert a.grid is not None
             _save(np.round(a.pixels).astype(np.int16), a.grid.affine, (), image_path)
             _save(a.dense, a.grid.affine, (), mask_path)
         entry = {

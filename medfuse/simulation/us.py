@@ -6,6 +6,7 @@ by what lies in it: the window is the best of seven by mean transmitted energy o
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -38,7 +39,7 @@ def _polar_points(origin, axis, lateral, depth_mm):
     return origin + along[..., None] * axis + across[..., None] * lateral
 
 
-def _windows(rng, anatomy):
+def _windows(rng, anatomy) -> Iterator[tuple[np.ndarray, np.ndarray, np.ndarray]]:
     """Candidate probe placements: (origin, axis, lateral) on the right anterior skin, aimed at the liver."""
     for _ in range(7):
         phi = rng.uniform(0.2, 1.25)  # from anterior (0 = straight in front) toward the right flank

@@ -34,7 +34,7 @@ def _one(args: tuple[Task, ManifestRow, str]) -> dict:
                 arrays = {"values": x.values.astype(np.float16), "present": np.ones(1, bool)}
             else:  # only the acquired roles are kept on disk
                 arrays = {"values": x.values[x.present].astype(np.float16), "present": x.present}
-            np.savez(path, dense=dense, **arrays)
+            np.savez(path, dense=dense, values=arrays["values"], present=arrays["present"])
             files.setdefault(modality, []).append(path.name)
     refused = [f"{r.path}: {r.reason}" for r in case.refused]
     return {"case_id": row.case_id, "files": files, "refused": refused}

@@ -136,10 +136,9 @@ def train_encoder(
     ).to(device)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=3e-3, weight_decay=1e-4)
     weight = class_weights(task).to(device)
-    step = 0
     encoder.train()
     average = None
-    for x, present, y in _samples(task, modality, folder, names, seed):
+    for step, (x, present, y) in enumerate(_samples(task, modality, folder, names, seed)):
         fraction = budget.fraction(step)
         if fraction >= 1:
             break
@@ -152,11 +151,10 @@ def train_encoder(
         loss.backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)
         optimiser.step()
-        step += 1
         value = float(loss.detach())
         average = value if average is None else 0.98 * average + 0.02 * value
-        if step % 50 == 0:
-            log(step, average, fraction)
+        if step % 50 == 49:
+            log(step + 1, average, fraction)
     if checkpoint is not None:
         torch.save(encoder.state_dict(), checkpoint)
     return encoder.eval()

@@ -137,8 +137,14 @@ def train_encoders(
         for job in jobs:
             m = job[1]
             job[4].started = time.monotonic()
-            train_encoder(task, m, folder, job[3], budget=job[4], seed=options.seed, device=torch.device(options.device),
-                          log=lambda s, loss, f, m=m: log(f"{m} step {s} loss {loss:.3f}"), checkpoint=job[7])  # fmt: skip
+
+            def talk(step: int, loss: float, fraction: float, m: str = m) -> None:
+                log(f"{m} step {step} loss {loss:.3f} spent {fraction:.2f}")
+
+            train_encoder(
+                task, m, folder, job[3], budget=job[4], seed=options.seed, device=torch.device(options.device),
+                log=talk, checkpoint=job[7],
+            )  # fmt: skip
     elif jobs:
         with ProcessPoolExecutor(side_by_side, mp_context=get_context("spawn")) as pool:
             for m, loss in pool.map(_encoder_job, jobs):

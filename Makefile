@@ -1,0 +1,44 @@
+# medfuse: `make demo` and `make test` are all a newcomer needs.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+VIEWER ?= yes
+OUT    ?= demo
+CASES  ?= 3
+TORCH  := $(shell grep '^torch==' constraints.txt)
+PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
+
+.PHONY: demo test lint schemas bench clean
+
+demo: $(VENV)/.demo
+	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
+
+test: $(VENV)/.dev lint
+	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(if $(SLOW),--slow,)
+
+lint: $(VENV)/.dev
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --quiet --check .
+	$(BIN)/mypy
+
+schemas: $(VENV)/.demo
+	$(BIN)/python -m medfuse.schemas data_schemas
+
+bench: $(VENV)/.dev
+	$(BIN)/python benchmarks/predict.py
+
+clean:
+	rm -rf $(VENV) $(OUT)
+
+# torch first and pinned: any other order may pull a build for hardware that is not here
+$(VENV)/.demo: constraints.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("medfuse needs Python 3.11 or newer, this is " + sys.version.split()[0] if sys.version_info < (3, 11) else 0)'
+	$(PYTHON) -m venv $(VENV)
+	$(PIP) $(TORCH)
+	$(PIP) -e '.[viewer]'
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.demo .ci/install-debian
+	@bash .ci/install-debian
+	$(PIP) -e '.[viewer,dev]'
+	@touch $@
