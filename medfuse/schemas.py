@@ -13,7 +13,12 @@ from .prediction import Prediction
 from .report import Report
 from .task import Task
 
-MODELS: dict[str, type[BaseModel]] = {"prediction": Prediction, "report": Report, "task": Task, "manifest_row": ManifestRow}
+MODELS: dict[str, type[BaseModel]] = {
+    "prediction": Prediction,
+    "report": Report,
+    "task": Task,
+    "manifest_row": ManifestRow,
+}
 
 
 def schemas() -> dict[str, dict]:

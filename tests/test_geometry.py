@@ -77,7 +77,9 @@ def test_missing_slice_is_irregular_and_keeps_true_positions(tmp_path):
     regular = regularise(image)
     assert regular.pixels.shape[2] == 7
     assert np.allclose(np.linalg.norm(regular.affine[:3, 2]), 2.5)
-    assert np.allclose(regular.pixels[0, 0, 3], (image.pixels[0, 0, 2] + image.pixels[0, 0, 3]) / 2)  # halfway, by construction
+    assert np.allclose(
+        regular.pixels[0, 0, 3], (image.pixels[0, 0, 2] + image.pixels[0, 0, 3]) / 2
+    )  # halfway, by construction
     assert regularise(regular) is regular
 
 
@@ -110,7 +112,13 @@ def test_duplicate_position_is_refused_by_name(tmp_path):
 def test_a_stack_acquired_twice_is_split(tmp_path):
     for n in range(2):
         for k in range(4):
-            write_slice(tmp_path / f"{n}{k}.dcm", position=(0, 0, STEP * k), number=n * 4 + k, value=1000 * n, AcquisitionNumber=n + 1)
+            write_slice(
+                tmp_path / f"{n}{k}.dcm",
+                position=(0, 0, STEP * k),
+                number=n * 4 + k,
+                value=1000 * n,
+                AcquisitionNumber=n + 1,
+            )
     (case,) = find_cases(tmp_path).cases
     assert [i.geometry.outcome for i in case.images] == ["split", "split"]
     assert np.allclose(case.images[1].pixels - case.images[0].pixels, 1000)

@@ -8,11 +8,15 @@ from pathlib import Path
 from typing import Literal
 
 import pydicom
+import pydicom.config
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 from pydicom.uid import UID
 
 Status = Literal["read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported"]
+
+# Odd values are common and mostly harmless; what matters is checked by name, here and in the geometry.
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
 IMAGE_CLASSES = {
     "1.2.840.10008.5.1.4.1.1.2": "CT",
@@ -91,8 +95,6 @@ def _classify(path: Path, ds: Dataset) -> FileEntry:
     if sop == "1.2.840.10008.1.3.10":
         return FileEntry(path, "set_aside", "DICOMDIR: an index, not an image")
     if not sop:
-        if not len(ds):
-            return FileEntry(path, "not_dicom", "not a DICOM file")
         return FileEntry(path, "damaged", "has no SOP Class UID; the header is incomplete")
     if sop not in IMAGE_CLASSES:
         return FileEntry(path, "set_aside", f"{UID(sop).name}: not a CT, MR or ultrasound image")

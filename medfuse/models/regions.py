@@ -57,6 +57,15 @@ def lesion_components(probability: np.ndarray) -> list[tuple[np.ndarray, tuple[s
     return [(mask, box) for mass, mask, box in found if mass > 0.4]
 
 
+def _dilate(maps: Tensor) -> Tensor:
+    """Maximum over a box of five voxels a side, maps (N, *S): one axis at a time, which is the same and far cheaper."""
+    pool: Callable = F.max_pool3d if maps.ndim == 4 else F.max_pool2d
+    for axis in range(maps.ndim - 1):
+        size = [5 if d == axis else 1 for d in range(maps.ndim - 1)]
+        maps = pool(maps[None], size, 1, [n // 2 for n in size])[0]
+    return maps
+
+
 def _ring(mask: np.ndarray) -> np.ndarray:
     near = ndimage.binary_dilation(mask, iterations=1)
     return ndimage.binary_dilation(near, iterations=2) & ~near
@@ -89,13 +98,9 @@ def extract(
     n = len(organ_ids) + MAX_LESIONS
     weights = torch.zeros(n, *spatial)
     rings = torch.zeros(n, *spatial)
-    for r, c in enumerate(organ_ids):
-        w = probability[c].cpu()
-        weights[r] = torch.where(w > 0.3, w, torch.zeros_like(w))
-        rings[r] = (
-            F.max_pool3d(w[None, None], 5, 1, 2)[0, 0] if w.ndim == 3 else F.max_pool2d(w[None, None], 5, 1, 2)[0, 0]
-        )
-        rings[r] = (rings[r] > 0.5).float() * (w < 0.3).float()
+    organs = probability[organ_ids].cpu()
+    weights[: len(organ_ids)] = torch.where(organs > 0.3, organs, torch.zeros_like(organs))
+    rings[: len(organ_ids)] = ((_dilate(organs) > 0.5) & (organs < 0.3)).float()
     for r, (mask, box) in enumerate(components, start=len(organ_ids)):
         lesion_map = torch.from_numpy(lesion_p[box] * mask).float()
         weights[r][box] = lesion_map

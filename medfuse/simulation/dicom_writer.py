@@ -158,6 +158,7 @@ def _write_cine(patient: SimulatedPatient, a: Acquisition, when: date, path: Pat
     ds.BitsAllocated = ds.BitsStored = 8
     ds.HighBit, ds.PixelRepresentation = 7, 0
     ds.LossyImageCompression = "00"
+    ds.PatientOrientation = ""  # the probe is held freely: there is no plane to name
     region = Dataset()
     region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
     x0, y0, x1, y1 = a.cine.region

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import nibabel as nib
@@ -41,6 +42,10 @@ def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
             assert a.grid is not None
             _save(np.round(a.pixels).astype(np.int16), a.grid.affine, (), image_path)
             _save(a.dense, a.grid.affine, (), mask_path)
+        side = {"Modality": a.modality, "medfuse_role": a.role, "Simulated": True}
+        if a.grid is not None:
+            side["FrameOfReferenceUID"] = f"{patient.case_id}-{a.modality}"
+        image_path.with_suffix(".json").write_text(json.dumps(side))
         entry = {
             "path": f"{folder.name}/{image_path.name}",
             "modality": a.modality,

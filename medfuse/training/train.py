@@ -234,8 +234,22 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     left = max(0.3, options.minutes - spent - features_minutes)
     encoders = train_encoders(task, folder, train_entries, options, 0.7 * left, work, log)
     encoders.to(device)
-    every = extract_features(task, encoders, folder, entries, rows, device=device, cache=work / "features.pkl",
-                             progress=lambda d, n: log(f"features of {d} of {n}") if d % 50 == 0 or d == n else None)  # fmt: skip
+
+    def extracted(modality: str, done: int, total: int) -> None:
+        if done % 160 == 0 or done == total:
+            log(f"{modality} features of {done} of {total}")
+
+    every = extract_features(
+        task,
+        encoders,
+        folder,
+        entries,
+        rows,
+        device=device,
+        cache=work,
+        workers=os.cpu_count() or 1,
+        progress=extracted,
+    )
     encoders.to("cpu")
     train_set, val_set = every.subset(is_train), every.subset(~is_train)
     tokenizer = train_tokenizer(train_set.reports) if any(train_set.reports) else None

@@ -1,0 +1,63 @@
+"""Losses of the shared space against closed forms."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch.nn import functional as F
+
+from medfuse.models.coordination import info_nce_loss, same_findings, siglip_loss
+from medfuse.models.text import TextTower, tokenize, train_tokenizer
+
+
+def pair(n=4, d=6):
+    torch.manual_seed(0)
+    return F.normalize(torch.randn(n, d), dim=1), F.normalize(torch.randn(n, d), dim=1)
+
+
+def test_siglip_equals_its_definition():
+    a, b = pair()
+    scale, bias = torch.tensor(3.0), torch.tensor(-1.0)
+    want = 0.0
+    for i in range(4):
+        for j in range(4):
+            z = 1 if i == j else -1
+            want += math.log(1 + math.exp(-z * (3.0 * float(a[i] @ b[j]) - 1.0)))
+    assert math.isclose(float(siglip_loss(a, b, scale, bias)), want / 4, rel_tol=1e-5)
+
+
+def test_siglip_leaves_out_pairs_with_the_same_findings():
+    a, b = pair()
+    labels = torch.tensor([[1, 0], [1, 0], [0, 1], [0, 0]])
+    ignore = same_findings(labels)
+    assert ignore[0, 1]
+    assert not ignore[0, 2]
+    full = siglip_loss(a, b, torch.tensor(3.0), torch.tensor(-1.0))
+    part = siglip_loss(a, b, torch.tensor(3.0), torch.tensor(-1.0), ignore)
+    dropped = sum(math.log(1 + math.exp(3.0 * float(a[i] @ b[j]) - 1.0)) for i, j in ((0, 1), (1, 0))) / 4
+    assert math.isclose(float(full - part), dropped, rel_tol=1e-4)
+
+
+def test_info_nce_equals_its_definition():
+    a, b = pair()
+    logits = 5.0 * a @ b.T
+    want = 0.0
+    for i in range(4):
+        want -= float(logits[i, i] - logits[i].logsumexp(0)) + float(logits[i, i] - logits[:, i].logsumexp(0))
+    assert math.isclose(float(info_nce_loss(a, b, torch.tensor(5.0))), want / 8, rel_tol=1e-5)
+
+
+def test_info_nce_ignores_the_same_findings():
+    a, b = pair(2)
+    ignore = torch.ones(2, 2, dtype=torch.bool)
+    assert float(info_nce_loss(a, b, torch.tensor(5.0), ignore)) == 0.0
+
+
+def test_text_tower_ignores_padding():
+    tokenizer = train_tokenizer(["Simple cyst in the liver.", "No focal lesion."], vocabulary=60)
+    tower = TextTower(tokenizer.get_vocab_size(), 16).eval()
+    alone = tower(*tokenize(tokenizer, ["No focal lesion."]))
+    beside = tower(*tokenize(tokenizer, ["No focal lesion.", "Simple cyst in the liver. Simple cyst in the liver."]))
+    assert torch.allclose(alone[0], beside[0], atol=1e-5)
+    assert torch.isfinite(tower(*tokenize(tokenizer, [""]))).all()

@@ -1,0 +1,168 @@
+"""NIfTI, MetaImage, pictures and manifests: read exactly, or refused with one sentence."""
+
+from __future__ import annotations
+
+import json
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from medfuse.errors import UnreadableError, UserError
+from medfuse.io.manifest import load_row, read_manifest
+from medfuse.io.nifti import read_nifti
+from medfuse.io.picture import read_picture
+
+AFFINE = np.array([[-2.0, 0.1, 0, 30], [0.1, 2.0, 0, -40], [0, 0, 3.0, 5], [0, 0, 0, 1]])
+
+
+def write(path, data=None, affine=AFFINE, **header):
+    image = nib.Nifti1Image(np.arange(24, dtype=np.int16).reshape(2, 3, 4) if data is None else data, affine)
+    for k, v in header.items():
+        image.header[k] = v
+    nib.save(image, path)
+    return path
+
+
+def singular(path):
+    """A header whose sform has an empty row; nibabel would mend it on saving, so the bytes are written by hand."""
+    raw = bytearray(write(path).read_bytes())
+    raw[312:328] = bytes(16)  # srow_z
+    path.write_bytes(raw)
+
+
+def test_affine_and_values_are_kept(tmp_path):
+    image = read_nifti(write(tmp_path / "a.nii.gz"), "CT", "portal")
+    assert np.allclose(image.affine, AFFINE, atol=1e-5)
+    assert image.pixels[1, 2, 3] == 23
+    assert image.role == "portal"
+    assert image.frame_of_reference.startswith("file:")
+
+
+def test_slope_is_applied(tmp_path):
+    image = nib.Nifti1Image(np.full((3, 3, 3), 10, np.int16), AFFINE)
+    image.header.set_slope_inter(2.0, -5.0)
+    image.dataobj  # noqa: B018
+    nib.save(nib.Nifti1Image(np.full((3, 3, 3), 15.0), AFFINE, image.header), tmp_path / "a.nii")
+    assert np.allclose(read_nifti(tmp_path / "a.nii", "CT").pixels, 15.0, atol=1.0)
+
+
+def test_nifti_2_and_metaimage_agree(tmp_path):
+    import SimpleITK as sitk
+
+    data = np.random.default_rng(0).normal(size=(5, 4, 3)).astype(np.float32)
+    nib.save(nib.Nifti2Image(data, np.diag([1.5, 2, 3, 1])), tmp_path / "a.nii")
+    nib.save(nib.Nifti1Image(data, np.diag([1.5, 2, 3, 1])), tmp_path / "b.nii")
+    sitk.WriteImage(sitk.ReadImage(str(tmp_path / "b.nii")), str(tmp_path / "a.mha"))
+    a, b = read_nifti(tmp_path / "a.nii", "MR"), read_nifti(tmp_path / "a.mha", "MR")
+    assert np.allclose(a.pixels, b.pixels)
+    assert np.allclose(a.affine, b.affine, atol=1e-4)
+
+
+def test_sidecar_states_the_modality(tmp_path):
+    path = write(tmp_path / "a.nii.gz")
+    (tmp_path / "a.json").write_text(json.dumps({"Modality": "MR", "medfuse_role": "t2"}))
+    assert read_nifti(path).role == "t2"
+    (tmp_path / "a.json").write_text("{")
+    with pytest.raises(UnreadableError, match="not valid JSON"):
+        read_nifti(path)
+
+
+@pytest.mark.parametrize(
+    ("make", "modality", "words"),
+    [
+        (lambda p: write(p), "", "modality is stated nowhere"),
+        (lambda p: write(p), "PT", "not one of US, CT, MR"),
+        (singular, "CT", "singular"),
+        (lambda p: write(p, np.zeros((2, 2, 2, 3), np.int16)), "CT", "4D"),
+        (lambda p: write(p, np.full((2, 2, 2), np.nan, np.float32)), "CT", "NaN"),
+        (lambda p: p.write_bytes(b"nothing like it"), "CT", "not a readable NIfTI"),
+        (lambda p: p.write_bytes(write(p).read_bytes()[:380]), "CT", "not a readable NIfTI"),
+    ],
+)
+def test_refusals_name_what_is_wrong(tmp_path, make, modality, words):
+    path = tmp_path / "bad.nii"
+    make(path)
+    with pytest.raises(UnreadableError, match=words) as e:
+        read_nifti(path, modality)
+    assert "bad.nii" in str(e.value)
+
+
+def test_no_orientation_and_conflicting_forms(tmp_path):
+    image = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), None)
+    image.header["sform_code"], image.header["qform_code"] = 0, 0
+    nib.save(image, tmp_path / "none.nii")
+    with pytest.raises(UnreadableError, match="no orientation"):
+        read_nifti(tmp_path / "none.nii", "CT")
+    image = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.eye(4))
+    image.set_sform(np.eye(4), 1)
+    image.set_qform(np.diag([1.0, 1, 1, 1]) + np.array([[0, 0, 0, 9], [0] * 4, [0] * 4, [0] * 4]), 1)
+    nib.save(image, tmp_path / "two.nii")
+    with pytest.raises(UnreadableError, match=r"disagree by 9\.0 mm"):
+        read_nifti(tmp_path / "two.nii", "CT")
+
+
+def test_ultrasound_nifti_and_picture(tmp_path):
+    data = np.zeros((8, 6, 1, 3), np.uint8)
+    data[5, 2, 0, 1] = 200
+    image = nib.Nifti1Image(data, None)
+    image.header.set_zooms((0.4, 0.4, 1, 50))
+    nib.save(image, tmp_path / "u.nii")
+    us = read_nifti(tmp_path / "u.nii", "US")
+    assert us.pixels.shape == (3, 6, 8)
+    assert us.pixels[1, 2, 5] == 200
+    assert us.spacing == pytest.approx((0.4, 0.4))
+    assert us.frame_ms == 50
+    Picture.fromarray(np.full((5, 7), 9, np.uint8)).save(tmp_path / "u.png")
+    still = read_picture(tmp_path / "u.png", "US")
+    assert still.pixels.shape == (1, 5, 7)
+    assert still.spacing is None
+    with pytest.raises(UnreadableError, match="no HU"):
+        read_picture(tmp_path / "u.png", "CT")
+    (tmp_path / "bad.png").write_bytes(b"x")
+    with pytest.raises(UnreadableError, match="not a readable picture"):
+        read_picture(tmp_path / "bad.png", "US")
+
+
+def test_manifest_jsonl_and_csv_say_the_same(tmp_path):
+    write(tmp_path / "a.nii")
+    write(tmp_path / "b.nii")
+    images = [{"path": "a.nii", "modality": "CT", "role": "portal"}, {"path": "b.nii", "modality": "MR", "role": "t2"}]
+    (tmp_path / "m.jsonl").write_text(
+        json.dumps({"case_id": "1", "split": "test", "images": images, "labels": {"x": 1}}) + "\n"
+    )
+    (tmp_path / "m.csv").write_text(
+        "case_id,path,modality,role,split,label:x\n1,a.nii,CT,portal,test,1\n1,b.nii,MR,t2,test,1\n"
+    )
+    rows = [read_manifest(tmp_path / n)[0] for n in ("m.jsonl", "m.csv")]
+    assert rows[0].labels == rows[1].labels == {"x": 1}
+    cases = [load_row(r)[0] for r in rows]
+    assert [[(i.modality, i.role) for i in c.images] for c in cases] == [[("CT", "portal"), ("MR", "t2")]] * 2
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("m.jsonl", "", "is empty"),
+        ("m.jsonl", "{broken\n", "line 1"),
+        ("m.jsonl", '{"case_id": "a"}\n{"case_id": "a"}\n', "appears twice"),
+        ("m.csv", "case_id,path\n1,a.nii\n", "lacks the column"),
+        ("m.csv", "case_id,path,modality,label:x\n1,a.nii,CT,maybe\n", "labels are 0, 1 or empty"),
+    ],
+)
+def test_bad_manifests(tmp_path, name, text, words):
+    (tmp_path / name).write_text(text)
+    with pytest.raises(UserError, match=words):
+        read_manifest(tmp_path / name)
+
+
+def test_a_vanished_path_is_refused_by_name(tmp_path):
+    (tmp_path / "m.jsonl").write_text(
+        json.dumps({"case_id": "1", "images": [{"path": "gone.nii", "modality": "CT"}]}) + "\n"
+    )
+    case, _ = load_row(read_manifest(tmp_path / "m.jsonl")[0])
+    assert case.refused[0].path.endswith("gone.nii")
+    assert case.state("CT") == "failed"
+    with pytest.raises(UserError, match="no such manifest"):
+        read_manifest(tmp_path / "none.jsonl")

@@ -1,0 +1,150 @@
+"""The real files under MEDFUSE_SHARED: codecs, vendors, geometry against references, cine, and what must be refused."""
+
+from __future__ import annotations
+
+import nibabel as nib
+import numpy as np
+import pytest
+
+from medfuse.io.cases import find_cases
+from medfuse.io.decode import DecodeChild, read_pixels
+from medfuse.io.headers import read_header
+from medfuse.io.roles import role_of
+
+pytestmark = pytest.mark.shared
+
+
+def images_of(path):
+    found = find_cases(path)
+    return [i for c in found.cases for i in c.images], found
+
+
+@pytest.mark.parametrize("name", ["CT1", "MR1", "US1"])
+@pytest.mark.parametrize("codec", ["RLE", "JPLL", "JLSL", "J2KR"])
+def test_lossless_codecs_equal_the_reference(shared, name, codec):
+    root = shared / "dicom" / "nema_wg04"
+    path = root / codec / f"{name}_{codec}.dcm"
+    if not path.exists():
+        pytest.skip(f"{path.name} is not in the set")
+    reference = root / "REF" / f"{name}_UNC.dcm"
+    a, b = read_header(path), read_header(reference)
+    assert np.array_equal(read_pixels(path, a.header), read_pixels(reference, b.header))
+
+
+def test_real_mr_series_has_its_geometry(shared):
+    (image,), found = images_of(shared / "dicom" / "tcia_vs_seg_001_t1")
+    assert image.pixels.shape == (512, 512, 12)
+    assert image.geometry.outcome == "exact"
+    assert image.spacing == pytest.approx((0.4102, 0.4102, 1.5), abs=1e-3)
+    import SimpleITK as sitk
+
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(shared / "dicom" / "tcia_vs_seg_001_t1")))
+    other = reader.Execute()
+    for index in ((0, 0, 0), (511, 0, 11), (100, 400, 5)):
+        lps = np.array(other.TransformIndexToPhysicalPoint(index))
+        assert np.abs((image.affine @ [*index, 1])[:3] - lps * [-1, -1, 1]).max() < 1e-3
+        assert image.pixels[index] == other[index]
+
+
+def test_gantry_tilt_and_steps_are_reported(shared):
+    images, found = images_of(shared / "dicom" / "dcm_qa_ct")
+    assert len(images) == 2
+    for image in images:
+        assert image.geometry.outcome == "tilted"
+        assert "18.50°" in image.geometry.measured
+    assert sum(found.scan.ledger.values()) == len(
+        [p for p in (shared / "dicom" / "dcm_qa_ct").rglob("*") if p.is_file()]
+    )
+
+
+def reference_pairs(shared):
+    root = shared / "dicom" / "dicom2nifti"
+    for nifti in sorted(root.rglob("001*.nii.gz")):
+        yield nifti.parent, nifti
+
+
+def test_vendor_affines_equal_the_reference_nifti(shared):
+    """Every anatomical series with a reference: same corners in mm, up to the order of the voxel axes."""
+    compared = 0
+    for folder, nifti in reference_pairs(shared):
+        reference = nib.load(nifti)
+        images = [i for i in images_of(folder)[0] if i.modality in ("MR", "CT") and i.affine is not None]
+        if len(reference.shape) != 3 or len(images) != 1:
+            continue
+        image = images[0]
+        if sorted(image.pixels.shape) != sorted(reference.shape):
+            continue
+        ours = nib.as_closest_canonical(nib.Nifti1Image(image.pixels, image.affine))
+        theirs = nib.as_closest_canonical(reference)
+        corner = np.array([*np.array(ours.shape) - 1, 1])
+        assert np.abs(ours.affine @ corner - theirs.affine @ corner).max() < 2e-3, folder
+        assert np.abs(ours.affine[:3, 3] - theirs.affine[:3, 3]).max() < 2e-3, folder
+        compared += 1
+    assert compared >= 5
+
+
+def test_cine_ultrasound(shared):
+    (image,), _ = images_of(shared / "dicom" / "orthanc_tests" / "US_HP_cine_34frames_jpegbaseline_Issue16.dcm")
+    assert image.pixels.shape == (34, 430, 480, 3)
+    assert image.frame_ms == pytest.approx(30)
+    assert image.region_2d is not None
+    assert image.grey.shape == (34, 430, 480)
+    (image,), _ = images_of(shared / "dicom" / "fo_dicom" / "US_Acuson_Sequoia_cine_65frames_DIRW0007.dcm")
+    assert image.pixels.shape[0] == 65
+
+
+@pytest.mark.parametrize(
+    "name", ["US_GE_LOGIQ700_bigendian", "US_Philips_ClearVue650_palette_implicit", "US_ATL_HDI5000_YBR_FULL_Issue19"]
+)
+def test_ultrasound_colour_spaces(shared, name):
+    (image,), _ = images_of(shared / "dicom" / "orthanc_tests" / f"{name}.dcm")
+    assert image.pixels.dtype == np.uint8
+    assert image.pixels.std() > 5
+
+
+@pytest.mark.parametrize(
+    "name", ["emri_small", "emri_small_RLE", "emri_small_jpeg_2k_lossless", "emri_small_jpeg_ls_lossless"]
+)
+def test_enhanced_multi_frame_codings_agree(shared, name):
+    base, _ = images_of(shared / "dicom" / "pydicom_data" / "emri_small_big_endian.dcm")
+    got, _ = images_of(shared / "dicom" / "pydicom_data" / f"{name}.dcm")
+    assert len(base) == len(got)
+    for a, b in zip(base, got, strict=True):
+        assert np.array_equal(a.pixels, b.pixels)
+        assert a.geometry == b.geometry
+
+
+def test_a_truncated_enhanced_file_is_refused(shared):
+    images, found = images_of(shared / "dicom" / "pydicom_data" / "emri_small_jpeg_2k_lossless_too_short.dcm")
+    assert found.scan.refused or images  # read in part is impossible: either all frames decode or it is named
+    if not images:
+        assert "emri_small_jpeg_2k_lossless_too_short" in found.scan.refused[0].path
+
+
+def test_whole_dicom_folder_is_accounted_for(shared):
+    images, found = images_of(shared / "dicom")
+    files = [p for p in (shared / "dicom").rglob("*") if p.is_file()]
+    assert sum(found.scan.ledger.values()) == len(files)
+    assert len(found.scan.entries) == len(files)
+    assert found.scan.ledger["damaged"] < 20
+    for entry in found.scan.entries:
+        assert entry.status == "read" or entry.reason
+
+
+def test_roles_of_real_headers_are_not_invented(shared):
+    entry = read_header(next((shared / "dicom" / "tcia_vs_seg_001_t1").glob("*.dcm")))
+    assert role_of(entry.header, "MR")[0] in ("unknown", "t1_portal")
+
+
+def test_decode_child_survives_a_hang_and_a_crash(shared, monkeypatch):
+    monkeypatch.setenv("MEDFUSE_DECODE_TIMEOUT_S", "0.000001")
+    child = DecodeChild()
+    path = shared / "dicom" / "nema_wg04" / "J2KR" / "CT1_J2KR.dcm"
+    assert "was stopped" in child.decode(path)
+    monkeypatch.setenv("MEDFUSE_DECODE_TIMEOUT_S", "60")
+    assert child.decode(path).shape == (512, 512)
+    child._process.kill()
+    child._process.join()
+    assert child.decode(path).shape == (512, 512)  # a dead child is replaced
+    child.stop()
