@@ -139,46 +139,24 @@ def simulate(
 @app.command()
 def ingest(
     paths: list[Path],
+    export: Annotated[str | None, typer.Option(help="nifti: also write one NIfTI a readable image to --out.")] = None,
+    out: Annotated[Path | None, typer.Option(help="Where --export writes.")] = None,
     window: Annotated[int, typer.Option(help="Studies of one patient within so many days are one case.")] = 30,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
     """Add folders, files, zips or DICOMDIRs to the library. Every file is accounted for."""
     _verbosity(verbose)
-    from collections import Counter
+    from .errors import WrongUse
+    from .pipeline import ingest_command
 
-    from .io.cases import refusals_text
-    from .library.store import ingest as add
-
-    ledger: Counter = Counter()
-    cases, new, images, refused = [], [], [], []
-    for path in paths:
-        done = add(path, window=window, progress=_progress(f"reading {path}"))
-        ledger.update(done.found.scan.ledger)
-        cases += done.cases
-        new += done.new
-        refused += refusals_text(done.found.scan.refused) + [
-            {"path": str(path), "reason": c} for c in done.found.conflicts
-        ]
-        images += [
-            {"modality": i.modality, "role": i.role, "series_uid": i.source.series_uid, "frames": i.pixels.shape[0] if i.modality == "US" else i.pixels.shape[2],
-             "spacing_mm": i.spacing, "geometry": {"outcome": i.geometry.outcome, "measured": i.geometry.measured, "allowed": i.geometry.allowed}}
-            for i in done.found.scan.images
-        ]  # fmt: skip
-    data = {
-        "files": sum(ledger.values()),
-        "ledger": dict(ledger),
-        "cases": cases,
-        "new": new,
-        "images": images,
-        "refused": refused,
-    }
-    text = [f"{data['files']} files: " + ", ".join(f"{v} {k.replace('_', ' ')}" for k, v in ledger.items() if v)]
-    text += [f"case {c}{' (new)' if c in new else ''}" for c in cases] + [
-        f"refused {r['path']}: {r['reason']}" for r in refused
-    ]
-    _emit(data, as_json, "\n".join(text))
-    raise typer.Exit(1 if not cases else 3 if refused else 0)
+    if export not in (None, "nifti"):
+        raise WrongUse(f"--export {export}: only nifti can be exported")
+    if export and out is None:
+        raise WrongUse("--export needs --out: the folder to write to")
+    result = ingest_command(paths, window=window, export=out if export else None, progress=_progress)
+    _emit(result.data, as_json, result.text)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()

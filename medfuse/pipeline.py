@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from .case import Case, Refusal
+from .case import Case, Image, Refusal
 from .errors import UnreadableError, UserError, WrongUse
 from .io import nifti, picture
 from .io.cases import Found, find_cases
+from .io.export import export_all
 from .io.scan import opened, scan
 from .library import store
 from .models.bundle import Bundle, load_bundle
@@ -192,6 +194,46 @@ def predict_command(
     for r in case.refused:
         log(f"medfuse: {r.path}: {r.reason}")
     return _result(done)
+
+
+def ingest_command(paths: list[Path], *, window: int, export: Path | None, progress: Callable) -> CommandResult:
+    """`medfuse ingest`: the ledger of every file, the cases, the images with their geometry."""
+    ledger: Counter[str] = Counter()
+    cases, new, rows, refused = [], [], [], []
+    for path in paths:
+        done = store.ingest(path, window=window, progress=progress(f"reading {path}"))
+        ledger.update(done.found.scan.ledger)
+        cases += done.cases
+        new += done.new
+        refused += [{"path": r.path, "reason": r.reason} for r in done.found.scan.refused]
+        refused += [{"path": str(path), "reason": c} for c in done.found.conflicts]
+        images = done.found.scan.images
+        written = export_all(images, export) if export is not None else [""] * len(images)
+        rows += [_image_row(image, nifti_path) for image, nifti_path in zip(images, written, strict=True)]
+    data = {
+        "files": sum(ledger.values()),
+        "ledger": dict(ledger),
+        "cases": cases,
+        "new": new,
+        "images": rows,
+        "refused": refused,
+    }
+    text = [f"{data['files']} files: " + ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in ledger.items() if n)]
+    text += [f"case {c}{' (new)' if c in new else ''}" for c in cases] + [
+        f"refused {r['path']}: {r['reason']}" for r in refused
+    ]
+    return CommandResult(data, "\n".join(text), 1 if not cases else 3 if refused else 0)
+
+
+def _image_row(image: Image, nifti_path: str) -> dict:
+    g = image.geometry
+    return {
+        "modality": image.modality, "role": image.role, "role_confidence": image.role_confidence,
+        "series_uid": image.source.series_uid, "nifti": nifti_path,
+        "geometry": {"outcome": g.outcome if image.modality != "US" else "exact", "measured": g.measured, "allowed": g.allowed},
+        "frames": image.pixels.shape[0] if image.modality == "US" else image.pixels.shape[2],
+        "spacing_mm": image.spacing, "warnings": list(image.warnings),
+    }  # fmt: skip
 
 
 def _single_file(path: Path) -> Case:

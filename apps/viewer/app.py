@@ -23,6 +23,7 @@ STYLE = """
   .badge {display: inline-block; padding: .05rem .5rem; border-radius: .8rem; font-size: .8rem; margin-right: .3rem;}
   .badge.present {background: #16423c; color: #8ee6d2;} .badge.limited {background: #4b3a10; color: #ffd479;}
   .badge.absent {background: #2a3036; color: #8a949c;} .badge.failed {background: #571f1f; color: #ffaca4;}
+  [data-testid="stSidebar"] {width: 240px !important; min-width: 240px !important;}
   h3 {padding-top: .2rem !important; padding-bottom: .2rem !important;}
 </style>
 """
@@ -59,7 +60,7 @@ def main() -> None:
     prediction, drafted = result
     banners(prediction, drafted)
     images.show(case, prediction)
-    left, right = st.columns([1.15, 1], gap="large")
+    left, right = st.columns([1.25, 1], gap="large")
     with left:
         findings.show(prediction)
     with right:

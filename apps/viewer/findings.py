@@ -29,7 +29,7 @@ def show(prediction: Prediction) -> None:
     parts = pd.DataFrame(
         [{"finding": f.name, "modality": m, "contribution": v} for f in rows for m, v in f.contribution.items()]
     )
-    y = alt.Y("finding:N", sort=order, title=None, axis=alt.Axis(labelLimit=300, labelFontSize=12))
+    y = alt.Y("finding:N", sort=order, title=None, axis=alt.Axis(labelLimit=210, labelFontSize=11))
     base = alt.Chart(table).encode(y=y)
     assessed = alt.condition(alt.datum["shown by"] == "not assessed", alt.value(0.3), alt.value(1.0))
     bars = base.mark_bar(color="#6fbf73", height=13).encode(
@@ -50,8 +50,8 @@ def show(prediction: Prediction) -> None:
         )
     )  # fmt: skip
     chart = alt.hconcat(
-        (bars + numbers).properties(width=270, height=22 * len(rows)),
-        contribution.properties(width=190, height=22 * len(rows)),
+        (bars + numbers).properties(width=210, height=22 * len(rows)),
+        contribution.properties(width=150, height=22 * len(rows)),
     )
     st.altair_chart(chart.resolve_scale(y="shared").configure_view(stroke=None), width="content")
     st.caption(

@@ -15,7 +15,7 @@ def jump(case: Case, place: Place) -> None:
     """Move the modality's view to a place: its series and its slice or frame."""
     image = case.images[place.image]
     st.session_state[f"series-{case.case_id}-{image.modality}"] = place.image
-    st.session_state[f"at-{case.case_id}-{place.image}"] = display_slice(image, place)
+    st.session_state[f"at-{case.case_id}-{place.image}"] = display_slice(image, place) + 1
 
 
 def show(case: Case, prediction: Prediction | None) -> None:
@@ -25,8 +25,7 @@ def show(case: Case, prediction: Prediction | None) -> None:
             state = prediction.modalities.get(modality, "absent") if prediction else case.state(modality)
             why = prediction.limits.get(modality, "") if prediction else ""
             st.markdown(f'### {NAMES[modality]} <span class="badge {state}">{state}</span>', unsafe_allow_html=True)
-            if why:
-                st.caption(f"coverage: {why.replace('_', ' ')}")
+            st.caption(f"coverage: {why.replace('_', ' ')}" if why else "&nbsp;")
             _modality(case, modality, prediction if evidence else None)
 
 
@@ -45,7 +44,7 @@ def _modality(case: Case, modality: str, prediction: Prediction | None) -> None:
         start = places[0][0].image if places else members[0]
         st.session_state[key] = start
         if places:
-            st.session_state[f"at-{case.case_id}-{start}"] = display_slice(case.images[start], places[0][0])
+            st.session_state[f"at-{case.case_id}-{start}"] = display_slice(case.images[start], places[0][0]) + 1
     left, right = st.columns([1.6, 1])
     index = left.selectbox(
         "Series", members, key=key, format_func=lambda i: case.images[i].source.description or case.images[i].role
@@ -54,13 +53,8 @@ def _modality(case: Case, modality: str, prediction: Prediction | None) -> None:
     preset = right.selectbox("Window", list(WINDOWS[modality]), key=f"window-{case.case_id}-{modality}")
     n, at = count(image), f"at-{case.case_id}-{index}"
     what = "Frame" if modality == "US" else "Slice"
-    shown = st.session_state.get(at, n // 2)
-    if n > 1:
-        shown = (
-            st.slider(what, 0, n - 1, value=shown, key=at, format="%d")
-            if at not in st.session_state
-            else st.slider(what, 0, n - 1, key=at)
-        )
+    st.session_state.setdefault(at, n // 2 + 1)  # counted from 1, as the caption and the report do
+    shown = st.slider(what, 1, n, key=at) if n > 1 else 1
     # lesions are found on the modality's common grid: in one frame of reference every series shows them
     frame = image.frame_of_reference
     here = [
@@ -71,10 +65,10 @@ def _modality(case: Case, modality: str, prediction: Prediction | None) -> None:
     simulated = "SIMULATED · " if image.source.simulated else ""
     picture = render(
         image,
-        shown,
+        shown - 1,
         window=window_of(image, preset),
         places=here,
-        caption=f"{simulated}{what.lower()} {shown + 1} of {n}",
+        caption=f"{simulated}{what.lower()} {shown} of {n}",
     )
     st.image(picture, width="stretch")
     warnings = "; ".join(image.warnings)

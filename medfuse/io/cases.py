@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
-from ..case import Case, Refusal
+from ..case import Case
 from .scan import Identity, Scan, opened, scan
 
 DEFAULT_WINDOW = 30
@@ -98,7 +98,3 @@ def find_cases(path: Path, *, window: int = DEFAULT_WINDOW, progress=lambda done
     if len(with_images) == 1:
         with_images[0].refused = list(result.refused)
     return Found(with_images, result, conflicts)
-
-
-def refusals_text(refused: list[Refusal]) -> list[dict[str, str]]:
-    return [{"path": r.path, "reason": r.reason} for r in refused]

@@ -89,8 +89,7 @@ def extract_features(
     for modality in modalities or task.senses:
         path = cache / f"features_{modality}.pkl"
         if path.exists():
-            with path.open("rb") as f:
-                found = pickle.load(f)
+            found = pickle.loads(path.read_bytes())
         else:
             files = [e["files"].get(modality, []) for e in entries]
 
@@ -98,8 +97,7 @@ def extract_features(
                 progress(m, done, total)
 
             found = _one_modality(task, encoders, folder, modality, files, device, workers, show)
-            with path.open("wb") as f:
-                pickle.dump(found, f)
+            path.write_bytes(pickle.dumps(found))
         for case, one in zip(merged, found, strict=True):
             case.features |= one.features
             case.mask |= one.mask

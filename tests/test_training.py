@@ -1,0 +1,205 @@
+"""Training: any manifest, checked first, repeatable bit by bit, and a bundle that loads as what was saved."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+
+from medfuse.errors import UserError
+from medfuse.evaluation.calibration import expected_calibration_error, fit_temperature
+from medfuse.evaluation.evaluate import evaluate, markdown
+from medfuse.evaluation.findings import finding_auroc
+from medfuse.io.manifest import read_manifest
+from medfuse.models.baselines import LogitStack
+from medfuse.models.bundle import find_bundle, load_bundle, save_bundle
+from medfuse.simulation.population import write_population
+from medfuse.task import load_task
+from medfuse.training.budget import Budget, learning_rate
+from medfuse.training.data import preprocess_manifest
+from medfuse.training.dense import crop_cine, crop_volume, dense_loss, train_encoder
+from medfuse.training.train import TrainOptions, check_manifest, train
+
+TASK = load_task("upper-abdomen")
+
+
+@pytest.fixture(scope="module")
+def population(tmp_path_factory):
+    return write_population(tmp_path_factory.mktemp("pop"), cases=6, seed=31, file_format="nifti", missing=0.2)
+
+
+@pytest.fixture(scope="module")
+def trained(population, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundle") / "small"
+    options = TrainOptions(minutes=0.6, seed=3, encoder_steps=2)
+    talk: list[str] = []
+    result = train(TASK, population, out, options, command="test", log=talk.append)
+    return out, result, talk
+
+
+def test_bundle_is_whole_and_says_what_it_is(trained):
+    out, result, talk = trained
+    assert result["bundle"] == str(out)
+    assert any("fusion epoch" in t for t in talk)
+    bundle = load_bundle(out)
+    assert bundle.domain.simulated
+    assert set(bundle.domain.modalities) == {"US", "CT", "MR"}
+    assert bundle.card["seed"] == 3
+    card = (out / "MODEL_CARD.md").read_text()
+    assert "simulated patients only" in card
+    assert not out.with_name("small.part").exists()
+
+
+def test_save_then_load_is_the_identity(trained, tmp_path):
+    out, _, _ = trained
+    a = load_bundle(out)
+    singles, stack, late = a.baselines()
+    from medfuse.models.model import ModelConfig
+
+    config = ModelConfig(**json.loads((out / "config.json").read_text())["baseline"])
+    save_bundle(tmp_path / "copy", task=a.task, model=a.model, baseline_config=config, singles=singles, stack=stack, late=late,
+                calibration=a.calibration, domain=a.domain, card=a.card, tokenizer=a.tokenizer)  # fmt: skip
+    b = load_bundle(tmp_path / "copy")
+    for (n, x), (m, y) in zip(a.model.state_dict().items(), b.model.state_dict().items(), strict=True):
+        assert n == m
+        assert torch.equal(x, y)
+    assert a.hash == b.hash
+
+
+def test_evaluate_contract(trained, population):
+    out, _, _ = trained
+    result = evaluate(load_bundle(out), population)
+    assert result["n"] == 6
+    assert set(result["subsets"]) <= {"US", "CT", "MR", "US+CT", "US+MR", "CT+MR", "US+CT+MR"}
+    assert "US+CT+MR" in result["subsets"]
+    for row in result["subsets"].values():
+        assert set(row) >= {"macro_auroc", "ci95", "focal_auroc", "diffuse_auroc"}
+    assert set(result["baselines"]) == {"logit_stack", "late_concat"}
+    assert "iron" in result["per_finding"]
+    assert "| US+CT+MR |" in markdown(result)
+
+
+def test_encoder_training_repeats_bit_by_bit(population, tmp_path):
+    rows = read_manifest(population)
+    folder, entries = preprocess_manifest(TASK, rows, tmp_path, workers=1)
+    again, _ = preprocess_manifest(TASK, rows, tmp_path, workers=1)
+    assert again == folder  # the cache is used
+    names = [f for e in entries for f in e["files"].get("US", [])]
+    states = [
+        train_encoder(
+            TASK, "US", folder, names, budget=Budget(steps=2), seed=5, device=torch.device("cpu"), log=lambda *a: None
+        ).state_dict()
+        for _ in range(2)
+    ]
+    for a, b in zip(states[0].values(), states[1].values(), strict=True):
+        assert torch.equal(a, b)
+
+
+def test_check_finds_what_would_spoil_training(population, tmp_path):
+    rows = read_manifest(population)
+    assert check_manifest(TASK, rows)["problems"] == []
+    rows[0].labels["unicorn"] = 1
+    rows[1].images[0].path = "gone.nii"
+    rows[2].patient_id = rows[5].patient_id
+    problems = " ".join(check_manifest(TASK, rows)["problems"])
+    assert "unicorn" in problems
+    assert "gone.nii" in problems
+    assert "more than one split" in problems
+    lines = [json.loads(x) for x in population.read_text().splitlines()]
+    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps({**x, "split": "train", "images": []}) for x in lines))
+    with pytest.raises(UserError, match="no case has split val"):
+        train(TASK, tmp_path / "m.jsonl", tmp_path / "b", TrainOptions(minutes=0.1), command="", log=lambda t: None)
+
+
+def test_damaged_bundles_are_named(trained, tmp_path):
+    import shutil
+
+    out, _, _ = trained
+    shutil.copytree(out, tmp_path / "b")
+    (tmp_path / "b" / "weights.safetensors").write_bytes(b"xx")
+    with pytest.raises(UserError, match="damaged"):
+        load_bundle(tmp_path / "b")
+    (tmp_path / "b" / "weights.safetensors").unlink()
+    with pytest.raises(UserError, match="lacks weights"):
+        load_bundle(tmp_path / "b")
+    with pytest.raises(UserError, match=r"one of: .*upper-abdomen-simulated"):
+        find_bundle("nothing")
+
+
+def test_shipped_bundle_is_small_and_whole():
+    path = find_bundle("upper-abdomen-simulated")
+    assert sum(f.stat().st_size for f in path.rglob("*.safetensors")) <= 12e6
+    bundle = load_bundle()
+    assert bundle.task == load_task("upper-abdomen").model_copy(update={"folder": bundle.task.folder})
+    from medfuse.simulation.parameters import digest
+
+    assert bundle.card["simulator_parameters_sha256"] == digest()
+
+
+def test_crops_hold_what_they_should():
+    rng = np.random.default_rng(0)
+    dense = np.zeros((60, 60, 40), np.uint8)
+    dense[10:50, 10:50, 5:35] = 1
+    dense[40:44, 40:44, 30:33] = TASK.dense.index("hcc_like")
+    values = np.zeros((5, 60, 60, 40), np.float16)
+    present = np.array([1, 0, 1, 0, 0], bool)
+    hits = 0
+    for _ in range(40):
+        x, keep, y = crop_volume(values, present, dense, TASK.lesion_indices, rng)
+        assert x.shape == (5, 48, 48, 32)
+        assert y.shape == (48, 48, 32)
+        assert keep.any()
+        assert not (keep & ~present).any()
+        hits += bool((y == TASK.dense.index("hcc_like")).any())
+    assert hits > 20
+    frames = np.zeros((20, 16, 16), np.float16)
+    marks = np.zeros((20, 16, 16), np.uint8)
+    marks[7, 3, 3] = TASK.dense.index("abscess")
+    x, present, y = crop_cine(frames, marks, TASK.lesion_indices, rng)
+    assert x.shape == (8, 1, 16, 16)
+    assert (y == TASK.dense.index("abscess")).any()
+
+
+def test_dense_loss_is_least_at_the_truth():
+    target = torch.zeros(1, 4, 4, dtype=torch.long)
+    target[0, 1:3, 1:3] = 2
+    weight = torch.ones(4)
+    right = torch.nn.functional.one_hot(target, 4).movedim(-1, 1).float() * 20
+    wrong = right.roll(1, 1)
+    assert dense_loss(right, target, weight) < 0.35
+    assert dense_loss(wrong, target, weight) > 5
+
+
+def test_budget_and_learning_rate():
+    budget = Budget(steps=100)
+    assert budget.fraction(50) == 0.5
+    rates = [learning_rate(1.0, f) for f in (0.0, 0.05, 0.5, 1.0)]
+    assert rates[0] == pytest.approx(0.1)
+    assert rates[1] == pytest.approx(1.0)
+    assert rates[1] > rates[2] > rates[3] > 0
+
+
+def test_calibration_measures():
+    rng = np.random.default_rng(0)
+    logits = rng.normal(0, 2, (4000, 1))
+    labels = (rng.random((4000, 1)) < 1 / (1 + np.exp(-logits))).astype(int)
+    assert fit_temperature(labels, logits * 3) == pytest.approx(3, rel=0.1)
+    p = 1 / (1 + np.exp(-logits))
+    assert expected_calibration_error(labels, p) < 0.03
+    assert expected_calibration_error(labels, np.clip(p + 0.3, 0, 1)) > 0.15
+    assert np.isnan(finding_auroc(np.ones((5, 1), int), np.zeros((5, 1)))[0])
+
+
+def test_logit_stack_equals_scikit_learn():
+    from sklearn.linear_model import LogisticRegression
+
+    rng = np.random.default_rng(0)
+    y = rng.integers(0, 2, (80, 1))
+    logits = {m: rng.normal(size=(80, 1)) + y for m in ("US", "CT")}
+    stack = LogitStack()
+    stack.fit(("US", "CT"), logits, y)
+    x = np.concatenate([logits["US"], logits["CT"]], 1)
+    want = LogisticRegression(C=1.0).fit(x, y[:, 0]).decision_function(x)
+    assert np.allclose(stack.predict(("US", "CT"), logits)[:, 0], want, atol=1e-4)

@@ -1,0 +1,163 @@
+"""The viewer in a real browser: open a case, move a slice, read the report. A screenshot is kept."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+
+from medfuse.library import store
+from medfuse.models.bundle import load_bundle
+from medfuse.pipeline import predict_library_case
+
+ROOT = Path(__file__).resolve().parent.parent
+CHROMIUM = shutil.which("chromium")
+FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking",
+         "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def library(patient_dicom, tmp_path_factory):
+    """A library with one predicted case."""
+    home = tmp_path_factory.mktemp("viewer") / "home"
+    before = os.environ.get("MEDFUSE_HOME")
+    os.environ["MEDFUSE_HOME"] = str(home)
+    try:
+        (case_id,) = store.ingest(patient_dicom).cases
+        done = predict_library_case(case_id, load_bundle(), home.parent / "out")
+    finally:
+        if before is None:
+            del os.environ["MEDFUSE_HOME"]
+        else:
+            os.environ["MEDFUSE_HOME"] = before
+    return home, done
+
+
+@pytest.fixture(scope="module")
+def server(library):
+    """The viewer as `medfuse view` starts it."""
+    home, _ = library
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        port = s.getsockname()[1]
+    env = {**os.environ, "MEDFUSE_HOME": str(home)}
+    process = subprocess.Popen(
+        [sys.executable, "-m", "medfuse", "view", "--port", str(port)],
+        env=env,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    url = f"http://127.0.0.1:{port}"
+    for _ in range(120):
+        try:
+            with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
+                break
+        except OSError:
+            time.sleep(0.5)
+    yield url
+    subprocess.run(["pkill", "-P", str(process.pid)], check=False)
+    process.terminate()
+    process.wait(timeout=20)
+
+
+@pytest.fixture
+def page(server):
+    if CHROMIUM is None:
+        pytest.skip("Debian's chromium is not installed")
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as p:
+        browser = p.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        page = browser.new_page(viewport={"width": 1600, "height": 1500})
+        outside: list[str] = []
+        page.on(
+            "request",
+            lambda r: (
+                outside.append(r.url)
+                if not r.url.startswith((server, server.replace("http", "ws"), "data:", "blob:"))
+                else None
+            ),
+        )
+        page.goto(server)
+        page.get_by_text("Findings", exact=True).first.wait_for(timeout=90_000)
+        page.outside = outside  # type: ignore[attr-defined]
+        yield page
+        browser.close()
+
+
+def screenshot(page, path: Path) -> np.ndarray:
+    page.screenshot(path=str(path))
+    return np.asarray(Picture.open(path).convert("RGB"))
+
+
+@pytest.mark.browser
+def test_open_a_case_move_a_slice_read_the_report(page, library, tmp_path):
+    _, done = library
+    assert page.get_by_text("Research draft, not for clinical use").first.is_visible()
+    assert page.get_by_text("Simulated patient").first.is_visible()
+    images = page.locator("[data-testid='stImage'] img")
+    assert images.count() == 3  # ultrasound, CT, MRI side by side
+    for n in range(3):
+        images.nth(n).wait_for(timeout=30_000)
+    # the report on the page is the report on disk, sentence by sentence
+    shown = page.locator("#report").inner_text()
+    for section in done.report.sections:
+        for sentence in section.sentences:
+            assert sentence.text in shown
+    # the CT slider moves by one slice and the picture follows
+    before = images.nth(1).get_attribute("src")
+    handle = page.get_by_role("slider", name="Slice").first
+    at = int(handle.get_attribute("aria-valuenow"))
+    handle.focus()
+    handle.press("ArrowRight" if at < int(handle.get_attribute("aria-valuemax")) else "ArrowLeft")
+    page.wait_for_function(
+        "([i, src]) => document.querySelectorAll(\"[data-testid='stImage'] img\")[i].src !== src",
+        arg=[1, page.evaluate("src => new URL(src, location.href).href", before)],
+        timeout=30_000,
+    )
+    moved = page.get_by_role("slider", name="Slice").first.get_attribute("aria-valuenow")
+    assert abs(int(moved) - at) == 1
+    page.wait_for_timeout(1000)
+    out = Path(os.environ.get("MEDFUSE_SCREENSHOTS", tmp_path))
+    out.mkdir(parents=True, exist_ok=True)
+    picture = screenshot(page, out / "viewer.png")
+    assert picture.std() > 20
+    assert not page.outside  # no request leaves this machine
+
+
+@pytest.mark.browser
+def test_evidence_can_be_hidden(page, tmp_path):
+    yellow = [255, 196, 0]
+    page.wait_for_timeout(1500)
+    with_boxes = (np.abs(screenshot(page, tmp_path / "a.png").astype(int) - yellow).sum(-1) < 30).sum()
+    page.get_by_text("Show evidence").click()
+    page.wait_for_timeout(2500)
+    without = (np.abs(screenshot(page, tmp_path / "b.png").astype(int) - yellow).sum(-1) < 30).sum()
+    assert with_boxes > without + 50
+
+
+def test_empty_library_says_what_to_do():
+    from streamlit.testing.v1 import AppTest
+
+    app = AppTest.from_file(str(ROOT / "apps" / "viewer" / "app.py"), default_timeout=60).run()
+    assert not app.exception
+    assert "library is empty" in app.info[0].value
+
+
+def test_a_case_not_predicted_yet_shows_its_images(patient_dicom):
+    from streamlit.testing.v1 import AppTest
+
+    store.ingest(patient_dicom)
+    app = AppTest.from_file(str(ROOT / "apps" / "viewer" / "app.py"), default_timeout=90).run()
+    assert not app.exception
+    assert "Not predicted yet" in app.info[0].value
+    assert len(app.slider) == 3
