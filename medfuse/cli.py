@@ -141,6 +141,9 @@ def ingest(
     paths: list[Path],
     export: Annotated[str | None, typer.Option(help="nifti: also write one NIfTI a readable image to --out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where --export writes.")] = None,
+    deidentify: Annotated[
+        bool, typer.Option("--deidentify", help="De-identify first; only the changed copies are added.")
+    ] = False,
     window: Annotated[int, typer.Option(help="Studies of one patient within so many days are one case.")] = 30,
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -154,7 +157,9 @@ def ingest(
         raise WrongUse(f"--export {export}: only nifti can be exported")
     if export and out is None:
         raise WrongUse("--export needs --out: the folder to write to")
-    result = ingest_command(paths, window=window, export=out if export else None, progress=_progress)
+    result = ingest_command(
+        paths, window=window, export=out if export else None, deidentify=deidentify, progress=_progress
+    )
     _emit(result.data, as_json, result.text)
     raise typer.Exit(result.exit_code)
 
@@ -239,6 +244,39 @@ def report(
 
     found = library_report(case, language)
     print(report_text(found) if file_format == "text" else found.model_dump_json(indent=1))
+
+
+@app.command()
+def deidentify(
+    path: Path,
+    out: Annotated[Path, typer.Option()],
+    key: Annotated[
+        Path | None, typer.Option(help="Secret file; default MEDFUSE_HOME/deidentify.key, made when missing.")
+    ] = None,
+    retain_uids: Annotated[bool, typer.Option(help="Keep UIDs as they are.")] = False,
+    dates: Annotated[str, typer.Option(help="shift (same days for all of a patient) or remove.")] = "shift",
+    descriptors: Annotated[str, typer.Option(help="clean (radiological words only) or remove.")] = "clean",
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """DICOM without the person: PS3.15 Basic Profile, keyed UIDs, ultrasound banners blacked out on every frame."""
+    _verbosity(verbose)
+    from .errors import WrongUse
+    from .pipeline import deidentify_command
+
+    if dates not in ("shift", "remove") or descriptors not in ("clean", "remove"):
+        raise WrongUse("--dates takes shift or remove, --descriptors takes clean or remove")
+    result = deidentify_command(
+        path,
+        out,
+        key=key,
+        retain_uids=retain_uids,
+        shift=dates == "shift",
+        clean=descriptors == "clean",
+        progress=_progress("de-identified"),
+    )
+    _emit(result.data, as_json, result.text)
+    raise typer.Exit(result.exit_code)
 
 
 @app.command()

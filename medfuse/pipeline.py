@@ -8,8 +8,12 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from .case import Case, Image, Refusal
+from .deidentify.folder import deidentify_folder
+from .deidentify.keys import load_key
+from .deidentify.profile import Options
 from .errors import UnreadableError, UserError, WrongUse
 from .io import nifti, picture
 from .io.cases import Found, find_cases
@@ -23,6 +27,7 @@ from .report import Report
 from .reporting.compose import compose
 from .reporting.output import write_case
 from .reporting.templates import sentences
+from .settings import settings
 
 
 @dataclass
@@ -196,8 +201,41 @@ def predict_command(
     return _result(done)
 
 
-def ingest_command(paths: list[Path], *, window: int, export: Path | None, progress: Callable) -> CommandResult:
+def deidentify_command(
+    path: Path, out: Path, *, key: Path | None, retain_uids: bool, shift: bool, clean: bool, progress: Callable
+) -> CommandResult:
+    """`medfuse deidentify`: what was written, changed, masked and refused."""
+    secret = load_key(key or settings().home / "deidentify.key")
+    report = deidentify_folder(path, out, key=secret, options=Options(retain_uids, shift, clean), progress=progress)
+    text = [f"{report['written']} written to {out}, {report['masked']} masked; changes in {out / 'report.json'}"]
+    text += [f"refused {r['path']}: {r['reason']}" for r in report["refused"]]
+    return CommandResult(report, "\n".join(text), 1 if not report["written"] else 3 if report["refused"] else 0)
+
+
+def ingest_command(
+    paths: list[Path], *, window: int, export: Path | None, progress: Callable, deidentify: bool = False
+) -> CommandResult:
     """`medfuse ingest`: the ledger of every file, the cases, the images with their geometry."""
+    if deidentify:
+        with TemporaryDirectory(prefix="medfuse-deid-") as folder:
+            reports = [
+                deidentify_command(
+                    p,
+                    Path(folder) / str(n),
+                    key=None,
+                    retain_uids=False,
+                    shift=True,
+                    clean=True,
+                    progress=progress(f"de-identifying {p}"),
+                )
+                for n, p in enumerate(paths)
+            ]
+            changed = [Path(folder) / str(n) for n in range(len(paths))]
+            result = ingest_command(changed, window=window, export=export, progress=progress)
+            result.data["refused"] += [r for report in reports for r in report.data["refused"]]
+            return (
+                result if not result.data["refused"] or result.exit_code else CommandResult(result.data, result.text, 3)
+            )
     ledger: Counter[str] = Counter()
     cases, new, rows, refused = [], [], [], []
     for path in paths:

@@ -16,7 +16,7 @@ FLOORS = [
     ["predict"],
     ["evaluation", "reporting", "library"],
     ["models"],
-    ["simulation", "preprocess"],
+    ["simulation", "preprocess", "deidentify"],
     ["io"],
     ["case", "task", "prediction", "report", "errors", "settings"],
 ]
