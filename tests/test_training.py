@@ -192,6 +192,19 @@ def test_calibration_measures():
     assert np.isnan(finding_auroc(np.ones((5, 1), int), np.zeros((5, 1)))[0])
 
 
+def test_auroc_equals_scikit_learn():
+    from sklearn.metrics import roc_auc_score
+
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 2, (60, 3))
+    scores = rng.normal(size=(60, 3)).round(1)  # with ties
+    want = [roc_auc_score(labels[:, f], scores[:, f]) for f in range(3)]
+    assert np.allclose(finding_auroc(labels, scores), want)
+    labels[:7, 1] = -1  # unknown labels are left out
+    known = labels[:, 1] >= 0
+    assert finding_auroc(labels, scores)[1] == pytest.approx(roc_auc_score(labels[known, 1], scores[known, 1]))
+
+
 def test_logit_stack_equals_scikit_learn():
     from sklearn.linear_model import LogisticRegression
 
