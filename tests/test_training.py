@@ -19,7 +19,7 @@ from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.budget import Budget, learning_rate
 from medfuse.training.data import preprocess_manifest
-from medfuse.training.dense import crop_cine, crop_volume, dense_loss, train_encoder
+from medfuse.training.dense import CROP, crop_cine, crop_volume, dense_loss, lesion_loss, train_encoder
 from medfuse.training.train import TrainOptions, check_manifest, train
 
 TASK = load_task("upper-abdomen")
@@ -148,8 +148,8 @@ def test_crops_hold_what_they_should():
     hits = 0
     for _ in range(40):
         x, keep, y = crop_volume(values, present, dense, TASK.lesion_indices, rng)
-        assert x.shape == (5, 48, 48, 32)
-        assert y.shape == (48, 48, 32)
+        assert x.shape == (5, *CROP)
+        assert y.shape == CROP
         assert keep.any()
         assert not (keep & ~present).any()
         hits += bool((y == TASK.dense.index("hcc_like")).any())
@@ -170,6 +170,24 @@ def test_dense_loss_is_least_at_the_truth():
     wrong = right.roll(1, 1)
     assert dense_loss(right, target, weight) < 0.35
     assert dense_loss(wrong, target, weight) > 5
+
+
+def test_lesion_loss_rewards_finding_and_naming():
+    cyst, hcc = TASK.dense.index("simple_cyst"), TASK.dense.index("hcc_like")
+    target = torch.ones(1, 6, 6, dtype=torch.long)
+    target[0, 2:4, 2:4] = hcc
+
+    def logits(inside):
+        labels = torch.ones(1, 6, 6, dtype=torch.long)
+        labels[0, 2:4, 2:4] = inside
+        return torch.nn.functional.one_hot(labels, len(TASK.dense)).movedim(-1, 1).float() * 8
+
+    right, misnamed, missed = (float(lesion_loss(logits(c), target, TASK.lesion_indices)) for c in (hcc, cyst, 1))
+    assert right < misnamed < missed
+    empty = torch.ones(1, 6, 6, dtype=torch.long)
+    assert float(lesion_loss(logits(1), empty, TASK.lesion_indices)) < float(
+        lesion_loss(logits(cyst), empty, TASK.lesion_indices)
+    )
 
 
 def test_budget_and_learning_rate():

@@ -17,7 +17,9 @@ from PIL import Image as Picture
 
 from medfuse.library import store
 from medfuse.models.bundle import load_bundle
+from medfuse.models.lesions import place_of
 from medfuse.pipeline import predict_library_case
+from medfuse.prediction import LesionRecord
 
 ROOT = Path(__file__).resolve().parent.parent
 CHROMIUM = shutil.which("chromium")
@@ -26,14 +28,24 @@ FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader
 
 
 @pytest.fixture(scope="module")
-def library(patient_dicom, tmp_path_factory):
-    """A library with one predicted case."""
+def library(patient, patient_dicom, tmp_path_factory):
+    """A library with one predicted case, and beside what the model found one lesion at its true place in the CT."""
     home = tmp_path_factory.mktemp("viewer") / "home"
     before = os.environ.get("MEDFUSE_HOME")
     os.environ["MEDFUSE_HOME"] = str(home)
     try:
         (case_id,) = store.ingest(patient_dicom).cases
         done = predict_library_case(case_id, load_bundle(), home.parent / "out")
+        case = store.load_case(case_id)
+        grid = patient.of("CT")[0].grid
+        truth = patient.anatomy.lesions[0]
+        corners = np.stack([truth.centre - truth.radii - grid.to_body, truth.centre + truth.radii - grid.to_body])
+        index = next(i for i, image in enumerate(case.images) if image.modality == "CT")
+        place = place_of(case, index, corners, case.images[index].frame_of_reference)
+        record = LesionRecord(id="CT-true", modality="CT", finding=truth.kind, probability=1.0, long_axis_mm=truth.diameter,
+                              short_axis_mm=truth.diameter, volume_ml=None, place=place)  # fmt: skip
+        done.prediction.lesions = [record, *[x for x in done.prediction.lesions if x.modality != "CT"]]
+        store.save_result(done.prediction, done.report)
     finally:
         if before is None:
             del os.environ["MEDFUSE_HOME"]

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections import deque
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -32,16 +34,25 @@ def features_of(
     features: list[CaseFeatures] = []
     refused: list[str] = []
     encoders = bundle.model.encoders.to(device)
-    for n, row in enumerate(rows, 1):
+
+    def read(row: ManifestRow):
         case, _ = load_row(row)
-        refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in case.refused]
-        if case.images:
-            one, _ = encode(encoders, prepare(case, bundle.task), bundle.task, torch.device(device), keep_dense=False)
-            features.append(one)
-            kept.append(row)
-        else:
-            refused.append(f"{row.case_id}: no usable image")
-        progress(n, len(rows))
+        return case, prepare(case, bundle.task)
+
+    with ThreadPoolExecutor(1) as pool:  # the next case is read while this one is encoded
+        ahead = deque(pool.submit(read, row) for row in rows[:2])
+        for n, row in enumerate(rows, 1):
+            case, inputs = ahead.popleft().result()
+            if n + 1 < len(rows):
+                ahead.append(pool.submit(read, rows[n + 1]))
+            refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in case.refused]
+            if case.images:
+                one, _ = encode(encoders, inputs, bundle.task, torch.device(device), keep_dense=False)
+                features.append(one)
+                kept.append(row)
+            else:
+                refused.append(f"{row.case_id}: no usable image")
+            progress(n, len(rows))
     encoders.to("cpu")
     return FeatureSet(
         [r.case_id for r in kept], features, label_matrix(bundle.task, kept), [r.report for r in kept]

@@ -94,19 +94,21 @@ def encode(
 
 
 def collate(cases: list[CaseFeatures], modalities: tuple[str, ...], sizes: dict[str, int]) -> dict[str, tuple]:
-    """Pad a batch: {modality: (features (B, N, F), mask (B, N), kind (B, N))}; absent modalities get all-False masks."""
+    """Pad a batch: {modality: (features (B, N, F), mask (B, N), kind (B, N))}; absent modalities get all-False masks.
+
+    Only regions that exist are kept, so N is the largest number of them in the batch (at least 1).
+    """
     batch = {}
     for m in modalities:
-        n = max([len(c.mask[m]) for c in cases if m in c.mask], default=1)
+        n = max([int(c.mask[m].sum()) for c in cases if m in c.mask] + [1])
         features = np.zeros((len(cases), n, sizes[m]), np.float32)
         mask = np.zeros((len(cases), n), bool)
-        kinds = [c.kind[m] for c in cases if m in c.kind]
-        longest = max(kinds, key=len) if kinds else np.zeros(n, np.int64)
-        kind = np.tile(longest.astype(np.int64), (len(cases), 1))
+        kind = np.zeros((len(cases), n), np.int64)
         for b, c in enumerate(cases):
             if m in c.mask:
-                k = len(c.mask[m])
-                features[b, :k], mask[b, :k] = c.features[m], c.mask[m]
-                kind[b, :k] = c.kind[m]
+                k = int(c.mask[m].sum())
+                features[b, :k] = c.features[m][c.mask[m]]
+                kind[b, :k] = c.kind[m][c.mask[m]]
+                mask[b, :k] = True
         batch[m] = (torch.from_numpy(features), torch.from_numpy(mask), torch.from_numpy(kind))
     return batch

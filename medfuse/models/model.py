@@ -56,11 +56,12 @@ class FusionModel(nn.Module):
             m: feature_size(len(task.modalities[m].roles), len(task.dense), task.modalities[m].filters)
             for m in self.task_modalities
         }
+        pooled = (*(k for k in range(1, kinds) if k not in task.lesion_indices), kinds)
         if encoders:
             self.encoders = build_encoders(task)
         self.tokenisers = nn.ModuleDict(
             {
-                m: CineTokens(n, kinds, c.width, c.dropout, lesion_kind=kinds)
+                m: CineTokens(n, kinds, c.width, c.dropout, pooled=pooled, lesion_kind=kinds)
                 if m == "US"
                 else RegionTokens(n, kinds, c.width, c.dropout)
                 for m, n in self.sizes.items()

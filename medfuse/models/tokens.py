@@ -57,14 +57,23 @@ class RegionTokens(nn.Module):
 class CineTokens(nn.Module):
     """Frame-wise region tokens of a cine → at most K tokens: attention over time, one learned query a region kind.
 
-    Input features (B, T * N, F) in frame order with N regions a frame. Output: one token an organ kind (time attention
-    over its frames) and the ``keep`` most probable lesion candidates as they are.
+    Input features (B, N, F) of all regions of all frames, in any order. Output: one token for each kind in ``pooled`` (time
+    attention over its frames) and the ``keep`` largest lesion candidates as they are.
     """
 
     def __init__(
-        self, features: int, kinds: int, width: int, dropout: float, *, lesion_kind: int, keep: int = 6
+        self,
+        features: int,
+        kinds: int,
+        width: int,
+        dropout: float,
+        *,
+        pooled: tuple[int, ...],
+        lesion_kind: int,
+        keep: int = 6,
     ) -> None:
         super().__init__()
+        self.pooled = pooled
         self.regions = RegionTokens(features, kinds, width, dropout)
         self.lesion_kind, self.keep = lesion_kind, keep
         self.query = nn.Parameter(torch.randn(kinds + 1, width) * 0.1)
@@ -76,9 +85,8 @@ class CineTokens(nn.Module):
 
     def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
         t = self.regions(features, mask, kind)
-        kinds = torch.unique(kind[0]) if kind.shape[0] else kind.new_zeros(0)
         pooled, seen = [], []
-        for k in kinds.tolist():
+        for k in self.pooled:
             member = mask & (kind == k)
             score = (self.key(t.x) @ self.query[k]) / t.x.shape[-1] ** 0.5
             score = score.masked_fill(~member, -1e4)

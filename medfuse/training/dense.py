@@ -16,9 +16,9 @@ from ..task import Task
 from .budget import Budget, learning_rate
 from .data import load_input
 
-CROP = (48, 48, 32)
+CROP = (40, 40, 24)
 FRAMES = 8  # ultrasound frames a sample
-BATCH = 2
+BATCH = 3
 
 
 def dense_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -33,6 +33,26 @@ def dense_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
     there[0] = False
     dice = 1 - (2 * overlap + 1) / (total + 1)
     return ce + (dice * there).sum() / there.sum().clamp_min(1)
+
+
+def lesion_loss(logits: Tensor, target: Tensor, lesions: list[int]) -> Tensor:
+    """Lesions are a hundredth of the voxels: found first as one class (likelihood and Dice), then told apart.
+
+    logits (B, K, *S), target (B, *S). Zero-lesion crops only learn to stay silent.
+    """
+    log_p = logits.float().log_softmax(1)
+    log_lesion = log_p[:, lesions].logsumexp(1)
+    p = log_lesion.exp()
+    truth = torch.isin(target, torch.tensor(lesions, device=target.device))
+    quiet = -torch.log1p(-p.clamp_max(0.9999))[~truth].mean()
+    if not truth.any():
+        return quiet
+    found = -log_lesion[truth].mean()
+    dice = 1 - (2 * p[truth].sum() + 1) / (p.sum() + truth.sum() + 1)
+    index = torch.zeros(logits.shape[1], dtype=torch.long, device=target.device)
+    index[lesions] = torch.arange(len(lesions), device=target.device)
+    inside = logits.float()[:, lesions].movedim(1, -1)[truth]
+    return quiet + 0.3 * found + dice + 0.5 * F.cross_entropy(inside, index[target[truth]])
 
 
 def class_weights(task: Task) -> Tensor:
@@ -56,7 +76,9 @@ def crop_volume(values, present, dense, lesions: list[int], rng: np.random.Gener
     spatial = dense.shape
     size = [min(c, s) for c, s in zip(CROP, spatial, strict=True)]
     chance = rng.random()
-    rare = [c for c in np.unique(dense) if c in lesions or c >= 6] if chance < 0.6 else []
+    classes = [int(c) for c in np.unique(dense)]
+    rare = [c for c in classes if c in lesions] or [c for c in classes if c >= 6]
+    rare = rare if chance < 0.7 else []
     if rare:
         at = np.argwhere(dense == rng.choice(rare))
         centre = at[rng.integers(len(at))] + rng.integers(-8, 9, 3)
@@ -124,8 +146,9 @@ def train_encoder(
     device: torch.device,
     log: Callable[[int, float, float], None],
     checkpoint: Path | None = None,
+    start: Path | None = None,
 ) -> DenseEncoder:
-    """Train one encoder on the inputs ``names`` (those with a label map). Resumes from ``checkpoint`` where it exists."""
+    """Train one encoder on the inputs ``names`` (those with a label map), from the weights at ``start`` if given."""
     torch.manual_seed(seed)
     spec = task.modalities[modality]
     encoder = DenseEncoder(
@@ -134,6 +157,8 @@ def train_encoder(
         classes=len(task.dense),
         filters=spec.filters,
     ).to(device)
+    if start is not None:
+        encoder.load_state_dict(torch.load(start, map_location=device, weights_only=True))
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=3e-3, weight_decay=1e-4)
     weight = class_weights(task).to(device)
     encoder.train()
@@ -146,7 +171,8 @@ def train_encoder(
             group["lr"] = learning_rate(3e-3, fraction)
         with torch.autocast(device.type, torch.bfloat16):
             logits, _, _ = encoder(x.to(device), present.to(device))
-        loss = dense_loss(logits, y.to(device), weight)
+        y = y.to(device)
+        loss = dense_loss(logits, y, weight) + lesion_loss(logits, y, task.lesion_indices)
         optimiser.zero_grad(set_to_none=True)
         loss.backward()
         nn.utils.clip_grad_norm_(encoder.parameters(), 5.0)

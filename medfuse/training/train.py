@@ -79,11 +79,11 @@ def _encoder_job(args) -> tuple[str, float]:
     task, modality, folder, names, budget, seed, threads, checkpoint, log_path = args
     torch.set_num_threads(threads)
     budget.started = time.monotonic()
-    last = [0.0]
+    last: list[float] = [0, 0.0]
     with Path(log_path).open("a") as f:
 
         def log(step: int, loss: float, fraction: float) -> None:
-            last[0] = loss
+            last[:] = step, loss
             f.write(f"{modality} step {step} loss {loss:.4f} spent {fraction:.2f}\n")
             f.flush()
 
@@ -98,7 +98,15 @@ def _encoder_job(args) -> tuple[str, float]:
             log=log,
             checkpoint=checkpoint,
         )
-    return modality, last[0]
+    _note_encoder(checkpoint, budget, int(last[0]), last[1])
+    return modality, last[1]
+
+
+def _note_encoder(checkpoint: Path, budget: Budget, steps: int, loss: float) -> None:
+    """Beside the checkpoint: for how long it was trained, for the model card."""
+    minutes = round((time.monotonic() - budget.started) / 60, 1)
+    note = {"minutes": minutes, "steps": steps, "last_loss": round(loss, 3)}
+    checkpoint.with_suffix(".json").write_text(json.dumps(note))
 
 
 def train_encoders(
@@ -138,8 +146,9 @@ def train_encoders(
             m = job[1]
             job[4].started = time.monotonic()
 
-            def talk(step: int, loss: float, fraction: float, m: str = m) -> None:
+            def talk(step: int, loss: float, fraction: float, m: str = m, budget: Budget = job[4]) -> None:
                 log(f"{m} step {step} loss {loss:.3f} spent {fraction:.2f}")
+                _note_encoder(work / f"encoder_{m}.pt", budget, step, loss)
 
             train_encoder(
                 task, m, folder, job[3], budget=job[4], seed=options.seed, device=torch.device(options.device),
@@ -284,7 +293,8 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
         "trained_on": f"{'simulated' if simulated else 'real'} cases: {int(is_train.sum())} train, {int((~is_train).sum())} validation",
         "command": command,
         "seed": options.seed,
-        "minutes": round((time.monotonic() - started) / 60, 1),
+        "encoders": {m: json.loads(p.read_text()) for m in task.senses if (p := work / f"encoder_{m}.json").exists()},
+        "minutes_of_the_last_call": round((time.monotonic() - started) / 60, 1),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.device}",
         "versions": {"medfuse": __version__, "torch": torch.__version__},
         "parameters": sum(p.numel() for p in model.parameters()),
