@@ -183,7 +183,7 @@ def test_lesion_loss_rewards_finding_and_naming():
         return torch.nn.functional.one_hot(labels, len(TASK.dense)).movedim(-1, 1).float() * 8
 
     right, misnamed, missed = (float(lesion_loss(logits(c), target, TASK.lesion_indices)) for c in (hcc, cyst, 1))
-    assert right < misnamed < missed
+    assert right < 0.2 * min(misnamed, missed)
     empty = torch.ones(1, 6, 6, dtype=torch.long)
     assert float(lesion_loss(logits(1), empty, TASK.lesion_indices)) < float(
         lesion_loss(logits(cyst), empty, TASK.lesion_indices)
