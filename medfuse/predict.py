@@ -21,6 +21,8 @@ from .preprocess.prepare import prepare
 from .preprocess.tensors import VolumeInput
 from .task import Finding
 
+SUPPORTED = 0.4  # calibrated probability from which a finding is named
+
 
 @dataclass
 class Predicted:
@@ -82,6 +84,7 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
                 prediction.limits[output.modality] = limit
     roles = _roles(visible)
     prediction.lesions = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0])
+    _agree(prediction, bundle)
     _evidence(prediction, visible, bundle, dense)
     for lesion in prediction.lesions:
         lesion.place.image = back[lesion.place.image]
@@ -89,6 +92,21 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
         finding.evidence = [p.model_copy(update={"image": back[p.image]}) for p in finding.evidence]
     out.dense = dense
     out.seconds["lesions"] = time.perf_counter() - started
+
+
+def _agree(prediction: Prediction, bundle: Bundle) -> None:
+    """A lesion keeps its name only where the findings of the whole case support it; else it is named more widely."""
+    task = bundle.task
+    for lesion in prediction.lesions:
+        wider = sorted(
+            (f for f in task.findings if lesion.finding in f.derived_from), key=lambda f: len(f.derived_from)
+        )
+        for finding_id in (lesion.finding, *(f.id for f in wider)):
+            if (prediction.finding(finding_id).probability or 0.0) >= SUPPORTED:
+                lesion.finding = finding_id
+                break
+        else:
+            lesion.finding = wider[-1].id if wider else lesion.finding
 
 
 def _roles(case: Case) -> dict[str, set[str]]:
@@ -152,7 +170,7 @@ def _evidence(prediction: Prediction, case: Case, bundle: Bundle, dense: list[De
     task = bundle.task
     for record in prediction.findings:
         finding = task.finding(record.id)
-        if record.probability is None or record.probability < 0.4:
+        if record.probability is None or record.probability < SUPPORTED:
             continue
         if finding.group == "focal":
             parts = {finding.id, *finding.derived_from}

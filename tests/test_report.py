@@ -83,6 +83,29 @@ def test_impression_ranks_and_keeps_the_specific():
     assert len(impression) == 2
 
 
+def test_a_group_hides_behind_its_narrower_group():
+    r = compose(prediction({"focal_lesion": 0.99, "solid_lesion": 0.95}), case(), TASK)
+    assert [s.finding for s in r.section("impression").sentences] == ["solid_lesion"]
+
+
+def test_lesions_are_named_as_the_findings_support():
+    from types import SimpleNamespace
+
+    from medfuse.predict import _agree
+
+    p = prediction(
+        {"focal_lesion": 0.99, "solid_lesion": 0.9, "metastasis_like": 0.2}, lesions=[lesion("metastasis_like")]
+    )
+    _agree(p, SimpleNamespace(task=TASK))
+    assert p.lesions[0].finding == "solid_lesion"
+    p = prediction({"focal_lesion": 0.3}, lesions=[lesion("simple_cyst")])
+    _agree(p, SimpleNamespace(task=TASK))
+    assert p.lesions[0].finding == "focal_lesion"
+    p = prediction({"focal_lesion": 0.9, "simple_cyst": 0.9}, lesions=[lesion("simple_cyst")])
+    _agree(p, SimpleNamespace(task=TASK))
+    assert p.lesions[0].finding == "simple_cyst"
+
+
 def test_absent_and_failed_and_unassessed_never_look_the_same():
     r = compose(
         prediction(modalities={"US": "failed", "CT": "present", "MR": "absent"}, not_assessed=("hcc_like",)),

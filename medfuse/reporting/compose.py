@@ -98,11 +98,10 @@ def _limit(code: str, s: Sentences) -> str:
 
 
 def _hide(finding: Finding, task: Task, prediction: Prediction) -> bool:
-    """A wider finding says nothing new when one of its parts is already reported."""
-    return any(
-        (prediction.finding(p).probability or 0) >= POSSIBLE and prediction.finding(p).assessed
-        for p in finding.derived_from
-    )
+    """A wider finding says nothing new when one of its parts, or a narrower group of them, is already reported."""
+    narrower = [f.id for f in task.findings if f.derived_from and set(f.derived_from) < set(finding.derived_from)]
+    said = (prediction.finding(p) for p in (*finding.derived_from, *narrower))
+    return any((record.probability or 0) >= POSSIBLE and record.assessed for record in said)
 
 
 def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
