@@ -325,6 +325,3 @@ def library_report(case_id: str, language: str | None) -> Report:
     if language is None or language == report.language:
         return report
     return compose(prediction, store.load_case(case_id), load_bundle(prediction.bundle).task, language)
-
-
-__all__ = ["Done", "library_report", "predict_and_write", "predict_command", "predict_library_case"]

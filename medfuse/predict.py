@@ -15,7 +15,7 @@ from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
 from .models.lesions import find_lesions, place_of
 from .models.subsets import name as subset_name
-from .models.subsets import shapley, subsets, use_only
+from .models.subsets import shapley, subsets
 from .prediction import FindingRecord, ImageRecord, Place, Prediction, RefusedRecord
 from .preprocess.prepare import prepare
 from .preprocess.tensors import VolumeInput
@@ -196,6 +196,3 @@ def _region_place(output: DenseOutput, case: Case, dense_class: int) -> Place | 
         return None
     mm = at @ source.affine[:3, :3].T + source.affine[:3, 3]
     return place_of(case, next(i for i in source.images if i >= 0), mm, source.frame_of_reference)
-
-
-__all__ = ["Predicted", "predict_case", "support", "use_only"]

@@ -11,13 +11,6 @@ from medfuse.reporting.display import WINDOWS, count, display_slice, render, win
 NAMES = {"US": "Ultrasound", "CT": "CT", "MR": "MRI"}
 
 
-def jump(case: Case, place: Place) -> None:
-    """Move the modality's view to a place: its series and its slice or frame."""
-    image = case.images[place.image]
-    st.session_state[f"series-{case.case_id}-{image.modality}"] = place.image
-    st.session_state[f"at-{case.case_id}-{place.image}"] = display_slice(image, place) + 1
-
-
 def show(case: Case, prediction: Prediction | None) -> None:
     evidence = st.toggle("Show evidence", value=True, key="evidence")
     for column, modality in zip(st.columns(3, gap="small"), MODALITIES, strict=True):

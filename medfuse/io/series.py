@@ -11,20 +11,11 @@ from pydicom.dataset import Dataset
 from ..case import Geometry, Image, Refusal, Source
 from ..errors import UnreadableError
 from .decode import read_pixels
-from .geometry import check_orientation, normal_of, same_places, slice_affine, stack_slices
+from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry
 from .roles import role_of
 from .ultrasound import frame_ms, regions
 
-# What may differ inside one series and makes two images of it. Orientation is handled apart, with a tolerance.
-SPLITTERS = (
-    "EchoTime",
-    "DiffusionBValue",
-    "TemporalPositionIdentifier",
-    "TriggerTime",
-    "StackID",
-    "SpacingBetweenSlices",
-)
 Grouped = list[FileEntry]
 
 
@@ -218,6 +209,3 @@ def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *
     )
     image.plane = stack.plane
     return image
-
-
-__all__ = ["read_series", "rescale", "slice_affine", "source_of"]

@@ -93,7 +93,6 @@ def extract(
     p = probability.cpu().numpy()
     lesion_p = p[lesions].sum(0)
     components = lesion_components(lesion_p)[:MAX_LESIONS]
-    n_organs = classes - len(lesions)
     organ_ids = [c for c in range(1, classes) if c not in lesions]
     n = len(organ_ids) + MAX_LESIONS
     weights = torch.zeros(n, *spatial)
@@ -142,7 +141,6 @@ def extract(
     features[~valid] = 0
     place[~valid] = 0
     kind = np.array([*organ_ids, *[classes] * MAX_LESIONS])
-    assert n_organs - 1 == len(organ_ids)
     regions = Regions(features.numpy(), valid.numpy(), place.numpy(), kind, np.zeros(n, np.int64))
     return regions, p, components
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
-from .anatomy import Anatomy, T
+from .anatomy import Anatomy
 from .grid import Grid, axial_grid
 from .parameters import PHASES, table
 from .physics import lesion_blend, liver_like, lookup
@@ -62,6 +62,3 @@ def render(rng: np.random.Generator, anatomy: Anatomy, grid: Grid, phases: list[
         grain = gaussian_filter(rng.standard_normal(grid.shape, dtype=np.float32), (kernel, kernel, 0.2))
         volume += noise * grain / max(float(grain.std()), 1e-6)
         yield phase, np.clip(volume, -1024, 3071).astype(np.float32), sample.dense(anatomy.lesions)
-
-
-__all__ = ["T", "draw_grid", "draw_protocol", "render"]

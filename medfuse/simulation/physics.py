@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 
-from .anatomy import DUCT, TISSUES, Anatomy, Sample, T
+from .anatomy import TISSUES, Anatomy, Sample, T
 from .parameters import table
 
 
@@ -45,6 +45,3 @@ def lesion_blend(sample: Sample, anatomy: Anatomy, base: np.ndarray, key: str, i
 def liver_like(sample: Sample) -> np.ndarray:
     """Where diffuse liver disease acts: parenchyma outside lesions."""
     return (sample.tissue == T["liver"]) & (sample.lesion < 0)
-
-
-__all__ = ["DUCT", "lesion_blend", "liver_like", "lookup"]
