@@ -12,6 +12,16 @@ MODALITIES: tuple[Modality, ...] = ("US", "CT", "MR")
 State = Literal["present", "limited", "absent", "failed"]
 
 
+COLOURED, SATURATED = 40, 0.45  # levels between the channels, and share of the brightest: below it, tinted grey
+
+
+def luminance(pixels: np.ndarray) -> np.ndarray:
+    """(T, H, W[, 3]) → (T, H, W), ITU-R BT.601."""
+    if pixels.ndim == 3:
+        return pixels
+    return np.round(pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(pixels.dtype)
+
+
 @dataclass(frozen=True)
 class Region:
     """A calibrated ultrasound region: pixel box (x0, y0, x1, y1) inclusive, mm per pixel (x, y), and what it shows."""
@@ -65,6 +75,8 @@ class Image:
     frame_ms: float | None = None
     regions: tuple[Region, ...] = ()
     warnings: tuple[str, ...] = ()
+    area: np.ndarray | None = None  # of ultrasound: (H, W) bool, where the scan is; None where it cannot be told
+    text: tuple[tuple[int, int, int, int], ...] = ()  # boxes (x0, y0, x1, y1) of burned-in text and graphics
     plane: np.ndarray | None = None  # of an irregular stack: (4, 4) pixel of the first slice → RAS+ mm, unit normal
 
     def __post_init__(self) -> None:
@@ -92,10 +104,20 @@ class Image:
 
     @property
     def grey(self) -> np.ndarray:
-        """Ultrasound frames as (T, H, W) uint8 luminance (ITU-R BT.601)."""
+        """Ultrasound frames as (T, H, W) uint8: B-mode inside the scanned area, black where colour flow or text lies."""
+        grey = luminance(self.pixels)
+        if self.pixels.ndim == 4:
+            grey = np.where(self.colour, 0, grey)
+        return grey if self.area is None else grey * self.area
+
+    @property
+    def colour(self) -> np.ndarray:
+        """(T, H, W) bool: colour flow and other saturated colour. Tinted grey (sepia maps) stays grey."""
         if self.pixels.ndim == 3:
-            return self.pixels
-        return np.round(self.pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(np.uint8)
+            return np.zeros(self.pixels.shape, bool)
+        top = self.pixels.max(-1)
+        apart = top - self.pixels.min(-1)
+        return (apart > COLOURED) & (apart > SATURATED * top.astype(np.float32))
 
 
 @dataclass(frozen=True)
@@ -105,6 +127,9 @@ class Refusal:
     path: str
     reason: str
     modality: str = ""
+    series_uid: str = ""  # of a series whose geometry was refused, with what was measured and what is allowed
+    measured: str = ""
+    allowed: str = ""
 
 
 @dataclass

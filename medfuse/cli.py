@@ -145,6 +145,10 @@ def ingest(
         bool, typer.Option("--deidentify", help="De-identify first; only the changed copies are added.")
     ] = False,
     window: Annotated[int, typer.Option(help="Studies of one patient within so many days are one case.")] = 30,
+    ledger: Annotated[Path | None, typer.Option(help="Write what became of every file to this CSV.")] = None,
+    reread: Annotated[
+        bool, typer.Option("--reread", help="Open files again that an earlier ingest saw unchanged.")
+    ] = False,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -158,8 +162,9 @@ def ingest(
     if export and out is None:
         raise WrongUse("--export needs --out: the folder to write to")
     result = ingest_command(
-        paths, window=window, export=out if export else None, deidentify=deidentify, progress=_progress
-    )
+        paths, window=window, export=out if export else None, deidentify=deidentify, progress=_progress,
+        reuse=not reread, ledger_file=ledger,
+    )  # fmt: skip
     _emit(result.data, as_json, result.text)
     raise typer.Exit(result.exit_code)
 
@@ -169,6 +174,9 @@ def cases(
     with_: Annotated[list[str] | None, typer.Option("--with", help="Only cases that have this modality.")] = None,
     without: Annotated[list[str] | None, typer.Option(help="Only cases that lack this modality.")] = None,
     set_role: Annotated[str | None, typer.Option(help="SERIES_UID=ROLE: correct the role of a series.")] = None,
+    confirm: Annotated[
+        str | None, typer.Option(help="CASE whose identifiers disagree: you have looked, use it as it is.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -182,9 +190,12 @@ def cases(
         if not role:
             raise WrongUse(f"--set-role {set_role}: write SERIES_UID=ROLE")
         store.set_role(uid, role)
+    if confirm is not None:
+        store.confirm(confirm)
     rows = store.list_cases(tuple(with_ or ()), tuple(without or ()))
     text = [
         f"{r['case_id']:<44} {r['study_date']:<10} {'+'.join(r['modalities']):<10} {r['state']}{' simulated' if r['simulated'] else ''}"
+        + (f" WAITS: {r['conflict']}" if r["conflict"] else "")
         for r in rows
     ]
     _emit(

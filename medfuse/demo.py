@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from .library import store
+from .library.ingest import ingest
 from .models.bundle import load_bundle
 from .pipeline import predict_library_case
 from .simulation.population import write_population
@@ -23,8 +23,8 @@ def run_demo(out: Path, *, cases: int, seed: int, language: str, log: Callable[[
     write_population(out / "dicom", cases=cases, seed=seed, file_format="dicom")
     (out / "dicom" / "manifest.jsonl").unlink()  # the truth is forgotten: from here on only DICOM speaks
     os.environ["MEDFUSE_HOME"] = str((out / "home").resolve())
-    ingested = store.ingest(out / "dicom")
-    log(f"ingested {sum(ingested.found.scan.ledger.values())} files into {len(ingested.cases)} cases")
+    ingested = ingest(out / "dicom")
+    log(f"ingested {len(ingested.files)} files into {len(ingested.cases)} cases")
     rows = []
     for case_id in sorted(ingested.cases):
         started = time.perf_counter()

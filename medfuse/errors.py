@@ -21,3 +21,11 @@ class UnreadableError(UserError):
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = str(path), reason
+
+
+class UnsupportedError(UnreadableError):
+    """Readable, but without one true geometry or meaning: ``measured`` and ``allowed`` say what was compared."""
+
+    def __init__(self, path: object, reason: str, measured: str = "", allowed: str = "") -> None:
+        super().__init__(path, reason)
+        self.measured, self.allowed = measured or reason, allowed

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+import csv
 import hashlib
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,9 +17,11 @@ from .deidentify.profile import Options
 from .errors import UnreadableError, UserError, WrongUse
 from .io import nifti, picture
 from .io.cases import Found, find_cases
-from .io.export import export_all
+from .io.export import export_name, write_nifti
 from .io.scan import opened, scan
 from .library import store
+from .library.catalogue import session
+from .library.ingest import Ingested, ingest
 from .models.bundle import Bundle, load_bundle
 from .predict import predict_case
 from .prediction import Prediction
@@ -105,17 +107,19 @@ def _read_part(path: Path, modality: str) -> tuple[list, list[Refusal], str]:
         return [], [Refusal(e.path, e.reason, modality)], ""
     with opened(path) as inside:
         found = scan(inside)
-    wrong = [i for i in found.images if i.modality != modality]
+        every = [i for key in found.series for i in found.read(key)]
+        every += [i for entry in found.volumes for i in found.read_volume(entry)]
+    wrong = [i for i in every if i.modality != modality]
     refused = [Refusal(r.path, r.reason, r.modality or modality) for r in found.refused]
     refused += [Refusal(i.source.path, f"is {i.modality}, but was given as {modality}", i.modality) for i in wrong]
-    if not found.images and not refused:
+    if not every and not refused:
         refused = [Refusal(str(path), _nothing_in(found.ledger), modality)]
     ids = {i.patient_id for i in found.identity.values()} - {""}
     if len(ids) > 1:
         raise WrongUse(
             f"{path}: holds images of {len(ids)} patients ({', '.join(sorted(ids))}); give one patient's folder"
         )
-    return [i for i in found.images if i.modality == modality], refused, next(iter(ids), "")
+    return [i for i in every if i.modality == modality], refused, next(iter(ids), "")
 
 
 def _nothing_in(ledger: dict[str, int]) -> str:
@@ -194,7 +198,11 @@ def predict_command(
             raise WrongUse(
                 "--add takes a DICOM path; images given by --us, --ct, --mr have no study to file them under"
             )
-        store.add_case(case, found.scan)
+        paths: dict[str, list[Path]] = {}
+        for key, entries in found.scan.series.items():
+            paths.setdefault(key[0], []).extend(e.path for e in entries if e.status == "read")
+        with session() as s:
+            store.add_case(s, case, paths)
         store.save_result(done.prediction, done.report)
     for r in case.refused:
         log(f"medfuse: {r.path}: {r.reason}")
@@ -213,65 +221,60 @@ def deidentify_command(
 
 
 def ingest_command(
-    paths: list[Path], *, window: int, export: Path | None, progress: Callable, deidentify: bool = False
-) -> CommandResult:
+    paths: list[Path], *, window: int, export: Path | None, progress: Callable, deidentify: bool = False, reuse: bool = True,
+    ledger_file: Path | None = None,
+) -> CommandResult:  # fmt: skip
     """`medfuse ingest`: the ledger of every file, the cases, the images with their geometry."""
     if deidentify:
         with TemporaryDirectory(prefix="medfuse-deid-") as folder:
-            reports = [
-                deidentify_command(
-                    p,
-                    Path(folder) / str(n),
-                    key=None,
-                    retain_uids=False,
-                    shift=True,
-                    clean=True,
-                    progress=progress(f"de-identifying {p}"),
+            reports = []
+            for n, p in enumerate(paths):
+                show = progress(f"de-identifying {p}")
+                changed = Path(folder) / str(n)
+                reports.append(
+                    deidentify_command(p, changed, key=None, retain_uids=False, shift=True, clean=True, progress=show)
                 )
-                for n, p in enumerate(paths)
-            ]
-            changed = [Path(folder) / str(n) for n in range(len(paths))]
-            result = ingest_command(changed, window=window, export=export, progress=progress)
-            result.data["refused"] += [r for report in reports for r in report.data["refused"]]
-            return (
-                result if not result.data["refused"] or result.exit_code else CommandResult(result.data, result.text, 3)
+            there = [Path(folder) / str(n) for n in range(len(paths))]
+            result = ingest_command(
+                there, window=window, export=export, progress=progress, reuse=False, ledger_file=ledger_file
             )
-    ledger: Counter[str] = Counter()
-    cases, new, rows, refused = [], [], [], []
+            result.data["refused"] += [r for report in reports for r in report.data["refused"]]
+            code = result.exit_code or (3 if result.data["refused"] else 0)
+            return CommandResult(result.data, result.text, code)
+    if export is not None:
+        export.mkdir(parents=True, exist_ok=True)
+    number = 0
+
+    def write(image: Image) -> str | None:
+        nonlocal number
+        if export is None:
+            return None
+        number += 1
+        return str(write_nifti(image, export / export_name(image, number)))
+
+    done = Ingested()
     for path in paths:
-        done = store.ingest(path, window=window, progress=progress(f"reading {path}"))
-        ledger.update(done.found.scan.ledger)
-        cases += done.cases
-        new += done.new
-        refused += [{"path": r.path, "reason": r.reason} for r in done.found.scan.refused]
-        refused += [{"path": str(path), "reason": c} for c in done.found.conflicts]
-        images = done.found.scan.images
-        written = export_all(images, export) if export is not None else [""] * len(images)
-        rows += [_image_row(image, nifti_path) for image, nifti_path in zip(images, written, strict=True)]
+        # an export needs the pixels, so nothing is skipped then
+        one = ingest(path, window=window, reuse=reuse and export is None, each_image=write,
+                     reading=progress(f"reading the headers of {path}"), adding=progress(f"adding the cases of {path}"))  # fmt: skip
+        for name in ("cases", "new", "images", "refused", "files"):
+            getattr(done, name).extend(getattr(one, name))
+    if ledger_file is not None:
+        with ledger_file.open("w", newline="") as f:
+            csv.writer(f).writerows([("path", "status", "reason"), *done.files])
+    ledger = done.ledger
     data = {
-        "files": sum(ledger.values()),
-        "ledger": dict(ledger),
-        "cases": cases,
-        "new": new,
-        "images": rows,
-        "refused": refused,
+        "files": len(done.files),
+        "ledger": ledger,
+        "cases": done.cases,
+        "new": done.new,
+        "images": done.images,
+        "refused": done.refused,
     }
-    text = [f"{data['files']} files: " + ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in ledger.items() if n)]
-    text += [f"case {c}{' (new)' if c in new else ''}" for c in cases] + [
-        f"refused {r['path']}: {r['reason']}" for r in refused
-    ]
-    return CommandResult(data, "\n".join(text), 1 if not cases else 3 if refused else 0)
-
-
-def _image_row(image: Image, nifti_path: str) -> dict:
-    g = image.geometry
-    return {
-        "modality": image.modality, "role": image.role, "role_confidence": image.role_confidence,
-        "series_uid": image.source.series_uid, "nifti": nifti_path,
-        "geometry": {"outcome": g.outcome if image.modality != "US" else "exact", "measured": g.measured, "allowed": g.allowed},
-        "frames": image.pixels.shape[0] if image.modality == "US" else image.pixels.shape[2],
-        "spacing_mm": image.spacing, "warnings": list(image.warnings),
-    }  # fmt: skip
+    text = [f"{len(done.files)} files: " + ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in ledger.items() if n)]
+    text += [f"case {c}{' (new)' if c in done.new else ''}" for c in done.cases]
+    text += [f"refused {r['path']}: {r['reason']}" for r in done.refused]
+    return CommandResult(data, "\n".join(text), 1 if not done.cases else 3 if done.refused else 0)
 
 
 def _single_file(path: Path) -> Case:

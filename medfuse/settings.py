@@ -13,7 +13,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: Path.home() / ".medfuse")
     database_url: str = ""
-    decode_timeout_s: float = 60.0
+    decode_timeout_s: float = 10.0  # one call: a slice, a share of a cine, 64 headers
     decode_memory_gib: float = 2.0
 
     @property

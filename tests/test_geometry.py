@@ -174,6 +174,8 @@ def test_truncated_slice_costs_its_series_and_is_named(tmp_path):
     bad.write_bytes(bad.read_bytes()[:-5000])
     found = find_cases(tmp_path)
     assert not found.cases
-    assert "002.dcm" in found.scan.refused[0].reason
+    assert found.scan.refused[0].path.endswith("002.dcm")
+    assert "because of its slice 002.dcm" in found.scan.refused[1].reason
+    assert found.scan.ledger["damaged"] == 1 and found.scan.ledger["unsupported"] == 3
     assert found.scan.ledger["damaged"] == 1
     assert sum(found.scan.ledger.values()) == 4

@@ -12,6 +12,7 @@ from medfuse.errors import UserError
 from medfuse.io.cases import find_cases, join_studies, parse_date
 from medfuse.io.scan import Identity
 from medfuse.library import store
+from medfuse.library.ingest import ingest
 
 
 def study(uid, date="20240101", patient="P", **kwargs):
@@ -64,7 +65,7 @@ def test_duplicates_and_set_aside_are_counted(tmp_path):
 
 
 def test_case_round_trip(patient, patient_dicom, home):
-    (case_id,) = store.ingest(patient_dicom).cases
+    (case_id,) = ingest(patient_dicom).cases
     case = store.load_case(case_id)
     direct = find_cases(patient_dicom).cases[0]
     assert len(case.images) == len(direct.images)
@@ -80,7 +81,7 @@ def test_case_round_trip(patient, patient_dicom, home):
 
 
 def test_lost_files_fail_their_series_only(patient_dicom, home):
-    (case_id,) = store.ingest(patient_dicom).cases
+    (case_id,) = ingest(patient_dicom).cases
     row = store.list_cases()[0]
     assert row["modalities"] == ["CT", "MR", "US"]
     cine = [p for p in (home / "images").rglob("*") if p.is_file() and p.stat().st_size > 700_000]
@@ -99,14 +100,14 @@ def test_unwritable_library_is_one_sentence(patient_dicom, home, monkeypatch):
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(UserError, match="No space left"):
-        store.ingest(patient_dicom)
+        ingest(patient_dicom)
     assert store.list_cases() == []  # nothing half-added
     assert not [p for p in (home / "images").rglob("*") if p.is_file()]
 
 
 def test_database_url_is_honoured(tmp_path, monkeypatch, patient_dicom):
     monkeypatch.setenv("MEDFUSE_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
-    store.ingest(patient_dicom)
+    ingest(patient_dicom)
     assert (tmp_path / "other.db").exists()
     assert len(store.list_cases()) == 1
     assert os.environ["MEDFUSE_HOME"]

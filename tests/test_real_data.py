@@ -8,7 +8,8 @@ import pytest
 
 from medfuse.errors import UnreadableError
 from medfuse.io.cases import find_cases
-from medfuse.io.decode import DecodeChild, read_pixels
+from medfuse.io.child import Child, ChildFailed
+from medfuse.io.decode import decode, read_pixels
 from medfuse.io.headers import read_header
 from medfuse.io.roles import role_of
 
@@ -139,14 +140,15 @@ def test_roles_of_real_headers_are_not_invented(shared):
     assert role_of(entry.header, "MR")[0] in ("unknown", "t1_portal")
 
 
-def test_decode_child_survives_a_hang_and_a_crash(shared, monkeypatch):
+def test_a_child_that_hangs_or_dies_is_replaced(shared, monkeypatch):
     monkeypatch.setenv("MEDFUSE_DECODE_TIMEOUT_S", "0.000001")
-    child = DecodeChild()
+    child = Child()
     path = shared / "dicom" / "nema_wg04" / "J2KR" / "CT1_J2KR.dcm"
-    assert "was stopped" in child.decode(path)
+    with pytest.raises(ChildFailed, match="was stopped"):
+        child.call(decode, path)
     monkeypatch.setenv("MEDFUSE_DECODE_TIMEOUT_S", "60")
-    assert child.decode(path).shape == (512, 512)
+    assert child.call(decode, path).shape == (1, 512, 512)
     child._process.kill()
     child._process.join()
-    assert child.decode(path).shape == (512, 512)  # a dead child is replaced
+    assert child.call(decode, path).shape == (1, 512, 512)
     child.stop()

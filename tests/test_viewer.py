@@ -16,6 +16,7 @@ import pytest
 from PIL import Image as Picture
 
 from medfuse.library import store
+from medfuse.library.ingest import ingest
 from medfuse.models.bundle import load_bundle
 from medfuse.models.lesions import place_of
 from medfuse.pipeline import predict_library_case
@@ -34,7 +35,7 @@ def library(patient, patient_dicom, tmp_path_factory):
     before = os.environ.get("MEDFUSE_HOME")
     os.environ["MEDFUSE_HOME"] = str(home)
     try:
-        (case_id,) = store.ingest(patient_dicom).cases
+        (case_id,) = ingest(patient_dicom).cases
         done = predict_library_case(case_id, load_bundle(), home.parent / "out")
         case = store.load_case(case_id)
         grid = patient.of("CT")[0].grid
@@ -176,7 +177,7 @@ def test_empty_library_says_what_to_do():
 def test_a_case_not_predicted_yet_shows_its_images(patient_dicom):
     from streamlit.testing.v1 import AppTest
 
-    store.ingest(patient_dicom)
+    ingest(patient_dicom)
     app = AppTest.from_file(str(ROOT / "apps" / "viewer" / "app.py"), default_timeout=90).run()
     assert not app.exception
     assert "Not predicted yet" in app.info[0].value

@@ -15,9 +15,9 @@ from ..errors import UnreadableError, UserError
 from ..io.decode import read_pixels
 from ..io.headers import read_header
 from ..io.scan import files_under, opened
-from ..io.ultrasound import regions
+from ..io.ultrasound import brightest_frame, regions, scan_area, text_boxes
 from .keys import Pseudonyms
-from .pixels import mask_outside, scan_area, text_boxes
+from .pixels import mask_outside
 from .profile import Options, deidentify
 
 
@@ -111,15 +111,11 @@ def _one(
             )
         return ds, None
     pixels = read_pixels(file, ds)
-    grey = (
-        pixels
-        if pixels.ndim == 3
-        else np.round(pixels @ np.array([0.299, 0.587, 0.114], np.float32)).astype(pixels.dtype)
-    )
-    area = scan_area(grey, regions(ds))
+    brightest = brightest_frame(pixels)
+    area = scan_area(brightest, regions(ds))
     if area is None:
         raise UnreadableError(file, "its scanned area cannot be told from burned-in text; not written")
-    boxes = text_boxes(grey, area)
+    boxes = text_boxes(brightest, area)
     _replace_pixels(ds, mask_outside(pixels, area))
     ds.BurnedInAnnotation = "NO"
     return ds, [list(b) for b in boxes]

@@ -11,9 +11,36 @@ from datetime import date
 from pathlib import Path
 
 from ..case import Case
-from .scan import Identity, Scan, opened, scan
+from .headers import FileEntry
+from .scan import Identity, Key, Scan, opened, scan
 
 DEFAULT_WINDOW = 30
+
+
+@dataclass
+class CaseFiles:
+    """The files of one case, before their pixels are read."""
+
+    case_id: str
+    studies: list[Identity]
+    series: list[Key]
+    volumes: list[FileEntry]
+    scan: Scan
+    folder: str
+    conflict: str = ""  # why it waits for a person
+
+    def read(self) -> Case:
+        """Read the pixels. Files that turn out unusable are noted in the scan and in the case."""
+        before = len(self.scan.refused)
+        images = [i for key in self.series for i in self.scan.read(key)]
+        images += [i for entry in self.volumes for i in self.scan.read_volume(entry)]
+        first = self.studies[0] if self.studies else Identity()
+        case = Case(self.case_id, first.patient_id, images, sex=first.sex, birth_date=first.birth_date,
+                    study_uids=tuple(sorted(s.study_uid for s in self.studies)), folder=self.folder)  # fmt: skip
+        case.refused = self.scan.refused[before:]
+        if self.volumes and images:
+            case.case_id += f"-{images[0].source.sha256[:8]}"
+        return case
 
 
 @dataclass
@@ -33,26 +60,39 @@ def parse_date(text: str) -> date | None:
 
 
 def join_studies(identities: list[Identity], window: int = DEFAULT_WINDOW) -> tuple[list[list[Identity]], list[str]]:
-    """Groups of studies that are one case, and a sentence for each conflict. Studies without patient id stay alone."""
+    """Groups of studies that are one case, and for each group why it waits for a person ("" where it does not).
+
+    Studies without patient id stay alone.
+    """
     people: dict[tuple[str, str], list[Identity]] = {}
     groups: list[list[Identity]] = []
     conflicts: list[str] = []
-    for identity in sorted(identities, key=lambda i: (i.study_date, i.study_uid)):
-        if identity.patient_id:
+    patients_of: dict[str, set[str]] = {}
+    for identity in identities:
+        patients_of.setdefault(identity.study_uid, set()).add(identity.patient_id)
+    for identity in sorted(identities, key=lambda i: (i.study_date, i.study_uid, i.patient_id)):
+        if len(patients_of[identity.study_uid]) > 1:
+            ids = ", ".join(sorted(i or "none" for i in patients_of[identity.study_uid]))
+            groups.append([identity])
+            conflicts.append(f"study {identity.study_uid} holds files of several patient ids ({ids})")
+        elif identity.patient_id:
             people.setdefault((identity.patient_id, identity.issuer), []).append(identity)
         else:
             groups.append([identity])
+            conflicts.append("")
     for (patient, _), studies in people.items():
         for what in ("sex", "birth_date"):
             values = {getattr(s, what) for s in studies} - {""}
             if len(values) > 1:
-                conflicts.append(
-                    f"patient id {patient}: {what.replace('_', ' ')} differs between studies ({', '.join(sorted(values))}); kept apart until a person confirms"
-                )
+                name = what.replace("_", " ")
+                why = f"patient id {patient}: {name} differs between studies ({', '.join(sorted(values))})"
                 groups += [[s] for s in studies]
+                conflicts += [why] * len(studies)
                 break
         else:
-            groups += _by_region_and_date(studies, window)
+            joined = _by_region_and_date(studies, window)
+            groups += joined
+            conflicts += [""] * len(joined)
     return groups, conflicts
 
 
@@ -78,23 +118,28 @@ def case_id_of(studies: list[Identity]) -> str:
     return f"{name}-{digest}"
 
 
+def plan_cases(scanned: Scan, *, window: int = DEFAULT_WINDOW, folder: str = "") -> list[CaseFiles]:
+    """The cases of a scan. Files without a study become a case each."""
+    groups, conflicts = join_studies(list(scanned.identity.values()), window)
+    by_study: dict[tuple[str, str], list[Key]] = {}
+    for key in scanned.series:
+        by_study.setdefault(key[1:], []).append(key)
+    plans = []
+    for group, conflict in zip(groups, conflicts, strict=True):
+        series = [key for study in group for key in by_study.get((study.study_uid, study.patient_id), [])]
+        plans.append(CaseFiles(case_id_of(group), group, series, [], scanned, folder, conflict))
+    for entry in scanned.volumes:
+        plans.append(CaseFiles(entry.path.name.split(".")[0], [], [], [entry], scanned, folder))
+    return plans
+
+
 def find_cases(path: Path, *, window: int = DEFAULT_WINDOW, progress=lambda done, total: None) -> Found:
-    """Read a path into cases. Images without a study (NIfTI) become one case a file."""
+    """Read a path into cases, pixels and all."""
     with opened(path) as inside:
-        result = scan(inside, progress=progress)
-    groups, conflicts = join_studies(list(result.identity.values()), window)
-    cases = []
-    for group in groups:
-        uids = {s.study_uid for s in group}
-        images = [i for i in result.images if i.source.study_uid in uids and i.source.series_uid]
-        case = Case(case_id_of(group), group[0].patient_id, images, sex=group[0].sex, birth_date=group[0].birth_date,
-                    study_uids=tuple(sorted(uids)), folder=str(path))  # fmt: skip
-        cases.append(case)
-    for image in result.images:
-        if not image.source.series_uid:
-            name = Path(image.source.path).name.split(".")[0]
-            cases.append(Case(f"{name}-{image.source.sha256[:8]}", "", [image], folder=str(path)))
-    with_images = [c for c in cases if c.images]
-    if len(with_images) == 1:
-        with_images[0].refused = list(result.refused)
-    return Found(with_images, result, conflicts)
+        scanned = scan(inside, progress=progress)
+        plans = plan_cases(scanned, window=window, folder=str(path))
+        cases = [c for p in plans if (c := p.read()).images]
+    conflicts = list(dict.fromkeys(f"{p.conflict}; kept apart until a person confirms" for p in plans if p.conflict))
+    if len(cases) == 1:
+        cases[0].refused = list(scanned.refused)
+    return Found(cases, scanned, conflicts)

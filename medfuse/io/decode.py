@@ -1,35 +1,34 @@
-"""Compressed pixels are decoded in a child process that can be killed and has a memory cap.
+"""Pixels of one DICOM file, decoded in a child process (see `child`).
 
-C decoders crash on malformed files; a crash there must cost one file, not the programme. pydicom's own plugins come
-first (pylibjpeg, pyjpegls), gdcm only after them and only in the child. Uncompressed pixels never leave the parent.
+pydicom's own plugins come first (pylibjpeg, pyjpegls), gdcm only after them. Frames of a compressed cine are shared out
+among the children, so every core decodes.
 """
 
 from __future__ import annotations
 
-import atexit
-import resource
-import threading
 import warnings
-from multiprocessing import get_context
-from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
+from importlib.util import find_spec
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    AllTransferSyntaxes,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
-from ..errors import UnreadableError
-from ..settings import settings
+from ..errors import UnreadableError, UnsupportedError
+from .child import ChildFailed, children
 
 UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 ORDER = ("pylibjpeg", "pyjpegls", "gdcm", "pydicom")
+UNSUPPORTED = "its pixels are coded in"  # how the sentence begins when no decoder is installed
+JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+MAX_PIXEL_BYTES = 16 * 2**30  # of one file: more is a damaged header
 
 
 def read_pixels(path: Path, header: Dataset) -> np.ndarray:
@@ -37,32 +36,49 @@ def read_pixels(path: Path, header: Dataset) -> np.ndarray:
 
     Raises UnreadableError.
     """
-    syntax = header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian) if hasattr(header, "file_meta") else None
-    frames, rows, columns = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
-    samples = int(header.get("SamplesPerPixel") or 1)
-    if syntax is None or syntax in UNCOMPRESSED:
-        expected = frames * rows * columns * samples * int(header.get("BitsAllocated") or 16) // 8
-        if path.stat().st_size < expected * 0.5:
-            raise UnreadableError(
-                path,
-                f"is truncated: {path.stat().st_size} bytes for {expected} bytes of pixels; copy it again",
-            )
-        array = _decode(path)
-    else:
-        array = _child().decode(path)
-    if isinstance(array, str):
-        raise UnreadableError(path, array)
-    return array.reshape(
-        frames, rows, columns, *array.shape[array.ndim - (1 if samples > 1 or _palette(header) else 0) :]
-    )
+    syntax = _syntax(header)
+    try:
+        frames, rows, columns = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
+        samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.get("BitsAllocated") or 16)
+    except (AttributeError, TypeError, ValueError) as e:
+        raise UnreadableError(path, "says in no readable way how many rows, columns and frames it has") from e
+    expected = frames * rows * columns * samples * max(bits, 8) // 8
+    if not 0 < expected <= MAX_PIXEL_BYTES:
+        raise UnreadableError(path, f"says it holds {expected / 2**30:.1f} GiB of pixels; its header is damaged")
+    raw = syntax is None or syntax in UNCOMPRESSED
+    if raw and path.stat().st_size < expected * 0.5:
+        size = path.stat().st_size
+        raise UnreadableError(path, f"is truncated: {size} bytes for {expected} bytes of pixels; copy it again")
+    pool = children()
+    step = frames if raw or syntax == DeflatedExplicitVRLittleEndian else max(1, -(-frames // pool.n))
+
+    def part(start: int) -> np.ndarray:
+        try:
+            array = pool.run(decode, path, start, min(frames, start + step))
+        except ChildFailed as e:
+            raise UnreadableError(path, str(e)) from e
+        if isinstance(array, str):
+            raise (UnsupportedError if array.startswith(UNSUPPORTED) else UnreadableError)(path, array)
+        return array
+
+    # one call needs no thread: this may itself run in one of the pool's threads, which must not wait for another
+    parts = [part(0)] if step >= frames else list(pool.each(part, range(0, frames, step)))
+    array = parts[0] if len(parts) == 1 else np.concatenate(parts)
+    if len(array) != frames:
+        raise UnreadableError(path, f"holds {len(array)} frames where its header says {frames}; it is cut short")
+    return array
+
+
+def _syntax(header: Dataset):
+    return header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian) if hasattr(header, "file_meta") else None
 
 
 def _palette(header: Dataset) -> bool:
     return header.get("PhotometricInterpretation") == "PALETTE COLOR"
 
 
-def _decode(path: Path) -> np.ndarray | str:
-    """Decode all frames, or say in one clause why not."""
+def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray | str:
+    """Frames start to stop as (F, H, W[, 3]), or one clause that says why not. Runs in a child."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         try:
@@ -71,102 +87,54 @@ def _decode(path: Path) -> np.ndarray | str:
                 ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
             if "PixelData" not in ds and "FloatPixelData" not in ds:
                 return "holds no pixel data; the file ends early or was never an image"
-            from pydicom.pixels import pixel_array
-
-            reasons = []
-            for plugin in ("",) if ds.file_meta.TransferSyntaxUID in UNCOMPRESSED else ORDER:
-                try:
-                    array = pixel_array(ds, decoding_plugin=plugin)
-                    break
-                except Exception as e:  # every plugin has its own errors; the last word goes to the user
-                    reasons.append(str(e).splitlines()[0][:140])
-            else:
-                syntax = ds.file_meta.TransferSyntaxUID
-                return f"its pixels ({syntax.name}, {syntax}) cannot be decoded: {reasons[0]}"
-            if _palette(ds):
-                from pydicom.pixels import apply_color_lut
-
-                array = apply_color_lut(array, ds)
-                if array.dtype != np.uint8:
-                    array = (array >> 8).astype(np.uint8)
-            return array
+            return _frames(ds, start, stop)
+        except (MemoryError, RecursionError):
+            raise
         except Exception as e:  # damaged data can break any part of the parser
             return f"its pixels are damaged ({type(e).__name__}: {str(e)[:120]}); copy it again from the source"
 
 
-def _serve(connection: Connection, memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    while True:
-        path = connection.recv()
-        if path is None:
-            return
+def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
+    from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
+
+    frames = int(ds.get("NumberOfFrames") or 1)
+    stop = frames if stop is None else stop
+    syntax = ds.file_meta.TransferSyntaxUID
+    reasons = []
+    for plugin in ("",) if syntax in UNCOMPRESSED else ORDER:
         try:
-            answer = _decode(Path(path))
+            if stop - start == frames:
+                array = pixel_array(ds, decoding_plugin=plugin)
+                array = array if frames > 1 else array[None]
+            else:
+                array = np.stack(list(iter_pixels(ds, indices=range(start, stop), decoding_plugin=plugin)))
+            break
         except MemoryError:
-            answer = "needs more memory to decode than is allowed"
-        if isinstance(answer, str):
-            connection.send(answer)
-        else:
-            connection.send((answer.shape, answer.dtype.str))
-            connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
+            raise
+        except Exception as e:  # every plugin has its own errors; the first word goes to the user
+            reasons.append(str(e).splitlines()[0][:140] if str(e) else type(e).__name__)
+    else:
+        if not _decodable(ds):
+            return f"{UNSUPPORTED} {syntax.name} ({syntax}), which no decoder here can read; see medfuse info"
+        return f"its pixels ({syntax.name}, {syntax}) cannot be decoded: {reasons[0]}"
+    if _palette(ds):
+        array = apply_color_lut(array, ds)
+        if array.dtype != np.uint8:
+            array = (array >> 8).astype(np.uint8)
+    return array
 
 
-class DecodeChild:
-    """A child process that decodes one file at a time and is replaced when it dies or hangs."""
+def _decodable(ds: Dataset) -> bool:
+    """Whether a decoder for this transfer syntax is installed; 12-bit JPEG needs the extra ``jpeg12``."""
+    from pydicom.pixels import get_decoder
 
-    def __init__(self) -> None:
-        self._process: BaseProcess | None = None
-        self._pipe: Connection | None = None
-        self._lock = threading.Lock()
-
-    def decode(self, path: Path) -> np.ndarray | str:
-        with self._lock:
-            if self._process is None or not self._process.is_alive():
-                self._start()
-            assert self._pipe is not None
-            limit = settings().decode_timeout_s
-            try:
-                self._pipe.send(str(path))
-                if not self._pipe.poll(limit):
-                    self.stop()
-                    return f"decoding took longer than {limit:g} s and was stopped; the file is damaged or very large"
-                answer = self._pipe.recv()
-                if isinstance(answer, str):
-                    return answer
-                shape, dtype = answer
-                return np.frombuffer(self._pipe.recv_bytes(), dtype).reshape(shape)
-            except (EOFError, BrokenPipeError, ConnectionResetError):
-                self.stop()
-                return "the decoder crashed on it; the file is damaged"
-
-    def _start(self) -> None:
-        context = get_context("spawn")
-        near, far = context.Pipe()
-        memory = int(settings().decode_memory_gib * 2**30)
-        self._process = context.Process(target=_serve, args=(far, memory), daemon=True)
-        self._process.start()
-        self._pipe = near
-        far.close()
-
-    def stop(self) -> None:
-        if self._process is not None:
-            self._process.kill()
-            self._process.join()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
-
-
-_shared: DecodeChild | None = None
-
-
-def _child() -> DecodeChild:
-    global _shared
-    if _shared is None:
-        _shared = DecodeChild()
-        atexit.register(_shared.stop)
-    return _shared
+    syntax = ds.file_meta.TransferSyntaxUID
+    if syntax == JPEG_EXTENDED and int(ds.get("BitsAllocated") or 8) > 8:
+        return find_spec("libjpeg") is not None
+    try:
+        return get_decoder(syntax).is_available
+    except NotImplementedError:
+        return False
 
 
 def transfer_syntaxes() -> list[dict[str, str]]:
@@ -177,8 +145,6 @@ def transfer_syntaxes() -> list[dict[str, str]]:
         {"uid": str(u), "name": u.name, "decoder": "pydicom"}
         for u in (*sorted(UNCOMPRESSED), DeflatedExplicitVRLittleEndian)
     ]
-    from pydicom.uid import AllTransferSyntaxes
-
     for uid in AllTransferSyntaxes:
         if uid in UNCOMPRESSED or uid == DeflatedExplicitVRLittleEndian:
             continue

@@ -6,11 +6,15 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from ..case import Geometry, Image
-from ..errors import UnreadableError
+from ..errors import UnsupportedError
 from .decode import read_pixels
 from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry
 from .roles import role_of
+from .scaling import PHILIPS_SCALE_INTERCEPT, PHILIPS_SCALE_SLOPE, linear
+from .source import source_of
+
+PHILIPS_FRAME = 0x2005140F  # private sequence with a frame's own attributes
 
 
 def _group(frame: Dataset, shared: Dataset, name: str) -> Dataset | None:
@@ -27,22 +31,23 @@ def _value(frame: Dataset, shared: Dataset, group: str, key: str):
 
 
 def read_enhanced(entry: FileEntry) -> list[Image]:
-    """One image for each combination of stack, orientation, temporal position, b-value, echo and frame type."""
-    from .series import source_of
+    """One image for each combination of stack, orientation, temporal position, b-value, echo and frame type.
 
+    Raises UnreadableError.
+    """
     ds = entry.header
     assert ds is not None
     shared = (ds.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
     frames = list(ds.PerFrameFunctionalGroupsSequence)
     if len(frames) != int(ds.get("NumberOfFrames") or 0):
-        raise UnreadableError(entry.path, f"describes {len(frames)} frames but says it has {ds.get('NumberOfFrames')}")
+        raise UnsupportedError(entry.path, f"describes {len(frames)} frames but says it has {ds.get('NumberOfFrames')}")
     sets: dict[tuple, list[int]] = {}
     for i, frame in enumerate(frames):
         orientation = _value(frame, shared, "PlaneOrientationSequence", "ImageOrientationPatient")
         position = _value(frame, shared, "PlanePositionSequence", "ImagePositionPatient")
         spacing = _value(frame, shared, "PixelMeasuresSequence", "PixelSpacing")
         if orientation is None or position is None or spacing is None:
-            raise UnreadableError(
+            raise UnsupportedError(
                 entry.path,
                 f"frame {i + 1} has no position, orientation or spacing, so it has no place in the patient",
             )
@@ -63,11 +68,25 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
         sets.setdefault(key, []).append(i)
     pixels = read_pixels(entry.path, ds)
     if pixels.ndim != 3:
-        raise UnreadableError(entry.path, "is an enhanced image in colour; only grey ones are read")
+        raise UnsupportedError(entry.path, "is an enhanced image in colour; only grey ones are read")
     images = []
     for members in sets.values():
         images += _images(entry, ds, shared, frames, members, pixels, source_of([entry]), split=len(sets) > 1)
     return images
+
+
+def _scaled_by(transform: Dataset, frame: Dataset, ds: Dataset) -> Dataset:
+    """What `scaling.linear` looks at, gathered from where an enhanced frame keeps it (Philips: a private sequence)."""
+    out = Dataset()
+    out.Manufacturer = ds.get("Manufacturer", "")
+    out.RescaleSlope, out.RescaleIntercept = transform.get("RescaleSlope"), transform.get("RescaleIntercept")
+    private = frame.get(PHILIPS_FRAME)
+    if private is not None and private.VR == "SQ" and private.value:
+        inner = private.value[0]
+        for tag in (PHILIPS_SCALE_SLOPE, PHILIPS_SCALE_INTERCEPT):
+            if tag in inner:
+                out[tag] = inner[tag]
+    return out
 
 
 def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) -> list[Image]:
@@ -77,7 +96,7 @@ def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) 
     )
     wrong = check_orientation(orientation)
     if wrong:
-        raise UnreadableError(entry.path, wrong)
+        raise UnsupportedError(entry.path, wrong)
     spacing = [float(v) for v in _value(first, shared, "PixelMeasuresSequence", "PixelSpacing")]
     thickness = float(_value(first, shared, "PixelMeasuresSequence", "SliceThickness") or 0)
     positions = np.array(
@@ -89,7 +108,7 @@ def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) 
     places = same_places(positions, normal_of(orientation))
     repeats = {len(p) for p in places}
     if len(repeats) != 1:
-        raise UnreadableError(
+        raise UnsupportedError(
             entry.path,
             f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold more frames than the others",
         )
@@ -97,23 +116,25 @@ def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) 
     for k in range(repeats.pop()):
         chosen = [p[k] for p in places]
         stack = stack_slices(positions[chosen], orientation, (spacing[0], spacing[1]), thickness)
-        volume = np.empty((pixels.shape[2], pixels.shape[1], len(chosen)), np.float32)
+        volume = np.empty((len(chosen), *pixels.shape[1:]), np.float32)
+        scalings = set()
         for z, j in enumerate(stack.order):
             number = members[chosen[j]]
             transform = _group(frames[number], shared, "PixelValueTransformationSequence") or Dataset()
-            slope, intercept = (
-                float(transform.get("RescaleSlope") or 1),
-                float(transform.get("RescaleIntercept") or 0),
-            )
-            volume[:, :, z] = pixels[number].astype(np.float32).T * np.float32(slope) + np.float32(intercept)
+            slope, intercept, note = linear(_scaled_by(transform, frames[number], ds))
+            scalings.add(note)
+            np.multiply(pixels[number], np.float32(slope), out=volume[z], casting="unsafe")
+            volume[z] += np.float32(intercept)
         role, confidence = role_of(ds, entry.modality)
         geometry = stack.geometry
         if (split or len(places[0]) > 1) and geometry.outcome == "exact":
             geometry = Geometry("split", geometry.measured, geometry.allowed)
-        notes = () if geometry.outcome in ("exact", "split") else (f"geometry {geometry.outcome}: {geometry.measured}",)
-        image = Image(entry.modality, volume, source, affine=stack.affine,
+        notes = [s for s in sorted(scalings) if s]
+        if geometry.outcome not in ("exact", "split"):
+            notes.append(f"geometry {geometry.outcome}: {geometry.measured}")
+        image = Image(entry.modality, volume.transpose(2, 1, 0), source, affine=stack.affine,
                       frame_of_reference=str(ds.get("FrameOfReferenceUID", "") or f"series:{ds.SeriesInstanceUID}"),
-                      role=role, role_confidence=confidence, geometry=geometry, warnings=notes)  # fmt: skip
+                      role=role, role_confidence=confidence, geometry=geometry, warnings=tuple(notes))  # fmt: skip
         image.plane = stack.plane
         out.append(image)
     return out

@@ -8,7 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ..case import Image
+from ..case import Image, Refusal
 from ..errors import UserError
 
 
@@ -64,16 +64,33 @@ def sidecar(image: Image) -> dict:
         "FrameOfReferenceUID": image.frame_of_reference, "Simulated": image.source.simulated,
         "Geometry": {"outcome": g.outcome, "measured": g.measured, "allowed": g.allowed},
         "SlicePositions": list(g.slice_positions_mm), "FrameTime": image.frame_ms,
+        "TextBoxes": [list(b) for b in image.text],
         "Regions": [{"box": r.box, "mm_per_pixel": r.mm_per_pixel, "kind": r.kind} for r in image.regions],
         "Warnings": list(image.warnings),
     }  # fmt: skip
 
 
-def export_all(images: list[Image], out: Path) -> list[str]:
-    """One file a readable image, named by modality, role and series; returns the paths in the images' order."""
-    out.mkdir(parents=True, exist_ok=True)
-    paths = []
-    for n, image in enumerate(images, 1):
-        tail = (image.source.series_uid or image.source.sha256)[-12:].strip(".")
-        paths.append(str(write_nifti(image, out / f"{n:04d}_{image.modality}_{image.role}_{tail}.nii.gz")))
-    return paths
+def export_name(image: Image, number: int) -> str:
+    tail = (image.source.series_uid or image.source.sha256)[-12:].strip(".")
+    return f"{number:04d}_{image.modality}_{image.role}_{tail}.nii.gz"
+
+
+def describe(image: Image) -> dict:
+    """One line of `medfuse ingest --json`: what was read, and what its geometry turned out to be."""
+    g = image.geometry
+    return {
+        "modality": image.modality, "role": image.role, "role_confidence": image.role_confidence,
+        "series_uid": image.source.series_uid, "nifti": None,
+        "geometry": {"outcome": g.outcome if image.modality != "US" else "exact", "measured": g.measured, "allowed": g.allowed},
+        "frames": image.pixels.shape[0] if image.modality == "US" else image.pixels.shape[2],
+        "spacing_mm": image.spacing, "warnings": list(image.warnings),
+    }  # fmt: skip
+
+
+def describe_refused(refusal: Refusal) -> dict:
+    """The same line for a series whose geometry was refused."""
+    return {
+        "modality": refusal.modality, "role": "unknown", "role_confidence": 0.0, "series_uid": refusal.series_uid, "nifti": None,
+        "geometry": {"outcome": "refused", "measured": refusal.measured, "allowed": refusal.allowed},
+        "frames": 0, "spacing_mm": None, "warnings": [refusal.reason],
+    }  # fmt: skip

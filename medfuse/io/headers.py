@@ -1,16 +1,17 @@
-"""One DICOM file's header, read without its pixels, and the first decision: image, set aside, or not ours."""
+"""One DICOM file's header without its pixels, and the first decision: image, set aside, or not ours."""
 
 from __future__ import annotations
 
 import warnings
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import pydicom
 import pydicom.config
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 Status = Literal["read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported"]
@@ -41,23 +42,41 @@ MADE_FROM_OTHERS = {
     "SCREENSHOT",
     "CURVED PLANAR",
 }
-HEADER_BYTES = 64 * 1024 * 1024  # a header larger than this is not a header
+# What a scan needs of every file; the rest of a header is read when its series is.
+INDEX = (
+    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID",
+    "PatientSex", "PatientBirthDate", "StudyDate", "BodyPartExamined", "ImageType", "Rows", "Columns",
+)  # fmt: skip
+
+# What reading a series needs of a header. Private ones are Philips' scale intercept and slope.
+WANTED: list[Any] = [
+    *INDEX, "AcquisitionNumber", "AcquisitionTime", "BitsAllocated", "BitsStored", "BurnedInAnnotation", "CineRate",
+    "ContrastBolusAgent", "ConversionType", "DiffusionBValue", "EchoNumbers", "EchoTime", "FrameOfReferenceUID", "FrameTime",
+    "FrameTimeVector", "ImageComments", "ImageOrientationPatient", "ImagePositionPatient", "InstanceNumber", "InversionTime",
+    "Manufacturer", "ManufacturerModelName", "Modality", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
+    "PhotometricInterpretation", "PixelRepresentation", "PixelSpacing", "ProtocolName", "RecommendedDisplayFrameRate",
+    "RepetitionTime", "RescaleIntercept", "RescaleSlope", "SamplesPerPixel", "ScanOptions", "ScanningSequence",
+    "SequenceName", "SequenceOfUltrasoundRegions", "SequenceVariant", "SeriesDescription", "SeriesNumber",
+    "SharedFunctionalGroupsSequence", "SliceThickness", "StackID", "StudyDescription", "TemporalPositionIdentifier",
+    "TriggerTime", "FlipAngle", "AcquisitionContrast", "MRAcquisitionType", "SpecificCharacterSet", 0x2005100D, 0x2005100E,
+]  # fmt: skip
 
 
 @dataclass
 class FileEntry:
-    """One file of a scan and what became of it."""
+    """One file of a scan and what became of it. ``tags`` are the INDEX attributes as text, values parted by backslashes."""
 
     path: Path
     status: Status
     reason: str = ""
     modality: str = ""
+    tags: dict[str, str] = field(default_factory=dict)
     header: Dataset | None = None
 
 
-def looks_like_dicom(path: Path) -> bool:
+def looks_like_dicom(path: Path | str) -> bool:
     """Part 10 magic, or a bare data set that begins with a plausible group 0002 or 0008 element."""
-    with path.open("rb") as f:
+    with open(path, "rb", buffering=0) as f:
         head = f.read(140)
     if len(head) >= 132 and head[128:132] == b"DICM":
         return True
@@ -67,31 +86,59 @@ def looks_like_dicom(path: Path) -> bool:
     return group in (0x0002, 0x0008) and int.from_bytes(head[2:4], "little") < 0x0200
 
 
+def full_header(path: Path) -> Dataset | str:
+    """The WANTED attributes of one file, or one clause that says why not."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked by name
+        try:
+            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=WANTED)
+            for element in ds.iterall():  # parse now: a sequence that is damaged inside must fail here
+                element.value  # noqa: B018
+            return ds
+        except InvalidDicomError:
+            return "is not a DICOM file"
+        except OSError as e:
+            return f"cannot be read ({e.strerror or e}); check permissions or copy it again"
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as e:  # a damaged header can break any element's parsing; every kind ends the same way
+            return f"has a damaged header ({type(e).__name__}: {str(e)[:100]}); copy it again from the source"
+
+
+def index_tags(ds: Dataset) -> dict[str, str]:
+    """The INDEX attributes of a header as text."""
+    out = {}
+    for key in INDEX:
+        value = ds.get(key)
+        if value is None or value == "":
+            continue
+        out[key] = "\\".join(map(str, value)) if isinstance(value, (MultiValue, list)) else str(value).strip()
+    if "SOPClassUID" not in out and hasattr(ds, "file_meta"):
+        out["SOPClassUID"] = str(getattr(ds.file_meta, "MediaStorageSOPClassUID", ""))
+    return out
+
+
 def read_header(path: Path) -> FileEntry:
-    """Read one file's header. Never raises for bad content: the entry says what is wrong."""
+    """Read one file's header here. Never raises for bad content: the entry says what is wrong."""
     try:
         if path.stat().st_size == 0:
             return FileEntry(path, "not_dicom", "the file is empty")
         if not looks_like_dicom(path):
             return FileEntry(path, "not_dicom", "not a DICOM file")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked below
-            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, defer_size=HEADER_BYTES)
-            return _classify(path, ds)
-    except InvalidDicomError:
-        return FileEntry(path, "not_dicom", "not a DICOM file")
     except OSError as e:
         return FileEntry(path, "damaged", f"cannot be read ({e.strerror or e}); check permissions or copy it again")
-    except Exception as e:  # a damaged header can break any element's parsing; every kind ends the same way
-        return FileEntry(
-            path,
-            "damaged",
-            f"its header is damaged ({type(e).__name__}: {str(e)[:100]}); copy it again from the source",
-        )
+    ds = full_header(path)
+    if isinstance(ds, str):
+        return FileEntry(path, "damaged", ds)
+    entry = classify(path, index_tags(ds))
+    if entry.status == "read":
+        entry.header = ds
+    return entry
 
 
-def _classify(path: Path, ds: Dataset) -> FileEntry:
-    sop = str(ds.get("SOPClassUID", "") or getattr(ds.file_meta, "MediaStorageSOPClassUID", ""))
+def classify(path: Path, tags: dict[str, str]) -> FileEntry:
+    """What a file with these INDEX attributes is."""
+    sop = tags.get("SOPClassUID", "")
     if sop == "1.2.840.10008.1.3.10":
         return FileEntry(path, "set_aside", "DICOMDIR: an index, not an image")
     if not sop:
@@ -99,19 +146,15 @@ def _classify(path: Path, ds: Dataset) -> FileEntry:
     if sop not in IMAGE_CLASSES:
         return FileEntry(path, "set_aside", f"{UID(sop).name}: not a CT, MR or ultrasound image")
     modality = IMAGE_CLASSES[sop]
-    if not ds.get("SOPInstanceUID") or not ds.get("SeriesInstanceUID"):
-        return FileEntry(path, "damaged", "has no SOP Instance or Series Instance UID", modality)
-    if not ds.get("Rows") or not ds.get("Columns"):
-        return FileEntry(path, "damaged", "has no Rows or Columns: the header is truncated", modality)
-    kinds = {str(v).upper() for v in (ds.get("ImageType") or [])}
+    if not tags.get("SOPInstanceUID") or not tags.get("SeriesInstanceUID"):
+        return FileEntry(path, "damaged", "has no SOP Instance or Series Instance UID", modality, tags)
+    if tags.get("Rows", "0") == "0" or tags.get("Columns", "0") == "0":
+        return FileEntry(path, "damaged", "has no Rows or Columns: the header is truncated", modality, tags)
+    kinds = {v.strip().upper() for v in tags.get("ImageType", "").split("\\")}
     if "LOCALIZER" in kinds:
-        return FileEntry(path, "set_aside", "localiser", modality)
-    made = kinds & MADE_FROM_OTHERS
+        return FileEntry(path, "set_aside", "localiser", modality, tags)
+    made = sorted(kinds & MADE_FROM_OTHERS)
     if made:
-        return FileEntry(
-            path,
-            "set_aside",
-            f"{made.pop().lower()}: made from other images, no independent evidence",
-            modality,
-        )
-    return FileEntry(path, "read", modality=modality, header=ds)
+        why = f"{made[0].lower()}: made from other images, no independent evidence"
+        return FileEntry(path, "set_aside", why, modality, tags)
+    return FileEntry(path, "read", modality=modality, tags=tags)

@@ -14,12 +14,16 @@ from pathlib import Path
 from ..case import Image, Refusal
 from ..errors import UnreadableError, UserError, WrongUse
 from . import nifti, picture
-from .headers import FileEntry, read_header
+from .headers import FileEntry
+from .index import index
 from .series import read_series
 
 MAX_UNZIPPED = 64 * 2**30
 MAX_ZIP_RATIO = 200
 STATUSES = ("read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported")
+
+
+Key = tuple[str, str, str]  # series, study, patient: badly made copies of two patients may share the first two
 
 
 @dataclass
@@ -37,18 +41,37 @@ class Identity:
 
 @dataclass
 class Scan:
-    """The ledger of a path: entries add up to the files given."""
+    """The ledger of a path: entries add up to the files given. Images are read later, series by series."""
 
     entries: list[FileEntry] = field(default_factory=list)
-    images: list[Image] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
-    identity: dict[str, Identity] = field(default_factory=dict)  # by StudyInstanceUID
-    paths: dict[str, list[Path]] = field(default_factory=dict)  # SeriesInstanceUID → files
+    identity: dict[tuple[str, str], Identity] = field(default_factory=dict)  # by study and patient
+    series: dict[Key, list[FileEntry]] = field(default_factory=dict)
+    volumes: list[FileEntry] = field(default_factory=list)  # NIfTI and MetaImage files whose modality is stated
 
     @property
     def ledger(self) -> dict[str, int]:
         counts: Counter[str] = Counter(e.status for e in self.entries)
         return {s: counts.get(s, 0) for s in STATUSES}
+
+    def read(self, key: Key) -> list[Image]:
+        """The images of one series; what cannot be used is noted here."""
+        images, refused = read_series(self.series[key])
+        self.refused += refused
+        for entry in self.series[key]:
+            entry.header = None
+        return images
+
+    def read_volume(self, entry: FileEntry) -> list[Image]:
+        """The image of one NIfTI or MetaImage file, or none and a note."""
+        try:
+            image = nifti.read_nifti(entry.path)
+        except UnreadableError as e:
+            entry.status, entry.reason = "unsupported", e.reason
+            self.refused.append(Refusal(e.path, e.reason))
+            return []
+        entry.modality = image.modality
+        return [image]
 
 
 def files_under(path: Path) -> list[Path]:
@@ -91,45 +114,44 @@ def opened(path: Path) -> Iterator[Path]:
         yield Path(folder)
 
 
-def scan(path: Path, *, progress: Callable[[int, int], None] = lambda done, total: None, pixels: bool = True) -> Scan:
-    """Read everything under ``path``. A bad file costs itself (or its series), never the scan.
-
-    pixels=False stops after the headers: entries and identities only.
-    """
-    return scan_files(files_under(path), progress=progress, pixels=pixels)
+def scan(path: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Scan:
+    """The headers of everything under ``path``. A bad file costs itself, never the scan."""
+    return scan_files(files_under(path), progress=progress)
 
 
-def scan_files(
-    files: list[Path], *, progress: Callable[[int, int], None] = lambda done, total: None, pixels: bool = True
-) -> Scan:
+def scan_files(files: list[Path], *, progress: Callable[[int, int], None] = lambda done, total: None) -> Scan:
     """As `scan`, for files named one by one."""
     result = Scan()
-    series: dict[str, list[FileEntry]] = {}
     seen: dict[str, Path] = {}
+    indexed = index([f for f in files if not _is_other(f)])
     for n, file in enumerate(files, 1):
-        entry = _other_kind(file, result) if _is_other(file) else read_header(file)
+        entry = _other_kind(file, result) if _is_other(file) else next(indexed)
         result.entries.append(entry)
         progress(n, len(files))
         if entry.status == "damaged":
             result.refused.append(Refusal(str(file), entry.reason, entry.modality))
-        if entry.header is None or entry.status != "read":
+        if entry.status != "read" or not entry.tags:
             continue
-        uid = str(entry.header.SOPInstanceUID)
+        uid = entry.tags["SOPInstanceUID"]
         if uid in seen:
-            entry.status, entry.reason = "duplicate", f"same SOP Instance UID as {seen[uid].name}"
+            entry.status, entry.reason = "duplicate", _twin(file, seen[uid])
             continue
         seen[uid] = file
-        series.setdefault(str(entry.header.SeriesInstanceUID), []).append(entry)
-        _note_identity(result, entry)
-    for uid, entries in series.items():
-        result.paths[uid] = [e.path for e in entries]
-        if pixels:
-            images, refused = read_series(entries)
-            result.images += images
-            result.refused += refused
-        for e in entries:
-            e.header = None
+        tags = entry.tags
+        key = (tags["SeriesInstanceUID"], tags.get("StudyInstanceUID", ""), tags.get("PatientID", ""))
+        result.series.setdefault(key, []).append(entry)
+        if key[1:] not in result.identity:
+            result.identity[key[1:]] = Identity(
+                tags.get("PatientID", ""), tags.get("IssuerOfPatientID", ""), tags.get("PatientSex", ""),
+                tags.get("PatientBirthDate", ""), tags.get("StudyInstanceUID", ""), tags.get("StudyDate", ""),
+                tags.get("BodyPartExamined", ""),
+            )  # fmt: skip
     return result
+
+
+def _twin(file: Path, first: Path) -> str:
+    same = file.stat().st_size == first.stat().st_size and nifti.sha256(file) == nifti.sha256(first)
+    return f"same SOP Instance UID as {first.name}" + ("" if same else ", but other bytes: only the first is used")
 
 
 def _is_other(file: Path) -> bool:
@@ -140,39 +162,15 @@ def _other_kind(file: Path, result: Scan) -> FileEntry:
     """Files beside DICOM: a NIfTI whose sidecar states its modality is read; a picture or JSON is set aside."""
     if not nifti.is_volume_file(file):
         return FileEntry(file, "set_aside", f"{file.suffix.lower()} file: not an image with a stated modality")
-    try:
-        image = nifti.read_nifti(file)
-    except UnreadableError as e:
-        result.refused.append(Refusal(e.path, e.reason))
-        return FileEntry(file, "unsupported", e.reason)
-    result.images.append(image)
-    return FileEntry(file, "read", modality=image.modality)
-
-
-def _note_identity(result: Scan, entry: FileEntry) -> None:
-    ds = entry.header
-    assert ds is not None
-    study = str(ds.get("StudyInstanceUID", ""))
-    if study not in result.identity:
-        values = {
-            k: str(ds.get(k, "") or "").strip()
-            for k in (
-                "PatientID",
-                "IssuerOfPatientID",
-                "PatientSex",
-                "PatientBirthDate",
-                "StudyDate",
-                "BodyPartExamined",
-            )
-        }
-        result.identity[study] = Identity(
-            values["PatientID"], values["IssuerOfPatientID"], values["PatientSex"], values["PatientBirthDate"],
-            study, values["StudyDate"], values["BodyPartExamined"],
-        )  # fmt: skip
+    entry = FileEntry(file, "read")
+    result.volumes.append(entry)
+    return entry
 
 
 def read_images(path: Path) -> tuple[list[Image], list[Refusal]]:
     """All images under a path that a manifest names."""
     with opened(path) as inside:
         found = scan(inside)
-    return found.images, found.refused
+        images = [i for key in found.series for i in found.read(key)]
+        images += [i for entry in found.volumes for i in found.read_volume(entry)]
+    return images, found.refused

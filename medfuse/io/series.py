@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 
 import numpy as np
 from pydicom.dataset import Dataset
 
-from ..case import Geometry, Image, Refusal, Source
-from ..errors import UnreadableError
+from ..case import Geometry, Image, Refusal
+from ..errors import UnreadableError, UnsupportedError
+from .child import ChildFailed, children
 from .decode import read_pixels
+from .enhanced import read_enhanced
 from .geometry import check_orientation, normal_of, same_places, stack_slices
-from .headers import FileEntry
+from .headers import FileEntry, full_header
 from .roles import role_of
-from .ultrasound import frame_ms, regions
+from .scaling import rescale
+from .source import source_of
+from .ultrasound import read_ultrasound
 
 Grouped = list[FileEntry]
 
@@ -28,111 +31,86 @@ def split_key(ds: Dataset) -> tuple:
     return (int(ds.Rows), int(ds.Columns), orientation, spacing, kinds, str(echo or ""), *values)
 
 
+def load_headers(entries: Grouped) -> list[Refusal]:
+    """Fill in the full headers, read in children. An entry whose header cannot be read is marked damaged."""
+    pool = children()
+
+    def one(entry: FileEntry) -> Dataset | str:
+        try:
+            return pool.run(full_header, entry.path)
+        except ChildFailed as e:
+            return str(e)
+
+    refused = []
+    for entry, header in zip(entries, list(pool.each(one, entries)), strict=True):
+        if isinstance(header, str):
+            entry.status, entry.reason = "damaged", header
+            refused.append(Refusal(str(entry.path), header, entry.modality))
+        else:
+            entry.header = header
+    return refused
+
+
 def read_series(entries: Grouped) -> tuple[list[Image], list[Refusal]]:
-    """All images of one SeriesInstanceUID. Entries whose pixels fail are marked damaged in place."""
+    """All images of one SeriesInstanceUID. Entries that cannot be used are marked so in place, with the reason."""
     images: list[Image] = []
-    refused: list[Refusal] = []
+    refused = load_headers(entries)
+    if refused and len(entries) > 1:
+        damaged = next(e for e in entries if e.status == "damaged")
+        return [], refused + _leave_out([e for e in entries if e.header is not None], damaged)
     modality = entries[0].modality
     groups: dict[tuple, Grouped] = {}
     for entry in entries:
-        assert entry.header is not None
+        if entry.header is None:
+            continue
         alone = modality == "US" or "PerFrameFunctionalGroupsSequence" in entry.header
         key = (str(entry.path),) if alone else split_key(entry.header)
         groups.setdefault(key, []).append(entry)
     for group in groups.values():
+        header = group[0].header
+        assert header is not None
         try:
-            header = group[0].header
-            assert header is not None
             if modality == "US":
-                images.append(_ultrasound(group[0]))
+                images.append(read_ultrasound(group[0]))
             elif "PerFrameFunctionalGroupsSequence" in header:
-                from .enhanced import read_enhanced
-
                 images += read_enhanced(group[0])
             else:
-                found = _stack(group, modality, split=len(groups) > 1)
-                images += found
+                images += _stack(group, modality, split=len(groups) > 1)
+        except UnsupportedError as e:
+            for entry in group:
+                entry.status, entry.reason = "unsupported", e.reason
+            uid = str(header.SeriesInstanceUID)
+            refused.append(Refusal(e.path, e.reason, modality, uid, e.measured, e.allowed))
         except UnreadableError as e:
-            bad = next((entry for entry in group if str(entry.path) == e.path), None)
-            if bad is not None and len(group) > 1:
-                bad.status, bad.reason = "damaged", e.reason
-                where = f"{group[0].path.parent}"
-                refused.append(
-                    Refusal(
-                        where,
-                        f"{modality} series not used, because its slice {bad.path.name} {e.reason}",
-                        modality,
-                    )
-                )
-            else:
-                group[0].status, group[0].reason = ("damaged" if bad is not None else "unsupported"), e.reason
-                refused.append(Refusal(e.path, e.reason, modality))
+            bad = next((entry for entry in group if str(entry.path) == e.path), group[0])
+            bad.status, bad.reason = "damaged", e.reason
+            refused.append(Refusal(e.path, e.reason, modality))
+            refused += _leave_out([x for x in group if x is not bad], bad)
     return images, refused
 
 
-def simulated(ds: Dataset) -> bool:
-    kinds = {str(v).upper() for v in (ds.get("ImageType") or [])}
-    return "SIMULATED" in kinds or "SIMULATED" in str(ds.get("ImageComments", ""))
-
-
-def source_of(group: Grouped) -> Source:
-    ds = group[0].header
-    assert ds is not None
-    digest = hashlib.sha256()
-    for uid in sorted(str(e.header.SOPInstanceUID) for e in group if e.header is not None):
-        digest.update(uid.encode())
-    return Source(
-        path=str(group[0].path if len(group) == 1 else group[0].path.parent),
-        sha256=digest.hexdigest(),
-        study_uid=str(ds.get("StudyInstanceUID", "")),
-        series_uid=str(ds.get("SeriesInstanceUID", "")),
-        instance_uids=tuple(str(e.header.SOPInstanceUID) for e in group if e.header is not None),
-        description=str(ds.get("SeriesDescription", "")),
-        manufacturer=" ".join(str(ds.get(k, "")) for k in ("Manufacturer", "ManufacturerModelName")).strip(),
-        date=str(ds.get("StudyDate", "")),
-        simulated=simulated(ds),
-    )
-
-
-def _ultrasound(entry: FileEntry) -> Image:
-    ds = entry.header
-    assert ds is not None
-    pixels = read_pixels(entry.path, ds)
-    if ds.get("PhotometricInterpretation") == "MONOCHROME1":
-        pixels = np.iinfo(pixels.dtype).max - pixels
-    if pixels.dtype != np.uint8:
-        top = float(pixels.max()) or 1.0
-        pixels = np.clip(pixels.astype(np.float32) / top * 255, 0, 255).astype(np.uint8)
-    if (
-        pixels.ndim == 4
-        and np.array_equal(pixels[..., 0], pixels[..., 1])
-        and np.array_equal(pixels[..., 0], pixels[..., 2])
-    ):
-        pixels = np.ascontiguousarray(pixels[..., 0])
-    found = regions(ds)
-    role, confidence = role_of(ds, "US")
-    notes = () if found else ("uncalibrated: no region with centimetres, so lengths stay in pixels",)
-    return Image("US", pixels, source_of([entry]), role=role, role_confidence=confidence, regions=found,
-                 frame_ms=frame_ms(ds), warnings=notes)  # fmt: skip
-
-
-def rescale(pixels: np.ndarray, ds: Dataset) -> np.ndarray:
-    """Stored values → float32 by RescaleSlope and RescaleIntercept of this very slice."""
-    slope = float(ds.get("RescaleSlope") or 1.0)
-    intercept = float(ds.get("RescaleIntercept") or 0.0)
-    out = pixels.astype(np.float32)
-    if slope != 1.0:
-        out *= np.float32(slope)
-    if intercept != 0.0:
-        out += np.float32(intercept)
-    return out
+def _leave_out(others: Grouped, bad: FileEntry) -> list[Refusal]:
+    """A volume with a hole where a slice is damaged is not made up: the whole stack is named and not used."""
+    if not others:
+        return []
+    reason = f"{bad.modality} series not used, because of its slice {bad.path.name}: {bad.reason}"
+    for entry in others:
+        entry.status, entry.reason = "unsupported", reason
+    uid = others[0].tags.get("SeriesInstanceUID", "")
+    return [Refusal(str(bad.path.parent), reason, bad.modality, uid, f"{bad.path.name} is damaged", "every slice")]
 
 
 def _floats(ds: Dataset, key: str, n: int, path: Path) -> np.ndarray:
     value = ds.get(key)
-    if value is None or len(value) != n:
-        raise UnreadableError(path, f"has no {key}, so its pixels have no place in the patient")
-    return np.array([float(v) for v in value])
+    try:
+        numbers = np.array([float(v) for v in value]) if value is not None else np.zeros(0)
+    except (TypeError, ValueError):
+        raise UnsupportedError(path, f"its {key} ({value}) is not made of numbers") from None
+    if len(numbers) != n:
+        raise UnsupportedError(path, f"has no {key}, so its pixels have no place in the patient")
+    if not np.isfinite(numbers).all():
+        raise UnsupportedError(path, f"its {key} holds values that are not finite")
+    return numbers
 
 
 def _stack(group: Grouped, modality: str, *, split: bool) -> list[Image]:
@@ -142,10 +120,10 @@ def _stack(group: Grouped, modality: str, *, split: bool) -> list[Image]:
     orientation = _floats(first, "ImageOrientationPatient", 6, group[0].path)
     wrong = check_orientation(orientation)
     if wrong:
-        raise UnreadableError(group[0].path, wrong)
+        raise UnsupportedError(group[0].path, wrong)
     spacing = _floats(first, "PixelSpacing", 2, group[0].path)
     if (spacing <= 0).any():
-        raise UnreadableError(group[0].path, f"PixelSpacing {spacing.tolist()} is not positive")
+        raise UnsupportedError(group[0].path, f"PixelSpacing {spacing.tolist()} is not positive")
     positions = np.array([_floats(h, "ImagePositionPatient", 3, e.path) for e, h in zip(group, headers, strict=True)])
     places = same_places(positions, normal_of(orientation))
     repeats = {len(p) for p in places}
@@ -156,10 +134,14 @@ def _stack(group: Grouped, modality: str, *, split: bool) -> list[Image]:
         sets = [[p[k] for p in ordered] for k in range(repeats.pop())]
     else:
         many = max(len(p) for p in places)
-        raise UnreadableError(
+        measured = (
+            f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold up to {many} slices and others one"
+        )
+        raise UnsupportedError(
             group[0].path.parent,
-            f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold up to {many} slices and others one; "
-            "separate the acquisitions into series",
+            f"{measured}; separate the acquisitions into series",
+            measured,
+            "equally many slices at each place",
         )
     return [
         _one_stack([group[i] for i in s], positions[s], orientation, spacing, modality, split=split or len(sets) > 1)
@@ -168,11 +150,13 @@ def _stack(group: Grouped, modality: str, *, split: bool) -> list[Image]:
 
 
 def _acquired(ds: Dataset) -> tuple:
-    return (
-        int(ds.get("AcquisitionNumber") or 0),
-        str(ds.get("AcquisitionTime", "")),
-        int(ds.get("InstanceNumber") or 0),
-    )
+    numbers = []
+    for key in ("AcquisitionNumber", "InstanceNumber"):
+        try:
+            numbers.append(int(ds.get(key) or 0))
+        except (TypeError, ValueError):
+            numbers.append(0)
+    return numbers[0], str(ds.get("AcquisitionTime", "")), numbers[1]
 
 
 def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *, split: bool) -> Image:
@@ -181,31 +165,36 @@ def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *
     thickness = float(first.get("SliceThickness") or 0.0)
     stack = stack_slices(positions, orientation, (spacing[0], spacing[1]), thickness)
     rows, columns = int(first.Rows), int(first.Columns)
-    volume = np.empty((columns, rows, len(group)), np.float32)
-    for k, i in enumerate(stack.order):
-        header = group[i].header
-        assert header is not None
-        pixels = read_pixels(group[i].path, header)
+    # slices lie behind one another in memory, so each is written once and in order
+    volume = np.empty((len(group), rows, columns), np.float32)
+
+    def fill(k: int) -> str:
+        entry = group[stack.order[k]]
+        assert entry.header is not None
+        pixels = read_pixels(entry.path, entry.header)
         if pixels.shape != (1, rows, columns):
-            raise UnreadableError(
-                group[i].path, f"holds pixels {pixels.shape} where one {rows} × {columns} grey slice is due"
-            )
-        volume[:, :, k] = rescale(pixels[0], header).T
+            what = f"holds pixels {pixels.shape} where one {rows} × {columns} grey slice is due"
+            raise UnsupportedError(entry.path, what)
+        return rescale(pixels[0], entry.header, volume[k])
+
+    scalings = set(children().each(fill, range(len(group))))
     role, confidence = role_of(first, modality)
     geometry = stack.geometry
     if split and geometry.outcome == "exact":
         geometry = Geometry("split", geometry.measured, geometry.allowed)
-    notes = () if geometry.outcome in ("exact", "split") else (f"geometry {geometry.outcome}: {geometry.measured}",)
+    notes = [s for s in sorted(scalings) if s]
+    if geometry.outcome not in ("exact", "split"):
+        notes.append(f"geometry {geometry.outcome}: {geometry.measured}")
     image = Image(
         modality,  # type: ignore[arg-type]
-        volume,
+        volume.transpose(2, 1, 0),
         source_of([group[i] for i in stack.order]),
         affine=stack.affine,
         frame_of_reference=str(first.get("FrameOfReferenceUID", "") or f"series:{first.SeriesInstanceUID}"),
         role=role,
         role_confidence=confidence,
         geometry=geometry,
-        warnings=notes,
+        warnings=tuple(notes),
     )
     image.plane = stack.plane
     return image

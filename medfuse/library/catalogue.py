@@ -7,7 +7,21 @@ from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import cache
 
-from sqlalchemy import JSON, Boolean, DateTime, Float, ForeignKey, String, Text, create_engine, event, select
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    DateTime,
+    Float,
+    ForeignKey,
+    String,
+    Text,
+    create_engine,
+    event,
+    inspect,
+    select,
+    text,
+)
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
 
@@ -31,6 +45,7 @@ class CaseRow(Base):
     indication: Mapped[str] = mapped_column(Text, default="")
     simulated: Mapped[bool] = mapped_column(Boolean, default=False)
     study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
+    conflict: Mapped[str] = mapped_column(Text, default="")  # identifiers disagree: waits for a person
     added: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
     series: Mapped[list[SeriesRow]] = relationship(
         back_populates="case", cascade="all, delete-orphan", order_by="SeriesRow.id"
@@ -51,7 +66,21 @@ class SeriesRow(Base):
     description: Mapped[str] = mapped_column(String(128), default="")
     geometry: Mapped[str] = mapped_column(String(160), default="")
     files: Mapped[list] = mapped_column(JSON, default=list)  # sha256 of each stored file
+    images: Mapped[list] = mapped_column(JSON, default=list)  # what each image of the series turned out to be
     case: Mapped[CaseRow] = relationship(back_populates="series")
+
+
+class FileRow(Base):
+    """One file that a scan has seen: unchanged (size, time), it need not be opened again."""
+
+    __tablename__ = "files"
+    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    status: Mapped[str] = mapped_column(String(16))
+    reason: Mapped[str] = mapped_column(Text, default="")
+    patient: Mapped[str] = mapped_column(String(140), default="", index=True)  # id, or study where there is none
+    case_id: Mapped[str] = mapped_column(String(80), default="", index=True)
 
 
 class ResultRow(Base):
@@ -80,7 +109,23 @@ def _engine(url: str) -> Engine:
     else:
         engine = create_engine(url)
     Base.metadata.create_all(engine)
+    _add_columns(engine)
     return engine
+
+
+def _add_columns(engine: Engine) -> None:
+    """A library made by an older version lacks columns that came later: they are added, empty. Nothing is changed."""
+    found = inspect(engine)
+    with engine.begin() as connection:
+        for table in Base.metadata.sorted_tables:
+            there = {c["name"] for c in found.get_columns(table.name)}
+            for column in table.columns:
+                if column.name not in there:
+                    kind = column.type.compile(engine.dialect)
+                    empty = "'[]'" if isinstance(column.type, JSON) else "''"
+                    connection.execute(
+                        text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} NOT NULL DEFAULT {empty}")
+                    )
 
 
 def engine() -> Engine:

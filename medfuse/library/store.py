@@ -3,31 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import os
 import shutil
-from dataclasses import dataclass
 from pathlib import Path
 
+from pydantic import ValidationError
 from sqlalchemy import select
-from sqlalchemy.orm import selectinload
+from sqlalchemy.orm import Session, selectinload
 
-from ..case import Case, Refusal
+from ..case import Case, Image, Refusal
 from ..errors import UserError, WrongUse
-from ..io.cases import Found, find_cases
-from ..io.scan import Scan, scan_files
+from ..io.export import describe
+from ..io.scan import scan_files
 from ..prediction import Prediction
 from ..report import Report
 from ..settings import settings
 from .catalogue import CaseRow, ResultRow, SeriesRow, latest_result, session
-
-
-@dataclass
-class Ingested:
-    """What `medfuse ingest` did with a path."""
-
-    cases: list[str]
-    new: list[str]
-    found: Found
 
 
 def stored_path(digest: str) -> Path:
@@ -54,47 +46,35 @@ def store_file(path: Path) -> str:
     return digest
 
 
-def ingest(path: Path, *, window: int = 30, progress=lambda done, total: None) -> Ingested:
-    """Read a path and add its cases. Idempotent: a case that is there with the same series is left alone."""
-    found = find_cases(path, window=window, progress=progress)
-    new = [case.case_id for case in found.cases if add_case(case, found.scan)]
-    return Ingested([c.case_id for c in found.cases], new, found)
-
-
-def add_case(case: Case, scan: Scan) -> bool:
-    """Add one case in one transaction; True when something was added."""
-    with session() as s:
-        row = s.get(CaseRow, case.case_id, options=[selectinload(CaseRow.series)])
-        known = {x.uid for x in row.series} if row else set()
-        wanted: dict[str, list] = {}
-        for image in case.images:
-            wanted.setdefault(image.source.series_uid or f"file:{image.source.sha256}", []).append(image)
-        if row is not None and set(wanted) <= known:
-            return False
-        if row is None:
-            dates = sorted(i.source.date for i in case.images if i.source.date)
-            row = CaseRow(id=case.case_id, patient_id=case.patient_id, sex=case.sex, birth_date=case.birth_date,
-                          indication=case.indication, simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
-            s.add(row)
-        for uid, images in wanted.items():
-            if uid in known:
-                continue
-            first = images[0]
-            paths = scan.paths.get(uid) or [Path(first.source.path)]
-            row.series.append(
-                SeriesRow(
-                    uid=uid,
-                    study_uid=first.source.study_uid,
-                    study_date=first.source.date,
-                    modality=first.modality,
-                    role=first.role,
-                    role_confidence=first.role_confidence,
-                    description=first.source.description[:128],
-                    geometry=f"{first.geometry.outcome} {first.geometry.measured}"[:160],
-                    files=[store_file(p) for p in paths],
-                )
-            )
-    return True
+def add_case(s: Session, case: Case, paths: dict[str, list[Path]], conflict: str = "") -> bool:
+    """Add one case in the caller's transaction; True when something was added. paths: files of each series."""
+    row = s.get(CaseRow, case.case_id, options=[selectinload(CaseRow.series)])
+    known = {x.uid: x for x in row.series} if row else {}
+    wanted: dict[str, list[Image]] = {}
+    for image in case.images:
+        wanted.setdefault(image.source.series_uid or f"file:{image.source.sha256}", []).append(image)
+    if row is None:
+        dates = sorted(i.source.date for i in case.images if i.source.date)
+        row = CaseRow(id=case.case_id, patient_id=case.patient_id, sex=case.sex, birth_date=case.birth_date, conflict=conflict,
+                      indication=case.indication, simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
+        s.add(row)
+    added = False
+    for uid, images in wanted.items():
+        first = images[0]
+        files = [store_file(p) for p in paths.get(uid) or [Path(first.source.path)]]
+        old = known.get(uid)
+        if old is not None and set(files) <= set(old.files):
+            continue
+        added = True
+        if old is None:
+            old = SeriesRow(uid=uid, study_uid=first.source.study_uid, study_date=first.source.date, modality=first.modality,
+                            role=first.role, role_confidence=first.role_confidence,
+                            description=first.source.description[:128])  # fmt: skip
+            row.series.append(old)
+        old.files = files  # a series that grew (more slices arrived) is the same series
+        old.geometry = f"{first.geometry.outcome} {first.geometry.measured}"[:160]
+        old.images = [describe(i) for i in images]
+    return added
 
 
 def load_case(case_id: str) -> Case:
@@ -103,6 +83,10 @@ def load_case(case_id: str) -> Case:
         row = s.get(CaseRow, case_id, options=[selectinload(CaseRow.series)])
         if row is None:
             raise WrongUse(f"{case_id}: no such case in the library at {settings().home}; see medfuse cases")
+        if row.conflict:
+            raise UserError(
+                f"{case_id}: {row.conflict}; look at the studies, then medfuse cases --confirm {case_id} to use this one"
+            )
         case = Case(row.id, row.patient_id, indication=row.indication, sex=row.sex, birth_date=row.birth_date)
         series = list(row.series)
     missing = [x for x in series if not all(stored_path(d).exists() for d in x.files)]
@@ -111,7 +95,7 @@ def load_case(case_id: str) -> Case:
     dicom = [x for x in series if x not in missing and not x.uid.startswith("file:")]
     found = scan_files([stored_path(d) for x in dicom for d in x.files])
     roles = {x.uid: (x.role, x.role_confidence) for x in dicom}
-    for image in found.images:
+    for image in [i for key in found.series for i in found.read(key)]:
         role, confidence = roles.get(image.source.series_uid, ("", 0.0))
         if confidence == 1.0 and role:
             image.role, image.role_confidence = role, confidence
@@ -135,7 +119,15 @@ def save_result(prediction: Prediction, report: Report) -> None:
 def load_result(case_id: str) -> tuple[Prediction, Report] | None:
     with session() as s:
         row = latest_result(s, case_id)
-        return None if row is None else (Prediction(**row.prediction), Report(**row.report))
+        if row is None:
+            return None
+        try:
+            return Prediction(**row.prediction), Report(**row.report)
+        except ValidationError:
+            logging.getLogger(__name__).warning(
+                "%s: its stored result is of another version; predict it again", case_id
+            )
+            return None
 
 
 def has_case(case_id: str) -> bool:
@@ -160,7 +152,7 @@ def list_cases(with_modality: tuple[str, ...] = (), without: tuple[str, ...] = (
             out.append({
                 "case_id": row.id, "patient_id": row.patient_id, "study_date": row.study_date, "modalities": modalities,
                 "series": [{"uid": x.uid, "modality": x.modality, "role": x.role, "confidence": x.role_confidence} for x in row.series],
-                "simulated": row.simulated, "state": "new" if result is None else "drafted",
+                "simulated": row.simulated, "conflict": row.conflict, "state": "new" if result is None else "drafted",
             })  # fmt: skip
         return out
 
@@ -172,3 +164,12 @@ def set_role(series_uid: str, role: str) -> None:
         if row is None:
             raise WrongUse(f"{series_uid}: no such series in the library; see medfuse cases --json")
         row.role, row.role_confidence = role, 1.0
+
+
+def confirm(case_id: str) -> None:
+    """A person has looked at the identifiers and takes this case as it is."""
+    with session() as s:
+        row = s.get(CaseRow, case_id)
+        if row is None:
+            raise WrongUse(f"{case_id}: no such case in the library; see medfuse cases")
+        row.conflict = ""

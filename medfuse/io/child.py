@@ -1,0 +1,150 @@
+"""Child processes that touch untrusted bytes: each can be killed and has a memory cap, so a bad file costs itself.
+
+Parsers written in C crash on malformed files and parsers written in Python can be made to hang or to ask for terabytes.
+None of that may reach the programme: the parent sends a function and its arguments, and gets a result or one clause that
+says what went wrong.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import queue
+import resource
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from multiprocessing import get_context
+from multiprocessing.connection import Connection
+from multiprocessing.process import BaseProcess
+from typing import Any
+
+import numpy as np
+
+from ..settings import settings
+
+CRASHED = "the reader crashed on it; the file is damaged"
+
+
+class ChildFailed(Exception):
+    """The child died, hung or ran out of memory. The message is a clause about the file."""
+
+
+def _serve(connection: Connection, memory_bytes: int) -> None:
+    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    while True:
+        try:
+            function, args = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return  # the parent is gone
+        try:
+            answer = function(*args)
+        except MemoryError:
+            answer = ChildFailed("needs more memory to read than is allowed (MEDFUSE_DECODE_MEMORY_GIB)")
+        except RecursionError:
+            answer = ChildFailed("is nested too deeply to be read; the file is damaged")
+        if isinstance(answer, np.ndarray):
+            connection.send((answer.shape, answer.dtype.str))
+            connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
+        else:
+            connection.send(answer)
+
+
+class Child:
+    """One child process, replaced when it dies or hangs."""
+
+    def __init__(self) -> None:
+        self._process: BaseProcess | None = None
+        self._pipe: Connection | None = None
+
+    def call(self, function: Callable, *args: Any) -> Any:
+        """``function(*args)`` in the child; the function must be importable. Raises ChildFailed."""
+        if self._process is None or not self._process.is_alive():
+            self._start()
+        assert self._pipe is not None
+        limit = settings().decode_timeout_s
+        try:
+            self._pipe.send((function, args))
+            if not self._pipe.poll(limit):
+                self.stop()
+                raise ChildFailed(f"took longer than {limit:g} s to read and was stopped; it is damaged or very large")
+            answer = self._pipe.recv()
+            if isinstance(answer, ChildFailed):
+                raise answer
+            if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str):
+                shape, dtype = answer
+                return np.frombuffer(self._pipe.recv_bytes(), dtype).reshape(shape)
+            return answer
+        except (EOFError, BrokenPipeError, ConnectionResetError) as e:
+            self.stop()
+            raise ChildFailed(CRASHED) from e
+
+    def _start(self) -> None:
+        self.stop()
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["medfuse.io.decode", "medfuse.io.index"])
+        near, far = context.Pipe()
+        memory = int(settings().decode_memory_gib * 2**30)
+        self._process = context.Process(target=_serve, args=(far, memory), daemon=True)
+        self._process.start()
+        self._pipe = near
+        far.close()
+
+    def stop(self) -> None:
+        if self._process is not None:
+            self._process.kill()
+            self._process.join()
+        if self._pipe is not None:
+            self._pipe.close()
+        self._process = self._pipe = None
+
+
+class Children:
+    """As many children as cores, each driven by a thread, so that every core decodes."""
+
+    def __init__(self, n: int) -> None:
+        self.n = n
+        self._free: queue.LifoQueue[Child] = queue.LifoQueue()
+        self._all = [Child() for _ in range(n)]
+        for child in self._all:
+            self._free.put(child)
+        self._threads = ThreadPoolExecutor(n, thread_name_prefix="medfuse-io")
+
+    def run(self, function: Callable, *args: Any) -> Any:
+        """Run in a free child. Raises ChildFailed."""
+        child = self._free.get()
+        try:
+            return child.call(function, *args)
+        finally:
+            self._free.put(child)
+
+    def each(self, work: Callable, items: Iterable) -> Iterator:
+        """``work(item)`` in a thread for each item (which calls `run`), results in order, few of them in flight."""
+        waiting: queue.SimpleQueue[Future] = queue.SimpleQueue()
+        try:
+            for item in items:
+                waiting.put(self._threads.submit(work, item))
+                if waiting.qsize() > 2 * self.n:
+                    yield waiting.get().result()
+            while not waiting.empty():
+                yield waiting.get().result()
+        finally:
+            while not waiting.empty():
+                waiting.get().cancel()
+
+    def stop(self) -> None:
+        for child in self._all:
+            child.stop()
+
+
+_shared: tuple[int, Children] | None = None
+
+
+def children() -> Children:
+    """The children of this process, started when first used."""
+    global _shared
+    if _shared is None or _shared[0] != os.getpid():
+        made = Children(os.cpu_count() or 1)
+        _shared = (os.getpid(), made)
+        atexit.register(made.stop)
+    return _shared[1]
