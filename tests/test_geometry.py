@@ -176,6 +176,7 @@ def test_truncated_slice_costs_its_series_and_is_named(tmp_path):
     assert not found.cases
     assert found.scan.refused[0].path.endswith("002.dcm")
     assert "because of its slice 002.dcm" in found.scan.refused[1].reason
-    assert found.scan.ledger["damaged"] == 1 and found.scan.ledger["unsupported"] == 3
+    assert found.scan.ledger["damaged"] == 1
+    assert found.scan.ledger["unsupported"] == 3
     assert found.scan.ledger["damaged"] == 1
     assert sum(found.scan.ledger.values()) == 4

@@ -109,13 +109,14 @@ def test_ultrasound_nifti_and_picture(tmp_path):
     data = np.zeros((8, 6, 1, 3), np.uint8)
     data[5, 2, 0, 1] = 200
     image = nib.Nifti1Image(data, None)
-    image.header.set_zooms((0.4, 0.4, 1, 50))
+    image.header.set_zooms((0.4, 0.4, 1, 0.05))
+    image.header.set_xyzt_units("mm", "sec")
     nib.save(image, tmp_path / "u.nii")
     us = read_nifti(tmp_path / "u.nii", "US")
     assert us.pixels.shape == (3, 6, 8)
     assert us.pixels[1, 2, 5] == 200
     assert us.spacing == pytest.approx((0.4, 0.4))
-    assert us.frame_ms == 50
+    assert us.frame_ms == pytest.approx(50)
     Picture.fromarray(np.full((5, 7), 9, np.uint8)).save(tmp_path / "u.png")
     still = read_picture(tmp_path / "u.png", "US")
     assert still.pixels.shape == (1, 5, 7)

@@ -32,6 +32,9 @@ class ChildFailed(Exception):
 def _serve(connection: Connection, memory_bytes: int) -> None:
     resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    quiet = os.open(os.devnull, os.O_WRONLY)  # C libraries talk to stdout and stderr; stdout is the user's data
+    os.dup2(quiet, 1)
+    os.dup2(quiet, 2)
     while True:
         try:
             function, args = connection.recv()
@@ -43,6 +46,8 @@ def _serve(connection: Connection, memory_bytes: int) -> None:
             answer = ChildFailed("needs more memory to read than is allowed (MEDFUSE_DECODE_MEMORY_GIB)")
         except RecursionError:
             answer = ChildFailed("is nested too deeply to be read; the file is damaged")
+        except BaseException as e:  # a decoder written in Rust panics past every Exception
+            answer = ChildFailed(f"{CRASHED} ({type(e).__name__})")
         if isinstance(answer, np.ndarray):
             connection.send((answer.shape, answer.dtype.str))
             connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
@@ -57,12 +62,11 @@ class Child:
         self._process: BaseProcess | None = None
         self._pipe: Connection | None = None
 
-    def call(self, function: Callable, *args: Any) -> Any:
-        """``function(*args)`` in the child; the function must be importable. Raises ChildFailed."""
+    def call(self, function: Callable, *args: Any, limit: float) -> Any:
+        """``function(*args)`` in the child within ``limit`` seconds; the function must be importable. Raises ChildFailed."""
         if self._process is None or not self._process.is_alive():
             self._start()
         assert self._pipe is not None
-        limit = settings().decode_timeout_s
         try:
             self._pipe.send((function, args))
             if not self._pipe.poll(limit):
@@ -78,6 +82,10 @@ class Child:
         except (EOFError, BrokenPipeError, ConnectionResetError) as e:
             self.stop()
             raise ChildFailed(CRASHED) from e
+
+    @property
+    def pid(self) -> int | None:
+        return self._process.pid if self._process is not None and self._process.is_alive() else None
 
     def _start(self) -> None:
         self.stop()
@@ -110,11 +118,12 @@ class Children:
             self._free.put(child)
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="medfuse-io")
 
-    def run(self, function: Callable, *args: Any) -> Any:
-        """Run in a free child. Raises ChildFailed."""
+    def run(self, function: Callable, *args: Any, limit: float | None = None) -> Any:
+        """Run in a free child, by default within MEDFUSE_HEADER_TIMEOUT_S. Raises ChildFailed."""
+        limit = settings().header_timeout_s if limit is None else limit
         child = self._free.get()
         try:
-            return child.call(function, *args)
+            return child.call(function, *args, limit=limit)
         finally:
             self._free.put(child)
 
@@ -131,6 +140,10 @@ class Children:
         finally:
             while not waiting.empty():
                 waiting.get().cancel()
+
+    def pids(self) -> list[int]:
+        """Process ids of the children that run."""
+        return [pid for child in self._all if (pid := child.pid) is not None]
 
     def stop(self) -> None:
         for child in self._all:

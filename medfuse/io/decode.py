@@ -22,12 +22,15 @@ from pydicom.uid import (
 )
 
 from ..errors import UnreadableError, UnsupportedError
+from ..settings import settings
 from .child import ChildFailed, children
 
 UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 ORDER = ("pylibjpeg", "pyjpegls", "gdcm", "pydicom")
 UNSUPPORTED = "its pixels are coded in"  # how the sentence begins when no decoder is installed
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+SLOW_DISK = 20 * 2**20  # bytes a second that a file may take to arrive, beside the time to decode it
+MAX_RATIO = 2000  # of pixels to file: an all-black RLE or JPEG 2000 frame comes near it, nothing real goes beyond
 MAX_PIXEL_BYTES = 16 * 2**30  # of one file: more is a damaged header
 
 
@@ -36,25 +39,16 @@ def read_pixels(path: Path, header: Dataset) -> np.ndarray:
 
     Raises UnreadableError.
     """
+    frames = check_size(path, header)
     syntax = _syntax(header)
-    try:
-        frames, rows, columns = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
-        samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.get("BitsAllocated") or 16)
-    except (AttributeError, TypeError, ValueError) as e:
-        raise UnreadableError(path, "says in no readable way how many rows, columns and frames it has") from e
-    expected = frames * rows * columns * samples * max(bits, 8) // 8
-    if not 0 < expected <= MAX_PIXEL_BYTES:
-        raise UnreadableError(path, f"says it holds {expected / 2**30:.1f} GiB of pixels; its header is damaged")
     raw = syntax is None or syntax in UNCOMPRESSED
-    if raw and path.stat().st_size < expected * 0.5:
-        size = path.stat().st_size
-        raise UnreadableError(path, f"is truncated: {size} bytes for {expected} bytes of pixels; copy it again")
     pool = children()
+    limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
     step = frames if raw or syntax == DeflatedExplicitVRLittleEndian else max(1, -(-frames // pool.n))
 
     def part(start: int) -> np.ndarray:
         try:
-            array = pool.run(decode, path, start, min(frames, start + step))
+            array = pool.run(decode, path, start, min(frames, start + step), limit=limit)
         except ChildFailed as e:
             raise UnreadableError(path, str(e)) from e
         if isinstance(array, str):
@@ -67,6 +61,25 @@ def read_pixels(path: Path, header: Dataset) -> np.ndarray:
     if len(array) != frames:
         raise UnreadableError(path, f"holds {len(array)} frames where its header says {frames}; it is cut short")
     return array
+
+
+def check_size(path: Path, header: Dataset) -> int:
+    """The number of frames, when the pixels that the header promises can be in the file. Raises UnreadableError."""
+    try:
+        frames, rows, columns = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
+        samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.get("BitsAllocated") or 16)
+    except (AttributeError, TypeError, ValueError) as e:
+        raise UnreadableError(path, "says in no readable way how many rows, columns and frames it has") from e
+    expected = frames * rows * columns * samples * max(bits, 8) // 8
+    size = path.stat().st_size
+    syntax = _syntax(header)
+    if not 0 < expected <= MAX_PIXEL_BYTES:
+        raise UnreadableError(path, f"says it holds {expected / 2**30:.1f} GiB of pixels; its header is damaged")
+    if (syntax is None or syntax in UNCOMPRESSED) and size < expected * 0.5:
+        raise UnreadableError(path, f"is truncated: {size} bytes for {expected} bytes of pixels; copy it again")
+    if expected > size * MAX_RATIO:
+        raise UnreadableError(path, f"says its {size} bytes hold {expected / 2**20:.0f} MiB of pixels; it is damaged")
+    return frames
 
 
 def _syntax(header: Dataset):

@@ -11,7 +11,7 @@ from .decode import read_pixels
 from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry
 from .roles import role_of
-from .scaling import PHILIPS_SCALE_INTERCEPT, PHILIPS_SCALE_SLOPE, linear
+from .scaling import PHILIPS_SCALE_INTERCEPT, PHILIPS_SCALE_SLOPE, linear, scaled_apart
 from .source import source_of
 
 PHILIPS_FRAME = 0x2005140F  # private sequence with a frame's own attributes
@@ -69,9 +69,13 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
     pixels = read_pixels(entry.path, ds)
     if pixels.ndim != 3:
         raise UnsupportedError(entry.path, "is an enhanced image in colour; only grey ones are read")
+    scaled_by = [_scaled_by(_group(f, shared, "PixelValueTransformationSequence") or Dataset(), f, ds) for f in frames]
+    apart = scaled_apart(scaled_by)
     images = []
     for members in sets.values():
-        images += _images(entry, ds, shared, frames, members, pixels, source_of([entry]), split=len(sets) > 1)
+        images += _images(
+            entry, ds, shared, frames, members, pixels, source_of([entry]), scaled_by, apart, split=len(sets) > 1
+        )
     return images
 
 
@@ -89,7 +93,7 @@ def _scaled_by(transform: Dataset, frame: Dataset, ds: Dataset) -> Dataset:
     return out
 
 
-def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) -> list[Image]:
+def _images(entry, ds, shared, frames, members, pixels, source, scaled_by, apart, *, split: bool) -> list[Image]:
     first = frames[members[0]]
     orientation = np.array(
         [float(v) for v in _value(first, shared, "PlaneOrientationSequence", "ImageOrientationPatient")]
@@ -120,8 +124,7 @@ def _images(entry, ds, shared, frames, members, pixels, source, *, split: bool) 
         scalings = set()
         for z, j in enumerate(stack.order):
             number = members[chosen[j]]
-            transform = _group(frames[number], shared, "PixelValueTransformationSequence") or Dataset()
-            slope, intercept, note = linear(_scaled_by(transform, frames[number], ds))
+            slope, intercept, note = linear(scaled_by[number], apart)
             scalings.add(note)
             np.multiply(pixels[number], np.float32(slope), out=volume[z], casting="unsafe")
             volume[z] += np.float32(intercept)

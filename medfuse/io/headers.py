@@ -112,7 +112,10 @@ def index_tags(ds: Dataset) -> dict[str, str]:
         value = ds.get(key)
         if value is None or value == "":
             continue
-        out[key] = "\\".join(map(str, value)) if isinstance(value, (MultiValue, list)) else str(value).strip()
+        text = "\\".join(map(str, value)) if isinstance(value, (MultiValue, list)) else str(value).strip()
+        out[key] = text.encode(
+            "utf-8", "backslashreplace"
+        ).decode()  # half a character must not break whoever stores it
     if "SOPClassUID" not in out and hasattr(ds, "file_meta"):
         out["SOPClassUID"] = str(getattr(ds.file_meta, "MediaStorageSOPClassUID", ""))
     return out

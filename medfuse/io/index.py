@@ -58,9 +58,9 @@ def index_chunk(paths: list[str]) -> list[FileEntry]:
         meta = values.pop("MediaStorageSOPClassUID", "")
         values.setdefault("SOPClassUID", meta)
         entry = classify(Path(path), values)
-        if entry.status == "damaged":  # gdcm is stricter in places: the second reader has the last word
-            entry = index_one(path)
-        found[path] = entry
+        # gdcm is stricter in places and knows no character sets: the second reader has the last word
+        foreign = not all(v.isascii() for v in values.values())
+        found[path] = index_one(path) if foreign or entry.status == "damaged" else entry
     return [found[p] for p in paths]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 from pathlib import Path
 from typing import Any
 
@@ -12,8 +13,13 @@ import numpy as np
 
 from ..case import MODALITIES, Geometry, Image, Region, Source
 from ..errors import UnreadableError
+from ..settings import settings
+from .child import ChildFailed, children
+from .decode import SLOW_DISK
 
 SUFFIXES = (".nii", ".nii.gz", ".mha")
+GZIP_RATIO = 1040  # deflate cannot pack more than 1032 to 1
+MAX_BYTES = 16 * 2**30
 
 
 def is_volume_file(path: Path) -> bool:
@@ -99,16 +105,35 @@ def read_nifti(path: Path, modality: str = "", role: str = "", frame_of_referenc
 def _read_nib(path: Path):
     try:
         image: Any = nib.load(path)
-        data = np.asanyarray(image.dataobj)
+        header = image.header
+        _check_size(path, header)
+        scaled = image.dataobj.slope not in (1.0, None) or image.dataobj.inter not in (0.0, None)
+        data = image.dataobj.get_scaled(dtype=np.float32) if scaled else np.asanyarray(image.dataobj)
+    except UnreadableError:
+        raise
     except Exception as e:  # nibabel raises many kinds for a damaged file; all mean the same to the user
         raise UnreadableError(path, f"not a readable NIfTI file ({type(e).__name__}: {str(e)[:120]})") from e
-    header = image.header
-    if data.dtype.names or np.iscomplexobj(data):
-        raise UnreadableError(path, f"holds {data.dtype} voxels; only plain numbers are read")
     zooms = tuple(float(z) for z in header.get_zooms())
     affine = _checked_affine(path, header)
     descrip = bytes(header["descrip"]).rstrip(b"\0").decode("latin-1") if "descrip" in header else ""
-    return data, affine, zooms, descrip, zooms[3] if len(zooms) > 3 else 0.0
+    to_ms = {"sec": 1e3, "msec": 1.0, "usec": 1e-3}.get(header.get_xyzt_units()[1], 0.0)  # an unstated unit is no time
+    return data, affine, zooms, descrip, zooms[3] * to_ms if len(zooms) > 3 else 0.0
+
+
+def _check_size(path: Path, header) -> None:
+    """Refuse what the file cannot hold before any memory is asked for."""
+    kind = header.get_data_dtype()
+    if kind.names or kind.kind == "c":
+        raise UnreadableError(path, f"holds {kind} voxels; only plain numbers are read")
+    shape = header.get_data_shape()
+    if any(n < 1 for n in shape):
+        raise UnreadableError(path, f"has the shape {shape}, which is no volume")
+    expected = math.prod(int(n) for n in shape) * kind.itemsize
+    most = path.stat().st_size * (GZIP_RATIO if path.name.lower().endswith(".gz") else 1)
+    if expected > min(most, MAX_BYTES):
+        raise UnreadableError(
+            path, f"says it holds {expected / 2**20:.0f} MiB of voxels; its header is damaged or the file cut short"
+        )
 
 
 def _checked_affine(path: Path, header) -> np.ndarray | None:
@@ -135,19 +160,30 @@ def _checked_affine(path: Path, header) -> np.ndarray | None:
 
 
 def _read_mha(path: Path):
+    try:
+        found = children().run(_load_mha, path, limit=settings().decode_timeout_s + path.stat().st_size / SLOW_DISK)
+    except ChildFailed as e:
+        raise UnreadableError(path, str(e)) from e
+    if isinstance(found, str):
+        raise UnreadableError(path, found)
+    return found["data"], found["affine"], found["spacing"], ""
+
+
+def _load_mha(path: Path) -> dict | str:
+    """Runs in a child: ITK is C++ and the file is untrusted."""
     import SimpleITK as sitk
 
     try:
         image = sitk.ReadImage(str(path))
-    except RuntimeError as e:
-        raise UnreadableError(path, "not a readable MetaImage file") from e
+    except RuntimeError:
+        return "not a readable MetaImage file"
     if image.GetDimension() != 3:
-        raise UnreadableError(path, f"is {image.GetDimension()}D; only volumes are read")
-    data = sitk.GetArrayFromImage(image).T
+        return f"is {image.GetDimension()}D; only volumes are read"
     m = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
     affine = np.eye(4)
     affine[:3, :3], affine[:3, 3] = m, image.GetOrigin()
-    return data, np.diag([-1.0, -1, 1, 1]) @ affine, image.GetSpacing(), ""
+    lps_to_ras = np.diag([-1.0, -1, 1, 1])
+    return {"data": sitk.GetArrayFromImage(image).T, "affine": lps_to_ras @ affine, "spacing": image.GetSpacing()}
 
 
 def _ultrasound(data: np.ndarray, zooms: tuple, tr: float, source: Source, role: str) -> Image:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from pathlib import Path
 
 import numpy as np
@@ -10,12 +11,12 @@ from pydicom.dataset import Dataset
 from ..case import Geometry, Image, Refusal
 from ..errors import UnreadableError, UnsupportedError
 from .child import ChildFailed, children
-from .decode import read_pixels
+from .decode import check_size, read_pixels
 from .enhanced import read_enhanced
 from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry, full_header
 from .roles import role_of
-from .scaling import rescale
+from .scaling import rescale, scaled_apart
 from .source import source_of
 from .ultrasound import read_ultrasound
 
@@ -29,6 +30,16 @@ def split_key(ds: Dataset) -> tuple:
     values = tuple(str(ds.get(k, "")) for k in ("DiffusionBValue", "TemporalPositionIdentifier", "StackID"))
     spacing = tuple(round(float(v), 4) for v in ds.get("PixelSpacing") or ())
     return (int(ds.Rows), int(ds.Columns), orientation, spacing, kinds, str(echo or ""), *values)
+
+
+# What code that trusts a header raises when the header lies. Named to the user as the file's fault; -vv shows where.
+UNTRUSTED = (ValueError, TypeError, AttributeError, LookupError, ArithmeticError, MemoryError, np.linalg.LinAlgError)
+
+
+def _odd_values(path: Path, error: BaseException) -> UnreadableError:
+    logging.getLogger(__name__).debug("%s", path, exc_info=error)
+    what = f"{type(error).__name__}: {str(error)[:100]}"
+    return UnreadableError(path, f"its header holds values that make no image ({what}); copy it again from the source")
 
 
 def load_headers(entries: Grouped) -> list[Refusal]:
@@ -55,17 +66,23 @@ def read_series(entries: Grouped) -> tuple[list[Image], list[Refusal]]:
     """All images of one SeriesInstanceUID. Entries that cannot be used are marked so in place, with the reason."""
     images: list[Image] = []
     refused = load_headers(entries)
-    if refused and len(entries) > 1:
-        damaged = next(e for e in entries if e.status == "damaged")
-        return [], refused + _leave_out([e for e in entries if e.header is not None], damaged)
     modality = entries[0].modality
     groups: dict[tuple, Grouped] = {}
     for entry in entries:
         if entry.header is None:
             continue
-        alone = modality == "US" or "PerFrameFunctionalGroupsSequence" in entry.header
-        key = (str(entry.path),) if alone else split_key(entry.header)
-        groups.setdefault(key, []).append(entry)
+        try:
+            alone = modality == "US" or "PerFrameFunctionalGroupsSequence" in entry.header
+            key = (str(entry.path),) if alone else split_key(entry.header)
+        except UNTRUSTED as error:
+            problem = _odd_values(entry.path, error)
+            entry.status, entry.reason = "damaged", problem.reason
+            refused.append(Refusal(problem.path, problem.reason, modality))
+        else:
+            groups.setdefault(key, []).append(entry)
+    if refused and not all(len(g) == 1 and modality == "US" for g in groups.values()):
+        damaged = next(e for e in entries if e.status == "damaged")
+        return [], refused + _leave_out([e for g in groups.values() for e in g], damaged)
     for group in groups.values():
         header = group[0].header
         assert header is not None
@@ -81,10 +98,11 @@ def read_series(entries: Grouped) -> tuple[list[Image], list[Refusal]]:
                 entry.status, entry.reason = "unsupported", e.reason
             uid = str(header.SeriesInstanceUID)
             refused.append(Refusal(e.path, e.reason, modality, uid, e.measured, e.allowed))
-        except UnreadableError as e:
-            bad = next((entry for entry in group if str(entry.path) == e.path), group[0])
-            bad.status, bad.reason = "damaged", e.reason
-            refused.append(Refusal(e.path, e.reason, modality))
+        except (UnreadableError, *UNTRUSTED) as error:
+            problem = error if isinstance(error, UnreadableError) else _odd_values(group[0].path, error)
+            bad = next((entry for entry in group if str(entry.path) == problem.path), group[0])
+            bad.status, bad.reason = "damaged", problem.reason
+            refused.append(Refusal(problem.path, problem.reason, modality))
             refused += _leave_out([x for x in group if x is not bad], bad)
     return images, refused
 
@@ -165,6 +183,10 @@ def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *
     thickness = float(first.get("SliceThickness") or 0.0)
     stack = stack_slices(positions, orientation, (spacing[0], spacing[1]), thickness)
     rows, columns = int(first.Rows), int(first.Columns)
+    apart = scaled_apart(e.header for e in group if e.header is not None)
+    for entry in group:  # before memory is asked for: a lying header asks for terabytes
+        assert entry.header is not None
+        check_size(entry.path, entry.header)
     # slices lie behind one another in memory, so each is written once and in order
     volume = np.empty((len(group), rows, columns), np.float32)
 
@@ -175,7 +197,7 @@ def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *
         if pixels.shape != (1, rows, columns):
             what = f"holds pixels {pixels.shape} where one {rows} × {columns} grey slice is due"
             raise UnsupportedError(entry.path, what)
-        return rescale(pixels[0], entry.header, volume[k])
+        return rescale(pixels[0], entry.header, volume[k], apart)
 
     scalings = set(children().each(fill, range(len(group))))
     role, confidence = role_of(first, modality)
@@ -183,6 +205,8 @@ def _one_stack(group: Grouped, positions, orientation, spacing, modality: str, *
     if split and geometry.outcome == "exact":
         geometry = Geometry("split", geometry.measured, geometry.allowed)
     notes = [s for s in sorted(scalings) if s]
+    if len(group) < 3:
+        notes.append(f"only {len(group)} slice{'s' * (len(group) > 1)}: too few to check their spacing")
     if geometry.outcome not in ("exact", "split"):
         notes.append(f"geometry {geometry.outcome}: {geometry.measured}")
     image = Image(

@@ -104,7 +104,7 @@ def _largest(brightest: np.ndarray) -> np.ndarray | None:
             continue
         edge = np.argwhere(labels[where] == number)[:, ::-1]
         if len(edge) > largest:
-            best, largest = edge + [where[1].start, where[0].start], len(edge)
+            best, largest = edge + np.array([where[1].start, where[0].start]), len(edge)
     if best is None:
         return None
     hull = best[ConvexHull(best).vertices]
