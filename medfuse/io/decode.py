@@ -86,6 +86,42 @@ def _syntax(header: Dataset):
     return header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian) if hasattr(header, "file_meta") else None
 
 
+def plain_tail(path: Path, header: Dataset) -> np.ndarray | None:
+    """(1, H, W) of a grey little-endian slice whose file ends with its pixels; None for everything else.
+
+    The last bytes before the pixels must be the element (7FE0,0010) with exactly their length, and values must fit in
+    BitsStored: then there is nothing to decode and nothing for a child to guard against.
+    """
+    syntax = _syntax(header)
+    bits, stored = int(header.get("BitsAllocated") or 0), int(header.get("BitsStored") or 0)
+    plain = syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian) and bits in (8, 16) and 0 < stored <= bits
+    if not plain or int(header.get("SamplesPerPixel") or 1) != 1 or _palette(header):
+        return None
+    shape = (1, int(header.Rows), int(header.Columns))
+    length = shape[1] * shape[2] * bits // 8
+    padded = length + length % 2
+    explicit = syntax == ExplicitVRLittleEndian
+    before = 12 if explicit else 8
+    start = path.stat().st_size - padded
+    if start < before:
+        return None
+    with path.open("rb", buffering=0) as f:
+        f.seek(start - before)
+        head = f.read(before)
+        vr_fits = not explicit or head[4:8] in (b"OW\0\0", b"OB\0\0")
+        if head[:4] != b"\xe0\x7f\x10\x00" or not vr_fits or head[-4:] != padded.to_bytes(4, "little"):
+            return None
+        signed = bool(int(header.get("PixelRepresentation") or 0))
+        values = np.empty(shape, f"<{'i' if signed else 'u'}{bits // 8}")
+        if f.readinto(values.view(np.uint8).data) != length:  # type: ignore[arg-type]
+            return None
+    if stored < bits:
+        low, high = (-(1 << (stored - 1)), (1 << (stored - 1)) - 1) if signed else (0, (1 << stored) - 1)
+        if values.min() < low or values.max() > high:  # something else lives in the unused bits
+            return None
+    return values
+
+
 def _palette(header: Dataset) -> bool:
     return header.get("PhotometricInterpretation") == "PALETTE COLOR"
 

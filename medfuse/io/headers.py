@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import warnings
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, Literal
 
 import pydicom
 import pydicom.config
-from pydicom.dataset import Dataset
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_element
+from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
+from pydicom.tag import BaseTag
 from pydicom.uid import UID
 
 Status = Literal["read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported"]
@@ -60,17 +64,28 @@ WANTED: list[Any] = [
     "SharedFunctionalGroupsSequence", "SliceThickness", "StackID", "StudyDescription", "TemporalPositionIdentifier",
     "TriggerTime", "FlipAngle", "AcquisitionContrast", "MRAcquisitionType", "SpecificCharacterSet", 0x2005100D, 0x2005100E,
 ]  # fmt: skip
+# Of these, what a classic CT or MR slice keeps as plain text or small numbers, which a scanner of text reads exactly.
+PLAIN = (
+    "TransferSyntaxUID",
+    *(k for k in WANTED if isinstance(k, str) and not k.endswith("Sequence") and "Ultrasound" not in k),
+)
+CLASSIC = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")  # one slice a file
+NUMBERS = {"Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"}
 
 
 @dataclass
 class FileEntry:
-    """One file of a scan and what became of it. ``tags`` are the INDEX attributes as text, values parted by backslashes."""
+    """One file of a scan and what became of it.
+
+    tags: the INDEX attributes as text, values parted by backslashes; ``complete``: all of PLAIN, so the header is known.
+    """
 
     path: Path
     status: Status
     reason: str = ""
     modality: str = ""
     tags: dict[str, str] = field(default_factory=dict)
+    complete: bool = False
     header: Dataset | None = None
 
 
@@ -103,6 +118,33 @@ def full_header(path: Path) -> Dataset | str:
             raise
         except Exception as e:  # a damaged header can break any element's parsing; every kind ends the same way
             return f"has a damaged header ({type(e).__name__}: {str(e)[:100]}); copy it again from the source"
+
+
+@lru_cache(8192)
+def _element(key: str, value: str) -> tuple[BaseTag, DataElement | RawDataElement]:
+    """One attribute. Most are the same in every slice of a series, so they are parsed once."""
+    number = tag_for_keyword(key)
+    assert number is not None
+    tag = BaseTag(number)
+    try:
+        if key in NUMBERS:
+            return tag, DataElement(tag, "US", int(value))
+        if key == "DiffusionBValue":
+            return tag, DataElement(tag, "FD", float(value))
+        data = value.encode("ascii")
+        raw = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, False, True)
+        return tag, convert_raw_data_element(raw)
+    except ValueError:
+        return tag, DataElement(tag, "LO", value)  # whoever needs a number here says that it is none
+
+
+def header_from_text(values: dict[str, str]) -> Dataset:
+    """A header from attributes as text."""
+    ds = Dataset(dict(_element(k, v) for k, v in values.items() if k != "TransferSyntaxUID"))
+    ds.file_meta = FileMetaDataset()
+    if "TransferSyntaxUID" in values:
+        ds.file_meta.TransferSyntaxUID = UID(values["TransferSyntaxUID"])
+    return ds
 
 
 def index_tags(ds: Dataset) -> dict[str, str]:

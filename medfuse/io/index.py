@@ -1,4 +1,4 @@
-"""Thousands of headers quickly: gdcm's scanner takes the INDEX attributes, in children, and pydicom what gdcm cannot."""
+"""Thousands of headers quickly: gdcm's scanner takes what is plain text, in children, and pydicom what gdcm cannot."""
 
 from __future__ import annotations
 
@@ -8,60 +8,71 @@ from pathlib import Path
 from typing import Any
 
 from pydicom.datadict import tag_for_keyword
+from pydicom.dataset import Dataset
 
 from .child import ChildFailed, children
-from .headers import INDEX, FileEntry, classify, looks_like_dicom, read_header
+from .headers import CLASSIC, INDEX, PLAIN, FileEntry, classify, full_header, looks_like_dicom, read_header
 
+FEW = 4096  # files whose whole text (3 kB each) is kept; of more, only what joins them into cases
 CHUNK = 64  # files a call: enough to hide the call, few enough that a crash is soon pinned to its file
 
 
 @cache
-def _tags() -> dict[str, Any]:
+def _gdcm_tags(keys: tuple[str, ...]) -> dict[str, Any]:
     import gdcm
 
     gdcm.Trace.WarningOff()
     gdcm.Trace.ErrorOff()
     out = {}
-    for key in (*INDEX, "MediaStorageSOPClassUID"):
+    for key in keys:
         number = tag_for_keyword(key)
         assert number is not None
         out[key] = gdcm.Tag(number >> 16, number & 0xFFFF)
     return out
 
 
-def index_chunk(paths: list[str]) -> list[FileEntry]:
-    """Entries of these files, without headers. Runs in a child."""
+def _texts(paths: list[str], keys: tuple[str, ...]) -> dict[str, dict[str, str]]:
+    """Attributes of each file as text; a file that gdcm cannot read, or with other than ASCII, is left out."""
     import gdcm
 
-    found: dict[str, FileEntry] = {}
+    scanner = gdcm.Scanner()
+    tags = _gdcm_tags(keys)
+    for tag in tags.values():
+        scanner.AddTag(tag)
+    scanner.Scan(gdcm.FilenamesType(paths))
+    out = {}
+    for path in paths:
+        if scanner.IsKey(path):
+            values = {key: v.strip(" \0") for key, tag in tags.items() if (v := scanner.GetValue(path, tag))}
+            if all(v.isascii() for v in values.values()):  # gdcm knows no character sets
+                out[path] = values
+    return out
+
+
+def index_chunk(paths: list[str], keys: tuple[str, ...]) -> list[FileEntry]:
+    """Entries of these files with the attributes ``keys``, without headers. Runs in a child."""
     scannable = []
     for path in paths:
         try:
             if looks_like_dicom(path):
                 scannable.append(path)
-                continue
         except OSError:
-            pass  # read_header says why
-        found[path] = read_header(Path(path))
-    scanner = gdcm.Scanner()
-    tags = _tags()
-    for tag in tags.values():
-        scanner.AddTag(tag)
-    scanner.Scan(gdcm.FilenamesType(scannable))
-    for path in scannable:
-        values = {}
-        if scanner.IsKey(path):
-            for key, tag in tags.items():
-                value = scanner.GetValue(path, tag)
-                if value:
-                    values[key] = value.strip(" \0")
-        meta = values.pop("MediaStorageSOPClassUID", "")
-        values.setdefault("SOPClassUID", meta)
-        entry = classify(Path(path), values)
-        # gdcm is stricter in places and knows no character sets: the second reader has the last word
-        foreign = not all(v.isascii() for v in values.values())
-        found[path] = index_one(path) if foreign or entry.status == "damaged" else entry
-    return [found[p] for p in paths]
+            pass  # index_one says why
+    texts = _texts(scannable, (*keys, "MediaStorageSOPClassUID"))
+    out = []
+    for path in paths:
+        values = texts.get(path)
+        entry = None
+        if values is not None:
+            meta = values.pop("MediaStorageSOPClassUID", "")
+            values.setdefault("SOPClassUID", meta)
+            entry = classify(Path(path), values)
+            # Philips keeps binary numbers in private elements, enhanced images keep theirs in sequences: no text has them
+            classic = values["SOPClassUID"] in CLASSIC and "philips" not in values.get("Manufacturer", "").lower()
+            entry.complete = classic and keys == PLAIN
+        # gdcm is stricter in places: the second reader has the last word
+        out.append(index_one(path) if entry is None or entry.status == "damaged" else entry)
+    return out
 
 
 def index_one(path: str) -> FileEntry:
@@ -71,10 +82,10 @@ def index_one(path: str) -> FileEntry:
     return entry
 
 
-def _chunk(paths: list[str]) -> list[FileEntry]:
+def _chunk(paths: list[str], keys: tuple[str, ...]) -> list[FileEntry]:
     pool = children()
     try:
-        return pool.run(index_chunk, paths)
+        return pool.run(index_chunk, paths, keys)
     except ChildFailed:
         pass  # one of them broke the child: each is asked again, alone
     out = []
@@ -87,7 +98,34 @@ def _chunk(paths: list[str]) -> list[FileEntry]:
 
 
 def index(files: list[Path]) -> Iterator[FileEntry]:
-    """One entry a file, in order. Never raises for bad content."""
+    """One entry a file, in order. Never raises for bad content. Few files come with all that their series will need."""
+    keys = PLAIN if len(files) <= FEW else INDEX
     chunks = [[str(p) for p in files[i : i + CHUNK]] for i in range(0, len(files), CHUNK)]
-    for part in children().each(_chunk, chunks):
+    for part in children().each(lambda chunk: _chunk(chunk, keys), chunks):
         yield from part
+
+
+def read_headers(entries: list[FileEntry]) -> list[dict[str, str] | Dataset | str]:
+    """The WANTED attributes of the files of one series, as text where that is exact; one clause for a file that cannot be read."""
+    if all(e.complete for e in entries):
+        return [e.tags for e in entries]
+    pool = children()
+    paths = [e.path for e in entries]
+    if entries[0].modality != "US" and len(paths) > 1:
+        again = list(index_few(paths))
+        if all(e.complete for e in again):
+            return [e.tags for e in again]
+
+    def one(path: Path) -> Dataset | str:
+        try:
+            return pool.run(full_header, path)
+        except ChildFailed as e:
+            return str(e)
+
+    return list(pool.each(one, paths))
+
+
+def index_few(paths: list[Path]) -> Iterator[FileEntry]:
+    """As `index`, always with all that a series needs."""
+    for i in range(0, len(paths), FEW):
+        yield from index(paths[i : i + FEW])

@@ -108,7 +108,7 @@ def _read_nib(path: Path):
         header = image.header
         _check_size(path, header)
         scaled = image.dataobj.slope not in (1.0, None) or image.dataobj.inter not in (0.0, None)
-        data = image.dataobj.get_scaled(dtype=np.float32) if scaled else np.asanyarray(image.dataobj)
+        data = np.asanyarray(image.dataobj, dtype=np.float32 if scaled else None)
     except UnreadableError:
         raise
     except Exception as e:  # nibabel raises many kinds for a damaged file; all mean the same to the user
