@@ -71,6 +71,7 @@ class Image:
     frame_of_reference: str = ""
     role: str = "unknown"
     role_confidence: float = 0.0
+    traits: dict[str, tuple[str, float]] = field(default_factory=dict)  # what the headers say beside the role
     geometry: Geometry = field(default_factory=lambda: Geometry("none"))
     frame_ms: float | None = None
     regions: tuple[Region, ...] = ()

@@ -155,7 +155,7 @@ def ingest(
     """Add folders, files, zips or DICOMDIRs to the library. Every file is accounted for."""
     _verbosity(verbose)
     from .errors import WrongUse
-    from .pipeline import ingest_command
+    from .intake import ingest_command
 
     if export not in (None, "nifti"):
         raise WrongUse(f"--export {export}: only nifti can be exported")
@@ -273,7 +273,7 @@ def deidentify(
     """DICOM without the person: PS3.15 Basic Profile, keyed UIDs, ultrasound banners blacked out on every frame."""
     _verbosity(verbose)
     from .errors import WrongUse
-    from .pipeline import deidentify_command
+    from .intake import deidentify_command
 
     if dates not in ("shift", "remove") or descriptors not in ("clean", "remove"):
         raise WrongUse("--dates takes shift or remove, --descriptors takes clean or remove")

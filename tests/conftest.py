@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import itertools
 import os
+import shutil
+import subprocess
+import tempfile
 from pathlib import Path
 
 import numpy as np
@@ -34,6 +38,45 @@ def home(tmp_path, monkeypatch) -> Path:
     """An empty MEDFUSE_HOME for every test."""
     monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path / "home"))
     return tmp_path / "home"
+
+
+@pytest.fixture(scope="session")
+def postgres(tmp_path_factory):
+    """A PostgreSQL server of this test session on a Unix socket: a function that makes an empty database, and its URL."""
+    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+    if not binaries:
+        pytest.skip("PostgreSQL is not installed (.ci/install-debian)")
+    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket path must be short
+    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+    if as_user:
+        shutil.chown(folder, "postgres")
+    tool = binaries[-1]
+
+    def run(*command: str) -> None:
+        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd="/")
+
+    data = folder / "data"
+    run(str(tool / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
+    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
+    run(str(tool / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
+    made = itertools.count()
+
+    def database() -> str:
+        name = f"test{next(made)}"
+        run(str(tool / "createdb"), "-h", str(folder), "-U", "postgres", name)
+        return f"postgresql+psycopg://postgres@/{name}?host={folder}"
+
+    yield database
+    run(str(tool / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request, home, monkeypatch) -> str:
+    """The test runs on SQLite and on PostgreSQL."""
+    if request.param == "postgresql":
+        monkeypatch.setenv("MEDFUSE_DATABASE_URL", request.getfixturevalue("postgres")())
+    return request.param
 
 
 @pytest.fixture(scope="session", autouse=True)

@@ -78,12 +78,12 @@ def deep_sequence(data: bytes, rng: np.random.Generator) -> bytes:
 
 
 def deflate_bomb(data: bytes, rng: np.random.Generator) -> bytes:
-    """A deflated data set of 3 GiB of zeros behind this file's own preamble."""
+    """A deflated data set of 2.25 GiB of zeros behind this file's own preamble."""
     meta = b"\x02\x00\x10\x00UI\x16\x00" + b"1.2.840.10008.1.2.1.99"
     length = b"\x02\x00\x00\x00UL\x04\x00" + struct.pack("<I", len(meta))
-    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
     block = bytes(2**24)
-    body = b"".join(packer.compress(block) for _ in range(192)) + packer.flush()
+    body = b"".join(packer.compress(block) for _ in range(144)) + packer.flush()
     return b"\0" * 128 + b"DICM" + length + meta + body
 
 
@@ -93,7 +93,7 @@ MUTATIONS = [truncate, flip, flip_header, length_bomb, cut_out]
 def zip_bomb(path: Path) -> None:
     with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
         for n in range(4):
-            archive.writestr(f"{n}.dcm", bytes(2**29))
+            archive.writestr(f"{n}.dcm", bytes(2**28 + 2**27))
 
 
 def gzip_bomb(path: Path) -> None:

@@ -180,3 +180,87 @@ def test_truncated_slice_costs_its_series_and_is_named(tmp_path):
     assert found.scan.ledger["unsupported"] == 3
     assert found.scan.ledger["damaged"] == 1
     assert sum(found.scan.ledger.values()) == 4
+
+
+def test_philips_slices_scaled_apart_compare_after_reading(tmp_path):
+    """Stored 1000 everywhere, each slice displayed by another slope: what was measured is the same everywhere."""
+    for k, slope in enumerate((1.0, 2.0, 4.0)):
+        ds = write_slice(tmp_path / f"{k}.dcm", position=(0, 0, STEP * k), slope=slope, intercept=0.0)
+        ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
+        ds.Manufacturer = "Philips Medical Systems"
+        ds.add_new(0x20050010, "LO", "Philips MR Imaging DD 001")
+        ds.add_new(0x2005100D, "FL", 0.0)
+        ds.add_new(0x2005100E, "FL", 0.5)
+        ds.save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
+    image = one_image(tmp_path)
+    assert "scale slope" in image.warnings[0]
+    for k in range(3):
+        assert np.allclose(image.pixels[..., k], image.pixels[..., 0])
+    assert image.pixels[0, 0, 0] == 1000 / 0.5
+
+
+def test_one_philips_scaling_for_all_is_left_alone(tmp_path):
+    for k in range(3):
+        ds = write_slice(tmp_path / f"{k}.dcm", position=(0, 0, STEP * k), slope=2.0, intercept=0.0)
+        ds.Manufacturer = "Philips"
+        ds.add_new(0x20050010, "LO", "Philips MR Imaging DD 001")
+        ds.add_new(0x2005100E, "FL", 0.5)
+        ds.save_as(tmp_path / f"{k}.dcm", enforce_file_format=True)
+    assert one_image(tmp_path).pixels[0, 0, 0] == 2000
+
+
+def test_two_slices_are_flagged(tmp_path):
+    write_stack(tmp_path, [(0, 0, 0), (0, 0, STEP)])
+    assert "too few to check" in one_image(tmp_path).warnings[0]
+
+
+def test_a_refused_series_is_described_with_what_was_measured(tmp_path):
+    from medfuse.library.ingest import ingest
+
+    write_stack(tmp_path, [(0, 0, 0), (0, 0, STEP), (0, 0, STEP), (0, 0, 2 * STEP)])
+    done = ingest(tmp_path)
+    (row,) = done.images
+    assert row["geometry"]["outcome"] == "refused"
+    assert "1 of 3 slice places" in row["geometry"]["measured"]
+    assert row["nifti"] is None
+    assert done.ledger["unsupported"] == 4
+
+
+def test_one_undecodable_acquisition_does_not_cost_the_other(tmp_path):
+    write_stack(tmp_path / "a", [(0, 0, STEP * k) for k in range(3)], AcquisitionNumber=1)
+    write_stack(tmp_path / "b", [(0, 0, STEP * k) for k in range(3)], AcquisitionNumber=2)
+    bad = tmp_path / "b" / "002.dcm"
+    bad.write_bytes(bad.read_bytes()[:-40])
+    found = find_cases(tmp_path)
+    assert len(found.cases[0].images) == 1
+    assert found.scan.ledger["read"] == 3
+
+
+@pytest.mark.parametrize("change", ["as written", "trailing padding", "overlay bits", "big endian"])
+def test_plain_pixels_equal_pydicom(tmp_path, change):
+    """What is read without decoding is what pydicom decodes; what is not plain is left to pydicom."""
+    import pydicom
+    from pydicom.uid import ExplicitVRBigEndian
+
+    from medfuse.io.decode import plain_tail, read_pixels
+    from medfuse.io.headers import read_header
+
+    path = tmp_path / "a.dcm"
+    ds = write_slice(path, position=(0, 0, 0))
+    if change == "trailing padding":
+        ds.add_new(0xFFFCFFFC, "OB", b"\0" * 64)
+        ds.save_as(path, enforce_file_format=True)
+    elif change == "overlay bits":
+        ds.BitsStored, ds.HighBit = 12, 11
+        ds.PixelData = (np.frombuffer(ds.PixelData, np.uint16) | 0x8000).tobytes()
+        ds.save_as(path, enforce_file_format=True)
+    elif change == "big endian":
+        ds.PixelData = np.frombuffer(ds.PixelData, np.uint16).byteswap().tobytes()
+        ds.file_meta.TransferSyntaxUID = ExplicitVRBigEndian
+        pydicom.dcmwrite(path, ds, implicit_vr=False, little_endian=False, enforce_file_format=True)
+    header = read_header(path).header
+    tail = plain_tail(path, header)
+    assert (tail is None) == (change != "as written")
+    if tail is not None:
+        assert np.array_equal(tail[0], pydicom.dcmread(path).pixel_array)
+    assert np.array_equal(read_pixels(path, header)[0], pydicom.dcmread(path).pixel_array)

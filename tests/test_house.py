@@ -12,6 +12,7 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     ["cli", "__main__"],
     ["demo", "viewer", "info", "schemas", "pipeline"],
+    ["intake"],
     ["training"],
     ["predict"],
     ["evaluation", "reporting", "library"],

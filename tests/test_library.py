@@ -64,7 +64,7 @@ def test_duplicates_and_set_aside_are_counted(tmp_path):
     assert "no independent evidence" in reasons["mpr.dcm"]
 
 
-def test_case_round_trip(patient, patient_dicom, home):
+def test_case_round_trip(patient, patient_dicom, home, database):
     (case_id,) = ingest(patient_dicom).cases
     case = store.load_case(case_id)
     direct = find_cases(patient_dicom).cases[0]
@@ -80,7 +80,7 @@ def test_case_round_trip(patient, patient_dicom, home):
     assert case.simulated
 
 
-def test_lost_files_fail_their_series_only(patient_dicom, home):
+def test_lost_files_fail_their_series_only(patient_dicom, home, database):
     (case_id,) = ingest(patient_dicom).cases
     row = store.list_cases()[0]
     assert row["modalities"] == ["CT", "MR", "US"]
@@ -92,7 +92,7 @@ def test_lost_files_fail_their_series_only(patient_dicom, home):
     assert case.state("CT") == "present"
 
 
-def test_unwritable_library_is_one_sentence(patient_dicom, home, monkeypatch):
+def test_unwritable_library_is_one_sentence(patient_dicom, home, database, monkeypatch):
     import shutil
 
     def full(*_args):

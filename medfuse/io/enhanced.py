@@ -10,7 +10,7 @@ from ..errors import UnsupportedError
 from .decode import read_pixels
 from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry
-from .roles import role_of
+from .roles import role_of, traits
 from .scaling import PHILIPS_SCALE_INTERCEPT, PHILIPS_SCALE_SLOPE, linear, scaled_apart
 from .source import source_of
 
@@ -79,6 +79,25 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
     return images
 
 
+def _flat(ds: Dataset, frame: Dataset, shared: Dataset) -> Dataset:
+    """What `roles` looks at, gathered from where an enhanced image keeps it."""
+    out = Dataset()
+    for key in ("SeriesDescription", "ProtocolName", "ImageType", "AcquisitionContrast", "ContrastBolusAgent"):
+        if key in ds:
+            out[key] = ds[key]
+    for name, group, key in (
+        ("EchoTime", "MREchoSequence", "EffectiveEchoTime"),
+        ("RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),
+        ("FlipAngle", "MRTimingAndRelatedParametersSequence", "FlipAngle"),
+        ("DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
+        ("AcquisitionContrast", "MRImageFrameTypeSequence", "AcquisitionContrast"),
+    ):
+        value = _value(frame, shared, group, key)
+        if value is not None:
+            setattr(out, name, value)
+    return out
+
+
 def _scaled_by(transform: Dataset, frame: Dataset, ds: Dataset) -> Dataset:
     """What `scaling.linear` looks at, gathered from where an enhanced frame keeps it (Philips: a private sequence)."""
     out = Dataset()
@@ -128,7 +147,8 @@ def _images(entry, ds, shared, frames, members, pixels, source, scaled_by, apart
             scalings.add(note)
             np.multiply(pixels[number], np.float32(slope), out=volume[z], casting="unsafe")
             volume[z] += np.float32(intercept)
-        role, confidence = role_of(ds, entry.modality)
+        header = _flat(ds, first, shared)
+        role, confidence = role_of(header, entry.modality)
         geometry = stack.geometry
         if (split or len(places[0]) > 1) and geometry.outcome == "exact":
             geometry = Geometry("split", geometry.measured, geometry.allowed)
@@ -137,7 +157,8 @@ def _images(entry, ds, shared, frames, members, pixels, source, scaled_by, apart
             notes.append(f"geometry {geometry.outcome}: {geometry.measured}")
         image = Image(entry.modality, volume.transpose(2, 1, 0), source, affine=stack.affine,
                       frame_of_reference=str(ds.get("FrameOfReferenceUID", "") or f"series:{ds.SeriesInstanceUID}"),
-                      role=role, role_confidence=confidence, geometry=geometry, warnings=tuple(notes))  # fmt: skip
+                      role=role, role_confidence=confidence, geometry=geometry, warnings=tuple(notes),
+                      traits=traits(header, entry.modality))  # fmt: skip
         image.plane = stack.plane
         out.append(image)
     return out

@@ -58,6 +58,7 @@ def sidecar(image: Image) -> dict:
     """What NIfTI cannot hold."""
     g = image.geometry
     return {
+        "Traits": {k: {"value": v, "confidence": c} for k, (v, c) in image.traits.items()},
         "Modality": image.modality, "medfuse_role": image.role, "medfuse_role_confidence": image.role_confidence,
         "SeriesInstanceUID": image.source.series_uid, "StudyInstanceUID": image.source.study_uid,
         "SeriesDescription": image.source.description, "Manufacturer": image.source.manufacturer,
@@ -83,7 +84,8 @@ def describe(image: Image) -> dict:
         "series_uid": image.source.series_uid, "nifti": None,
         "geometry": {"outcome": g.outcome if image.modality != "US" else "exact", "measured": g.measured, "allowed": g.allowed},
         "frames": image.pixels.shape[0] if image.modality == "US" else image.pixels.shape[2],
-        "spacing_mm": image.spacing, "warnings": list(image.warnings),
+        "spacing_mm": list(image.spacing) if image.spacing else None, "warnings": list(image.warnings),
+        "traits": {k: {"value": v, "confidence": c} for k, (v, c) in image.traits.items()},
     }  # fmt: skip
 
 

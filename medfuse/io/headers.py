@@ -45,6 +45,11 @@ MADE_FROM_OTHERS = {
     "CSA MPR",
     "SCREENSHOT",
     "CURVED PLANAR",
+    "RCBF",
+    "RCBV",
+    "RMTT",
+    "TTP",
+    "TMAX",  # perfusion maps
 }
 # What a scan needs of every file; the rest of a header is read when its series is.
 INDEX = (
@@ -67,7 +72,7 @@ WANTED: list[Any] = [
 # Of these, what a classic CT or MR slice keeps as plain text or small numbers, which a scanner of text reads exactly.
 PLAIN = (
     "TransferSyntaxUID",
-    *(k for k in WANTED if isinstance(k, str) and not k.endswith("Sequence") and "Ultrasound" not in k),
+    *(k for k in WANTED if isinstance(k, str) and dictionary_VR(k) != "SQ"),
 )
 CLASSIC = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")  # one slice a file
 NUMBERS = {"Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"}

@@ -14,7 +14,7 @@ from .child import children
 from .decode import check_size, plain_tail, read_pixels
 from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry
-from .roles import role_of
+from .roles import role_of, traits
 from .scaling import rescale, scaled_apart
 from .source import source_of
 
@@ -144,6 +144,7 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
         role_confidence=confidence,
         geometry=geometry,
         warnings=tuple(notes),
+        traits=traits(first, modality),
     )
     image.plane = stack.plane
     return image

@@ -1,0 +1,26 @@
+"""A short run of the fuzz harness; `make fuzz` is the long one."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+from fuzz import run, seeds_under
+
+
+def test_mutants_never_escape(tmp_path, patient_dicom):
+    shipped = Path(pydicom.__file__).parent / "data" / "test_files"
+    seeds = seeds_under(shipped) + seeds_under(patient_dicom)
+    result = run(seeds, 250, seed=11, bombs=False)
+    assert result["escaped"] == []
+    assert result["over_10_s"] == []
+    assert sum(result["statuses"].values()) == 250
+    assert len(result["statuses"]) >= 3
+    assert result["largest_child_mib"] < 2048
+
+
+def test_bombs_go_off_in_the_child(tmp_path, patient_dicom):
+    result = run(seeds_under(patient_dicom), 2, seed=3)
+    assert result["escaped"] == []
+    assert result["over_10_s"] == []
+    assert result["statuses"].get("read", 0) == 0

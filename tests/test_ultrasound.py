@@ -1,0 +1,104 @@
+"""Ultrasound: the scanned area, words burned in, colour apart from grey, times, and lengths only inside one region."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pydicom.dataset import Dataset
+
+from medfuse.case import Image, Source
+from medfuse.io.cases import find_cases
+from medfuse.io.ultrasound import brightest_frame, frame_ms, length, regions, scan_area, text_boxes
+
+
+def sector(frames: int = 4) -> tuple[np.ndarray, np.ndarray]:
+    """A bright fan in the middle of a dark screen, and its mask."""
+    y, x = np.mgrid[:240, :320]
+    r, angle = np.hypot(x - 160, y - 20), np.arctan2(x - 160, y - 20)
+    fan = (r > 30) & (r < 190) & (np.abs(angle) < 0.6)
+    rng = np.random.default_rng(0)
+    return np.where(fan, rng.integers(30, 200, (frames, 240, 320)), 0).astype(np.uint8), fan
+
+
+def test_the_sector_is_found_and_a_banner_is_not_part_of_it():
+    frames, fan = sector()
+    frames[:, 2:14, 10:300] = 90  # a grey banner across the top, wider than the sector
+    frames[2, 4:12, 20:120:3] = 255  # a name that shows on one frame only
+    top = brightest_frame(frames)
+    area = scan_area(top, ())
+    assert area[fan].mean() > 0.99
+    assert not area[:14].any()
+    assert any(b[1] <= 4 and b[3] >= 11 for b in text_boxes(top, area))
+
+
+def test_a_screen_with_nothing_but_words_has_no_area():
+    frames = np.zeros((1, 240, 320), np.uint8)
+    frames[0, 5:15, 5:300] = 200
+    assert scan_area(brightest_frame(frames), ()) is None
+
+
+def test_grey_is_b_mode_inside_the_area_only():
+    frames, fan = sector(1)
+    rgb = np.repeat(frames[..., None], 3, -1)
+    rgb[0, 100:110, 150:170] = (220, 30, 10)  # flow
+    rgb[0, 120:130, 150:170] = (200, 170, 140)  # a sepia map is still grey
+    rgb[0, 5:12, 5:60] = 255
+    area = scan_area(brightest_frame(rgb), ())
+    image = Image("US", rgb, Source("x"), area=area)
+    assert image.colour[0, 100:110, 150:170].all()
+    assert not image.colour[0, 120:130, 150:170].any()
+    assert (image.grey[0, 100:110, 150:170] == 0).all()
+    assert (image.grey[0, 120:130, 150:170] > 100).all()
+    assert image.grey[0, :15].max() == 0
+
+
+def item(kind, box, units=3, delta=0.02, data=1):
+    ds = Dataset()
+    ds.RegionSpatialFormat, ds.RegionDataType = kind, data
+    ds.RegionLocationMinX0, ds.RegionLocationMinY0, ds.RegionLocationMaxX1, ds.RegionLocationMaxY1 = box
+    ds.PhysicalUnitsXDirection = ds.PhysicalUnitsYDirection = units
+    ds.PhysicalDeltaX = ds.PhysicalDeltaY = delta
+    return ds
+
+
+def test_regions_by_kind_and_units():
+    ds = Dataset()
+    ds.Rows, ds.Columns = 240, 320
+    ds.SequenceOfUltrasoundRegions = [
+        item(1, (0, 0, 99, 199)), item(1, (120, 0, 219, 199), data=2), item(2, (0, 210, 319, 230), units=4),
+        item(3, (230, 0, 310, 100), units=7), item(1, (0, 0, 10, 10), units=0),
+    ]  # fmt: skip
+    found = regions(ds)
+    assert [r.kind for r in found] == ["2d", "colour", "m-mode", "doppler"]
+    assert found[0].mm_per_pixel == (0.2, 0.2)
+    assert length(found, (10, 10), (10, 60)) == (pytest.approx(10.0), "mm")
+    assert length(found, (10, 10), (130, 10)) == (pytest.approx(120.0), "pixel")  # two regions: no length in mm
+    assert length(found, (10, 215), (60, 215))[1] == "pixel"  # m-mode: its x is time
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ({"FrameTime": "40"}, 40.0),
+        ({"FrameTimeVector": ["0", "20", "30"]}, 25.0),
+        ({"FrameTime": "0", "CineRate": "50"}, 20.0),
+        ({"RecommendedDisplayFrameRate": "25"}, 40.0),
+        ({}, None),
+    ],
+)
+def test_frame_times_come_from_the_first_attribute_that_has_one(values, expected):
+    ds = Dataset()
+    for key, value in values.items():
+        setattr(ds, key, value)
+    assert frame_ms(ds) == expected
+
+
+def test_real_screens_lose_their_banner(shared):
+    """A colour still of a real scanner whose banner carries a name: grey holds none of it, on any part of the banner."""
+    path = shared / "dicom" / "orthanc_tests" / "US_ATL_HDI5000_jpegbaseline.dcm"
+    if not path.exists():
+        pytest.skip("no real data (MEDFUSE_SHARED)")
+    image = find_cases(path).cases[0].images[0]
+    assert brightest_frame(image.pixels)[:40].max() > 100
+    assert image.grey[:, :40].max() == 0
+    assert len(image.text) > 10
