@@ -8,7 +8,9 @@ CASES  ?= 3
 TORCH  := $(shell grep '^torch==' constraints.txt)
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt
 
-.PHONY: demo test lint schemas bench clean
+MEDFUSE_SHARED ?= ../shared
+
+.PHONY: demo test lint schemas bench fuzz clean
 
 demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
@@ -26,6 +28,11 @@ schemas: $(VENV)/.demo
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/predict.py
+	$(BIN)/python benchmarks/io.py
+
+# 10,000 mutants of the real files; about ten minutes
+fuzz: $(VENV)/.dev
+	$(BIN)/python tests/fuzz.py --mutants 10000 --seed 1 --data $(MEDFUSE_SHARED)/data/dicom $(MEDFUSE_SHARED)/data/nifti --out docs/fuzz.json
 
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import subprocess
 import sys
 from collections.abc import Callable
@@ -27,9 +28,12 @@ def serve(*, port: int, home: Path, address: str = "127.0.0.1", log: Callable[[s
         "--theme.secondaryBackgroundColor", "#1a2126", "--client.toolbarMode", "minimal",
     ]  # fmt: skip
     log(f"viewer: http://{address}:{port}  (stop with Ctrl-C)")
-    try:
-        code = subprocess.run(command, env=environment, check=False).returncode
-    except KeyboardInterrupt:
-        return
-    if code:
+    with subprocess.Popen(command, env=environment) as process:
+        signal.signal(signal.SIGTERM, lambda *_: process.terminate())  # whoever stops this command stops the server
+        try:
+            code = process.wait()
+        except KeyboardInterrupt:
+            process.terminate()
+            return
+    if code > 0:
         raise UserError(f"the viewer stopped with code {code}; is port {port} taken? choose another with --port")

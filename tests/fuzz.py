@@ -1,6 +1,6 @@
 """Seeded mutants of real files through the reader: nothing may kill it, hang it or go unaccounted.
 
-    python tests/fuzz.py --mutants 10000 --seed 1 --out docs/fuzz.json
+    make fuzz
 
 Each mutant is one file in a folder of its own, read as `medfuse ingest` reads it, pixels and all.
 """
@@ -195,14 +195,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--data", type=Path, required=True, help="folder of real files: the seeds")
+    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of real files: the seeds")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep mutants whose error escaped here")
     args = parser.parse_args()
     if args.keep is not None:
         args.keep.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    result = run(seeds_under(args.data), args.mutants, args.seed, keep=args.keep)
+    seeds = [p for folder in args.data for p in seeds_under(folder)]
+    result = run(seeds, args.mutants, args.seed, keep=args.keep)
     result["minutes"] = round((time.monotonic() - started) / 60, 1)
     print(json.dumps(result, indent=1))
     if args.out is not None:

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parent.parent
 # Top floor first. A room may import itself and what stands below it.
 FLOORS = [
     ["cli", "__main__"],
+    ["commands"],
     ["demo", "viewer", "info", "schemas", "pipeline"],
     ["intake"],
     ["training"],

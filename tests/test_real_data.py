@@ -55,35 +55,71 @@ def test_gantry_tilt_and_steps_are_reported(shared):
     for image in images:
         assert image.geometry.outcome == "tilted"
         assert "18.50°" in image.geometry.measured
+    assert sorted(i.geometry.measured.split("step ")[1][:4] for i in images) == ["4.00", "7.00"]
     assert sum(found.scan.ledger.values()) == len(
         [p for p in (shared / "dicom" / "dcm_qa_ct").rglob("*") if p.is_file()]
     )
 
 
-def reference_pairs(shared):
+def canonical(array, affine):
+    """Voxel axes in one order and direction: the reference flips some, which moves no voxel in the patient."""
+    return nib.as_closest_canonical(nib.Nifti1Image(np.ascontiguousarray(array), affine))
+
+
+def assert_same_volume(image, array, affine, where):
+    ours, theirs = canonical(image.pixels, image.affine), canonical(array, affine)
+    corner = np.array([*np.array(ours.shape) - 1, 1])
+    assert ours.shape == theirs.shape, where
+    assert np.abs(ours.affine @ corner - theirs.affine @ corner).max() < 2e-3, where
+    assert np.abs(ours.affine[:3, 3] - theirs.affine[:3, 3]).max() < 2e-3, where
+    a, b = np.asarray(ours.dataobj, float), np.asarray(theirs.dataobj, float)
+    assert np.abs(a - b).max() <= 2e-5 * np.abs(b).max(), where
+
+
+def test_vendor_volumes_equal_the_reference_nifti(shared):
+    """GE, Philips, Siemens, Hitachi, classic and enhanced, four codings: places in mm and values, volume by volume."""
     root = shared / "dicom" / "dicom2nifti"
-    for nifti in sorted(root.rglob("001*.nii.gz")):
-        yield nifti.parent, nifti
-
-
-def test_vendor_affines_equal_the_reference_nifti(shared):
-    """Every anatomical series with a reference: same corners in mm, up to the order of the voxel axes."""
     compared = 0
-    for folder, nifti in reference_pairs(shared):
-        reference = nib.load(nifti)
-        images = [i for i in images_of(folder)[0] if i.modality in ("MR", "CT") and i.affine is not None]
-        if len(reference.shape) != 3 or len(images) != 1:
+    for path in sorted(root.rglob("001_ground_truth.nii.gz")):
+        reference = nib.load(path)
+        if reference.get_data_dtype().names:  # a colour MR is set aside
             continue
-        image = images[0]
-        if sorted(image.pixels.shape) != sorted(reference.shape):
-            continue
-        ours = nib.as_closest_canonical(nib.Nifti1Image(image.pixels, image.affine))
-        theirs = nib.as_closest_canonical(reference)
-        corner = np.array([*np.array(ours.shape) - 1, 1])
-        assert np.abs(ours.affine @ corner - theirs.affine @ corner).max() < 2e-3, folder
-        assert np.abs(ours.affine[:3, 3] - theirs.affine[:3, 3]).max() < 2e-3, folder
-        compared += 1
-    assert compared >= 5
+        images, _ = images_of(path.parent / "001")
+        volumes = np.asarray(reference.dataobj)
+        volumes = volumes[..., None] if volumes.ndim == 3 else volumes
+        assert len(images) == volumes.shape[3], path
+        for n, image in enumerate(images):
+            assert_same_volume(image, volumes[..., n], reference.affine, path)
+            compared += 1
+    assert compared >= 17
+
+
+def test_enhanced_mr_equals_the_reference_conversion(shared):
+    """Siemens XA10 time points, and a Philips field map whose two parts are scaled apart (private scale slope)."""
+    root = shared / "dicom" / "dcm_qa_enh"
+    siemens, _ = images_of(root / "In" / "Siemens")
+    reference = nib.load(root / "Ref" / "Siemens_REST1_w_SMS_PF7-8_6.nii")
+    volumes = np.asarray(reference.dataobj)
+    assert len(siemens) == volumes.shape[3] == 4
+    for n, image in enumerate(siemens):
+        assert_same_volume(image, volumes[..., n], reference.affine, n)
+    philips, _ = images_of(root / "In" / "Philips")
+    names = ("Philips_WIP_B0_NS_801_e1.nii", "Philips_WIP_B0_NS_801_e2_fieldmaphz.nii")
+    for image, name in zip(philips, names, strict=True):
+        reference = nib.load(root / "Ref" / name)
+        assert_same_volume(image, np.asarray(reference.dataobj), reference.affine, name)
+        assert "private scale slope" in image.warnings[0]
+
+
+def test_what_others_refuse_is_flagged(shared):
+    root = shared / "dicom" / "dicom2nifti" / "failing"
+    (tilted,), _ = images_of(root / "gantrytilting" / "001")
+    assert (tilted.geometry.outcome, tilted.geometry.measured) == (
+        "tilted",
+        "gantry tilt 14.00°, step 4.85 mm along the normal",
+    )
+    (short,), _ = images_of(root / "slicecount" / "001")
+    assert "too few to check" in short.warnings[0]
 
 
 def test_cine_ultrasound(shared):
@@ -147,6 +183,6 @@ def test_a_child_that_hangs_or_dies_is_replaced(shared):
         child.call(decode, path, limit=1e-6)
     assert child.call(decode, path, limit=60).shape == (1, 512, 512)
     child._process.kill()
-    child._process.join()
+    child._process.wait()
     assert child.call(decode, path, limit=60).shape == (1, 512, 512)
     child.stop()

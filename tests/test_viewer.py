@@ -77,7 +77,6 @@ def server(library):
         except OSError:
             time.sleep(0.5)
     yield url
-    subprocess.run(["pkill", "-P", str(process.pid)], check=False)
     process.terminate()
     process.wait(timeout=20)
 

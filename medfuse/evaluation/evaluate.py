@@ -22,22 +22,32 @@ from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..preprocess.prepare import prepare
 from .calibration import calibrated, expected_calibration_error
-from .feature_set import FeatureSet, collect, label_matrix, predict_logits
-from .findings import finding_auroc, table_row
+from .conformal import coverage_of
+from .cost import fusion_cost
+from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
+from .findings import finding_auroc, paired_difference, table_row
+from .lesions import LesionScores, score_case
+from .markdown import markdown
+from .retrieval import retrieval_table
 
 
 def features_of(
-    bundle: Bundle, rows: list[ManifestRow], device: str, progress: Callable[[int, int], None]
-) -> tuple[FeatureSet, list[str]]:
-    """Read, preprocess and encode every row; a row without a usable image is refused by name."""
+    bundle: Bundle, rows: list[ManifestRow], device: str, progress: Callable[[int, int], None],
+    lesions: dict[str, LesionScores] | None = None,
+) -> tuple[FeatureSet, list[str]]:  # fmt: skip
+    """Read, preprocess and encode every row; a row without a usable image is refused by name.
+
+    ``lesions`` collects how well lesions were found where the manifest names label maps.
+    """
     kept: list[ManifestRow] = []
     features: list[CaseFeatures] = []
     refused: list[str] = []
     encoders = bundle.model.encoders.to(device)
 
     def read(row: ManifestRow):
-        case, _ = load_row(row)
-        return case, prepare(case, bundle.task)
+        with_masks = lesions is not None and any(i.mask for i in row.images)
+        case, masks = load_row(row, with_masks=with_masks)
+        return case, prepare(case, bundle.task, masks)
 
     with ThreadPoolExecutor(1) as pool:  # the next case is read while this one is encoded
         ahead = deque(pool.submit(read, row) for row in rows[:2])
@@ -47,7 +57,9 @@ def features_of(
                 ahead.append(pool.submit(read, rows[n + 1]))
             refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in case.refused]
             if case.images:
-                one, _ = encode(encoders, inputs, bundle.task, torch.device(device), keep_dense=False)
+                one, dense = encode(encoders, inputs, bundle.task, torch.device(device), keep_dense=lesions is not None)
+                if lesions is not None:
+                    score_case(lesions, dense, bundle.task)
                 features.append(one)
                 kept.append(row)
             else:
@@ -61,23 +73,26 @@ def features_of(
 
 def evaluate(
     bundle: Bundle, manifest: Path, *, device: str = "cpu", split: str | None = None, seed: int = 0,
+    shifted: Path | None = None, control: Path | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:  # fmt: skip
-    """The machine-readable table. Rows with split "test" are used where there are any, else all of them."""
+    """The machine-readable table. Rows with split "test" are used where there are any, else all of them.
+
+    shifted, control: further manifests, scored by their subset tables alone (another scanner park; a population in which one
+    modality is enough, where fusion should gain nothing).
+    """
     started = time.perf_counter()
-    rows = read_manifest(manifest)
-    wanted = split or ("test" if any(r.split == "test" for r in rows) else None)
-    rows = [r for r in rows if wanted is None or r.split == wanted]
-    if not rows:
-        raise UserError(f"{manifest}: no row has split {wanted}; give another --split")
-    data, refused = features_of(bundle, rows, device, progress)
-    if not data.case_ids:
-        raise UserError(f"{manifest}: none of its {len(rows)} cases could be read; first: {refused[0]}")
-    if (data.labels < 0).all():
-        raise UserError(
-            f"{manifest}: no row has a label of the task {bundle.task.name}; add labels to evaluate against"
-        )
+    lesions: dict[str, LesionScores] = {}
+    data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions)
     result = tables(bundle, data, seed)
+    result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.items())}
+    for name, other in (("shifted", shifted), ("control", control)):
+        result[name] = {}
+        if other is not None:
+            more, also_refused, _, _ = _read(bundle, other, split, device, progress, None)
+            refused += also_refused
+            result[name] = {k: v for k, v in tables(bundle, more, seed).items() if k in ("n", "subsets", "baselines")}
+    result["cost"] = fusion_cost() if len(bundle.task.senses) > 1 else {}
     result |= {
         "refused": refused, "manifest": str(manifest), "split": wanted, "simulated": all(r.simulated for r in rows),
         "bundle": {"name": bundle.name, "hash": bundle.hash}, "seed": seed, "seconds": round(time.perf_counter() - started, 1),
@@ -86,9 +101,30 @@ def evaluate(
     return result
 
 
+def _read(
+    bundle: Bundle, manifest: Path, split: str | None, device: str, progress: Callable[[int, int], None],
+    lesions: dict[str, LesionScores] | None,
+) -> tuple[FeatureSet, list[str], list[ManifestRow], str | None]:  # fmt: skip
+    """Features of the rows of one split. Raises UserError where there is nothing to score."""
+    rows = read_manifest(manifest)
+    wanted = split or ("test" if any(r.split == "test" for r in rows) else None)
+    rows = [r for r in rows if wanted is None or r.split == wanted]
+    if not rows:
+        raise UserError(f"{manifest}: no row has split {wanted}; give another --split")
+    data, refused = features_of(bundle, rows, device, progress, lesions)
+    if not data.case_ids:
+        raise UserError(f"{manifest}: none of its {len(rows)} cases could be read; first: {refused[0]}")
+    if (data.labels < 0).all():
+        raise UserError(
+            f"{manifest}: no row has a label of the task {bundle.task.name}; add labels to evaluate against"
+        )
+    return data, refused, rows, wanted
+
+
 def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
+    """Every subset beside its baselines, by finding, with calibration and retrieval."""
     task, model = bundle.task, bundle.model
-    fused = collect(task, model.sizes, data)
+    fused = collect(task, model.sizes, data, bundle.tokenizer)
     baselines = bundle.baselines()
     single_logits: dict[str, np.ndarray] = {}
     if baselines is not None:
@@ -96,12 +132,9 @@ def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
         for m, single in singles.items():
             single_logits[m] = predict_logits(single, collect(task, single.sizes, data).batch)
     out: dict = {
-        "n": len(data.case_ids),
-        "subsets": {},
-        "baselines": {"logit_stack": {}, "late_concat": {}},
-        "per_finding": {},
-        "calibration": {},
-    }
+        "n": len(data.case_ids), "subsets": {}, "baselines": {"logit_stack": {}, "late_concat": {}}, "per_finding": {},
+        "calibration": {}, "retrieval": retrieve(model, fused, data),
+    }  # fmt: skip
     for s in subsets(task.senses):
         there = np.all([data.has(m) for m in s], axis=0)
         if not there.any():
@@ -112,6 +145,8 @@ def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
         out["subsets"][key] = table_row(task, labels, logits, seed=seed)
         probability = calibrated(logits, bundle.temperature(key))
         out["calibration"][key] = {"ece": round(expected_calibration_error(labels, probability), 4)}
+        if key in bundle.conformal:
+            out["calibration"][key] |= coverage_of(labels, probability, np.array(bundle.conformal[key]))
         auroc = finding_auroc(labels, logits)
         for f, finding in enumerate(task.findings):
             value = None if np.isnan(auroc[f]) else round(float(auroc[f]), 4)
@@ -120,13 +155,39 @@ def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
             )[key] = value
         if baselines is not None:
             if key in stack.coefficients:
-                out["baselines"]["logit_stack"][key] = table_row(
-                    task, labels, stack.predict(s, {m: single_logits[m][there] for m in s}), seed=seed
-                )
-            out["baselines"]["late_concat"][key] = table_row(
-                task, labels, predict_logits(late, fused.batch, use)[there], seed=seed
-            )
+                stacked = stack.predict(s, {m: single_logits[m][there] for m in s})
+                row = table_row(task, labels, stacked, seed=seed)
+                row["fusion_minus_this"] = paired_difference(labels, logits, stacked, seed=seed)
+                out["baselines"]["logit_stack"][key] = row
+            simple = predict_logits(late, fused.batch, use)[there]
+            row = table_row(task, labels, simple, seed=seed)
+            row["fusion_minus_this"] = paired_difference(labels, logits, simple, seed=seed)
+            out["baselines"]["late_concat"][key] = row
+    singles_there = [k for k in out["subsets"] if "+" not in k]
+    everything = subset_name(task.senses)
+    if everything in out["subsets"] and len(singles_there) > 1:
+        best = max(singles_there, key=lambda k: out["subsets"][k]["macro_auroc"] or 0)
+        there = np.all([data.has(m) for m in task.senses], axis=0)
+        pair = [
+            predict_logits(model, fused.batch, use_only(s, task.senses, len(data.labels)))[there]
+            for s in (task.senses, (best,))
+        ]
+        out["gain_over_best_single"] = {"best_single": best, **paired_difference(data.labels[there], *pair, seed=seed)}
     return out
+
+
+@torch.no_grad()
+def retrieve(model, fused: FusionData, data: FeatureSet) -> dict:
+    """Each modality alone, the joint of all, and the report, in the shared space."""
+    if "joint" not in model.projection:
+        return {}
+    output = model.eval()(fused.batch)
+    embedding = {m: e.numpy() for m, e in output.embedding.items()}
+    there = {m: data.has(m) for m in model.task_modalities}
+    if fused.ids is not None and fused.ids_mask is not None:
+        embedding["text"] = model.embed_text(fused.ids, fused.ids_mask).numpy()
+        there["text"] = np.array([bool(r) for r in data.reports])
+    return retrieval_table(embedding, there, data.labels)
 
 
 def write_tables(result: dict, out: Path) -> None:
@@ -134,39 +195,3 @@ def write_tables(result: dict, out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(result, indent=1))
     (out / "evaluation.md").write_text(markdown(result))
-
-
-def markdown(result: dict) -> str:
-    kind = "simulated" if result["simulated"] else "real"
-    lines = [
-        f"{result['n']} {kind} cases, bundle `{result['bundle']['name']}` {result['bundle']['hash'][:12]}, {result['machine']}",
-        "",
-    ]
-    lines += [
-        "| Subset | n | Fusion: macro AUROC [95 %] | focal | diffuse | Logistic stack: macro | focal | Late concat: macro | focal |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    for key, row in result["subsets"].items():
-        interval = "" if row["ci95"] is None else f" [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
-        cells = [
-            key,
-            str(row["n"]),
-            _number(row["macro_auroc"]) + interval,
-            _number(row["focal_auroc"]),
-            _number(row["diffuse_auroc"]),
-        ]
-        for baseline in ("logit_stack", "late_concat"):
-            other = result["baselines"][baseline].get(key, {})
-            cells += [_number(other.get("macro_auroc")), _number(other.get("focal_auroc"))]
-        lines.append("| " + " | ".join(cells) + " |")
-    keys = list(result["subsets"])
-    lines += ["", "| Finding | positives | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
-    for finding, row in result["per_finding"].items():
-        lines.append(f"| {finding} | {row['positives']} | " + " | ".join(_number(row.get(k)) for k in keys) + " |")
-    lines += ["", "| Subset | expected calibration error |", "|---|---|"]
-    lines += [f"| {k} | {v['ece']:.3f} |" for k, v in result["calibration"].items()]
-    return "\n".join(lines) + "\n"
-
-
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"

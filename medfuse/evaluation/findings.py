@@ -45,3 +45,19 @@ def table_row(task: Task, labels: np.ndarray, scores: np.ndarray, *, seed: int =
         "diffuse_auroc": macro(auroc, groups["diffuse"]),
     }.items()}  # fmt: skip
     return {**rounded, "ci95": interval, "n": len(labels)}
+
+
+def paired_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarray, *, seed: int = 0, rounds: int = 500) -> dict:
+    """Macro AUROC of scores a minus that of scores b on the same patients, with a paired bootstrap interval by patient."""
+
+    def gap(rows: np.ndarray) -> float:
+        gaps = finding_auroc(labels[rows], a[rows]) - finding_auroc(labels[rows], b[rows])
+        return float("nan") if np.isnan(gaps).all() else float(np.nanmean(gaps))
+
+    whole = gap(np.arange(len(labels)))
+    if np.isnan(whole):  # no finding has both a case with and a case without
+        return {"difference": None, "ci95": None}
+    rng = np.random.default_rng(seed)
+    draws = [gap(rng.integers(0, len(labels), len(labels))) for _ in range(rounds)]
+    low, high = np.nanpercentile(draws, [2.5, 97.5])
+    return {"difference": round(whole, 4), "ci95": [round(float(low), 4), round(float(high), 4)]}

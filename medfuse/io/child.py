@@ -10,12 +10,12 @@ from __future__ import annotations
 import atexit
 import os
 import queue
-import resource
+import socket
+import subprocess
+import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from multiprocessing import get_context
 from multiprocessing.connection import Connection
-from multiprocessing.process import BaseProcess
 from typing import Any
 
 import numpy as np
@@ -29,42 +29,16 @@ class ChildFailed(Exception):
     """The child died, hung or ran out of memory. The message is a clause about the file."""
 
 
-def _serve(connection: Connection, memory_bytes: int) -> None:
-    resource.setrlimit(resource.RLIMIT_AS, (memory_bytes, memory_bytes))
-    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    quiet = os.open(os.devnull, os.O_WRONLY)  # C libraries talk to stdout and stderr; stdout is the user's data
-    os.dup2(quiet, 1)
-    os.dup2(quiet, 2)
-    while True:
-        try:
-            function, args = connection.recv()
-        except (EOFError, ConnectionResetError):
-            return  # the parent is gone
-        try:
-            answer = function(*args)
-        except MemoryError:
-            answer = ChildFailed("needs more memory to read than is allowed (MEDFUSE_DECODE_MEMORY_GIB)")
-        except RecursionError:
-            answer = ChildFailed("is nested too deeply to be read; the file is damaged")
-        except BaseException as e:  # a decoder written in Rust panics past every Exception
-            answer = ChildFailed(f"{CRASHED} ({type(e).__name__})")
-        if isinstance(answer, np.ndarray):
-            connection.send((answer.shape, answer.dtype.str))
-            connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
-        else:
-            connection.send(answer)
-
-
 class Child:
     """One child process, replaced when it dies or hangs."""
 
     def __init__(self) -> None:
-        self._process: BaseProcess | None = None
+        self._process: subprocess.Popen | None = None
         self._pipe: Connection | None = None
 
     def call(self, function: Callable, *args: Any, limit: float) -> Any:
         """``function(*args)`` in the child within ``limit`` seconds; the function must be importable. Raises ChildFailed."""
-        if self._process is None or not self._process.is_alive():
+        if self.pid is None:
             self._start()
         assert self._pipe is not None
         try:
@@ -85,23 +59,26 @@ class Child:
 
     @property
     def pid(self) -> int | None:
-        return self._process.pid if self._process is not None and self._process.is_alive() else None
+        return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def _start(self) -> None:
+        """A fresh interpreter: it shares nothing with this one, whatever ``__main__``, threads or GPUs this one has."""
         self.stop()
-        context = get_context("forkserver")
-        context.set_forkserver_preload(["medfuse.io.decode", "medfuse.io.index"])
-        near, far = context.Pipe()
+        near, far = socket.socketpair()
         memory = int(settings().decode_memory_gib * 2**30)
-        self._process = context.Process(target=_serve, args=(far, memory), daemon=True)
-        self._process.start()
-        self._pipe = near
+        command = [sys.executable, "-m", "medfuse.io.worker", str(far.fileno()), str(memory)]
+        # what a C library says goes nowhere: stdout is the user's data
+        self._process = subprocess.Popen(
+            command, pass_fds=[far.fileno()], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        )  # fmt: skip
         far.close()
+        self._pipe = Connection(near.detach())
 
     def stop(self) -> None:
         if self._process is not None:
             self._process.kill()
-            self._process.join()
+            self._process.wait()
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None

@@ -98,7 +98,9 @@ def stack_slices(
             indices,
             affine,
             plane,
-            Geometry("tilted", f"gantry tilt {tilt:.2f}°", f"{TILT_DEGREES}°", heights),
+            Geometry(
+                "tilted", f"gantry tilt {tilt:.2f}°, step {middle:.2f} mm along the normal", f"{TILT_DEGREES}°", heights
+            ),
         )
     return Stack(indices, affine, plane, Geometry("exact", f"step {middle:.4f} mm", f"± {allowed:.3f} mm"))
 

@@ -56,6 +56,7 @@ class Bundle:
     task: Task
     model: FusionModel
     calibration: dict[str, float]  # temperature by presence pattern
+    conformal: dict[str, list[float]]  # by presence pattern, one threshold a finding
     domain: Domain
     card: dict
     tokenizer_path: Path | None = None
@@ -131,6 +132,7 @@ def save_bundle(
     stack: LogitStack,
     late: LateConcat,
     calibration: dict[str, float],
+    conformal: dict[str, list[float]],
     domain: Domain,
     card: dict,
     tokenizer=None,
@@ -148,7 +150,7 @@ def save_bundle(
     save_file(base, part / "baselines.safetensors")
     config = {"model": asdict(model.config), "baseline": asdict(baseline_config)}
     (part / "config.json").write_text(json.dumps(config, indent=1))
-    (part / "calibration.json").write_text(json.dumps({"temperature": calibration}, indent=1))
+    (part / "calibration.json").write_text(json.dumps({"temperature": calibration, "conformal": conformal}, indent=1))
     (part / "domain.json").write_text(json.dumps(asdict(domain), indent=1))
     (part / "card.json").write_text(json.dumps(card, indent=1))
     (part / "MODEL_CARD.md").write_text(_card_text(card, domain))
@@ -186,7 +188,8 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
         config = ModelConfig(**json.loads((path / "config.json").read_text())["model"])
         model = FusionModel(task, config)
         _load(model, load_file(path / "weights.safetensors"), "")
-        calibration = json.loads((path / "calibration.json").read_text())["temperature"]
+        calibration = json.loads((path / "calibration.json").read_text())
+        temperature, conformal = calibration["temperature"], calibration.get("conformal", {})
         domain_fields = json.loads((path / "domain.json").read_text())
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path}: the bundle is damaged ({str(e).splitlines()[0]}); copy or train it again") from e
@@ -198,7 +201,7 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
     )
     tokenizer = path / "tokenizer.json"
     card = json.loads((path / "card.json").read_text()) if (path / "card.json").exists() else {"name": path.name}
-    return Bundle(path, task, model, calibration, domain, card, tokenizer if tokenizer.exists() else None)
+    return Bundle(path, task, model, temperature, conformal, domain, card, tokenizer if tokenizer.exists() else None)
 
 
 def bundle_hash(path: Path) -> str:

@@ -19,6 +19,7 @@ from torch import nn
 from .. import __version__
 from ..errors import UserError
 from ..evaluation.calibration import calibrated, expected_calibration_error, fit_temperature
+from ..evaluation.conformal import fit_quantiles
 from ..evaluation.feature_set import FeatureSet, collect, label_matrix, predict_logits
 from ..evaluation.findings import finding_auroc
 from ..io.manifest import ManifestRow, read_manifest
@@ -197,10 +198,12 @@ def train_baselines(task: Task, train: FeatureSet, val: FeatureSet, config: Mode
     return singles, stack, late
 
 
-def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str, float], dict]:
-    """Temperature for each presence pattern, and validation figures of each."""
+def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str, float], dict[str, list[float]], dict]:
+    """Temperature and conformal thresholds for each presence pattern, and validation figures of each."""
     data = collect(task, model.sizes, val)
-    temperatures, figures = {}, {}
+    temperatures: dict[str, float] = {}
+    conformal: dict[str, list[float]] = {}
+    figures = {}
     for s in subsets(task.senses):
         there = np.all([val.has(m) for m in s], axis=0)
         if not there.any():
@@ -210,12 +213,14 @@ def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str
         t = fit_temperature(labels, logits)
         auroc = finding_auroc(labels, logits)
         temperatures[subset_name(s)] = round(t, 4)
+        thresholds = fit_quantiles(labels, calibrated(logits, t))
+        conformal[subset_name(s)] = [round(float(q), 4) for q in thresholds]
         figures[subset_name(s)] = {
             "macro_auroc": None if np.isnan(auroc).all() else round(float(np.nanmean(auroc)), 4),
             "ece": round(expected_calibration_error(labels, calibrated(logits, t)), 4),
             "n": int(there.sum()),
         }
-    return temperatures, figures
+    return temperatures, conformal, figures
 
 
 def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, command: str, log: Log) -> dict:
@@ -281,7 +286,7 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     round_to_half(model)
     baseline_config = ModelConfig(width=64, layers=1, vocabulary=1)
     singles, stack, late = train_baselines(task, train_set, val_set, baseline_config, options.seed, 0.3 * left)
-    temperatures, figures = calibrate(task, model, val_set)
+    temperatures, conformal, figures = calibrate(task, model, val_set)
     simulated = all(r.simulated for r in rows)
     roles = {
         m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses
@@ -306,7 +311,7 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
 
         card["simulator_parameters_sha256"] = digest()
     save_bundle(out, task=task, model=model, baseline_config=baseline_config, singles=singles, stack=stack, late=late,
-                calibration=temperatures, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
+                calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
     log(f"bundle written to {out}")
     (work / "last.json").write_text(json.dumps(card, indent=1))
     return {

@@ -1,0 +1,95 @@
+"""Commands on models: train, evaluate."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from .app import Device, Json, Verbose, app, device_of, emit, progress, talk, verbosity
+
+
+@app.command()
+def train(
+    task: Annotated[str, typer.Argument(help="A task YAML, or the name of a shipped task.")],
+    manifest: Annotated[Path, typer.Option()],
+    out: Annotated[Path | None, typer.Option(help="The bundle's folder.")] = None,
+    minutes: Annotated[float, typer.Option(min=0.1)] = 60.0,
+    seed: int = 1,
+    fusion: Annotated[str, typer.Option(help="co, merge or cross.")] = "co",
+    encoder_steps: Annotated[int | None, typer.Option(help="Exact encoder steps instead of minutes.")] = None,
+    work: Annotated[
+        Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
+    ] = None,
+    check: Annotated[bool, typer.Option("--check", help="Only check the manifest.")] = False,
+    device: Device = "auto",
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Train a bundle on any manifest within a time budget."""
+    verbosity(verbose)
+    from ..errors import WrongUse
+    from ..io.manifest import read_manifest
+    from ..task import load_task
+    from ..training.train import TrainOptions, check_manifest
+    from ..training.train import train as run
+
+    loaded = load_task(task)
+    if check:
+        found = check_manifest(loaded, read_manifest(manifest))
+        text = [f"{found['cases']} cases, splits {found['splits']}"] + [
+            f"{k}: {v[0]} without, {v[1]} with, {v[2]} unknown" for k, v in found["counts_0_1_unknown"].items()
+        ]
+        emit(found, as_json, "\n".join([*text, *found["problems"]]))
+        raise typer.Exit(1 if found["problems"] else 0)
+    if out is None:
+        raise WrongUse("train needs --out: the folder of the bundle")
+    if fusion not in ("co", "merge", "cross"):
+        raise WrongUse(f"--fusion {fusion}: give co, merge or cross")
+    options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work)
+    command = f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
+    result = run(loaded, manifest, out, options, command=command, log=talk)
+    emit(
+        result,
+        as_json,
+        f"{result['bundle']}\nvalidation, mean over subsets: macro AUROC {result['validation']['mean_over_subsets']:.3f}",
+    )
+
+
+@app.command()
+def evaluate(
+    bundle: str,
+    manifest: Annotated[Path, typer.Option()],
+    out: Annotated[Path | None, typer.Option(help="Write evaluation.json and evaluation.md here.")] = None,
+    split: str | None = None,
+    shifted: Annotated[Path | None, typer.Option(help="Manifest of another scanner park, scored beside.")] = None,
+    control: Annotated[
+        Path | None, typer.Option(help="Manifest of a population where one modality is enough, scored beside.")
+    ] = None,
+    seed: int = 0,
+    device: Device = "auto",
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """Score a bundle on a manifest: every subset of the modalities, beside the logistic stack and late concatenation."""
+    verbosity(verbose)
+    from ..evaluation.evaluate import evaluate as run
+    from ..evaluation.evaluate import write_tables
+    from ..evaluation.markdown import markdown
+    from ..models.bundle import load_bundle
+
+    result = run(
+        load_bundle(bundle),
+        manifest,
+        device=device_of(device),
+        split=split,
+        shifted=shifted,
+        control=control,
+        seed=seed,
+        progress=progress("evaluated"),
+    )
+    if out is not None:
+        write_tables(result, out)
+    emit(result, as_json, markdown(result))
+    raise typer.Exit(3 if result["refused"] else 0)

@@ -1,0 +1,115 @@
+"""How well lesions are found and measured, modality by modality, on the grid the network works on.
+
+A candidate is a connected component of the lesion probability, its score that of its surest voxel; a cine counts as one volume
+whose third axis is time. A true lesion is found when a candidate overlaps it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+import numpy as np
+from scipy import ndimage
+
+from ..models.features import DenseOutput
+from ..models.lesions import diameters
+from ..models.regions import lesion_components
+from ..preprocess.tensors import CineInput
+from ..task import Task
+
+FALSE_POSITIVES = 1.0  # a case, at which sensitivity is read
+
+
+@dataclass
+class LesionScores:
+    """What one modality's candidates were worth, over many cases."""
+
+    cases: int = 0
+    true_lesions: int = 0
+    hits: list[tuple[int, float]] = field(default_factory=list)  # (number of the true lesion, score)
+    false: list[float] = field(default_factory=list)  # scores of candidates that overlap none
+    dice: list[float] = field(default_factory=list)  # of each found lesion and its best candidate
+    diameter_error: list[float] = field(default_factory=list)  # mm, of each found lesion
+    measured: list[float] = field(default_factory=list)  # score of the candidate that was measured
+
+    def summary(self) -> dict:
+        """sensitivity_at_1fp with its threshold, dice and diameter_error_mm (median) of the lesions found there."""
+        if not self.true_lesions:
+            return {
+                "sensitivity_at_1fp": None,
+                "dice": None,
+                "diameter_error_mm": None,
+                "true_lesions": 0,
+                "cases": self.cases,
+            }
+        allowed = int(FALSE_POSITIVES * self.cases)
+        ranked = sorted(self.false, reverse=True)
+        threshold = ranked[allowed] if len(ranked) > allowed else 0.0
+        found = {number for number, score in self.hits if score > threshold}
+        kept = [i for i, score in enumerate(self.measured) if score > threshold]
+        return {
+            "sensitivity_at_1fp": round(len(found) / self.true_lesions, 4), "threshold": round(threshold, 4),
+            "dice": round(float(np.mean([self.dice[i] for i in kept])), 4) if kept else None,
+            "diameter_error_mm": round(float(np.median([self.diameter_error[i] for i in kept])), 2) if kept else None,
+            "true_lesions": self.true_lesions, "cases": self.cases,
+        }  # fmt: skip
+
+
+def score_case(scores: dict[str, LesionScores], dense: list[DenseOutput], task: Task) -> None:
+    """Add the dense outputs of one case, whose sources carry the true label maps."""
+    clips: dict[int, list[DenseOutput]] = {}
+    volumes: list[tuple[str, np.ndarray, np.ndarray, np.ndarray]] = []
+    for output in dense:
+        if output.source.dense is None:
+            continue
+        if isinstance(output.source, CineInput):
+            clips.setdefault(id(output.source), []).append(output)
+        else:
+            step = np.linalg.norm(output.source.affine[:3, :3], axis=0)
+            volumes.append((output.modality, output.lesion_probability, output.source.dense, step))
+    for frames in clips.values():
+        frames.sort(key=lambda o: o.frame)
+        source = frames[0].source
+        assert isinstance(source, CineInput)
+        mm = source.mm_per_pixel or np.nan
+        truth = np.stack([source.dense[f.frame] for f in frames], -1)  # type: ignore[index]
+        volumes.append(("US", np.stack([f.lesion_probability for f in frames], -1), truth, np.array([mm, mm, 1.0])))
+    for modality in {v[0] for v in volumes}:
+        scores.setdefault(modality, LesionScores()).cases += 1
+    for modality, probability, truth, step in volumes:
+        _score(scores[modality], probability, np.isin(truth, task.lesion_indices), step)
+
+
+def _score(into: LesionScores, probability: np.ndarray, truth: np.ndarray, step: np.ndarray) -> None:
+    labels, n = ndimage.label(truth)
+    first = into.true_lesions
+    into.true_lesions += n
+    best: dict[int, tuple[float, float, float]] = {}
+    for mask, box in lesion_components(probability):
+        score = float(probability[box][mask].max())
+        under = np.unique(labels[box][mask])
+        under = under[under > 0]
+        if not len(under):
+            into.false.append(score)
+        for k in under:
+            into.hits.append((first + int(k), score))
+            own = labels == k
+            confident = mask & (probability[box] > 0.5)
+            overlap = 2 * int((own[box] & confident).sum()) / max(1, int(own.sum()) + int(confident.sum()))
+            error = abs(_widest(confident, step) - _widest(own, step))
+            if int(k) not in best or overlap > best[int(k)][0]:
+                best[int(k)] = (overlap, error, score)
+    for overlap, error, score in best.values():
+        if np.isfinite(error):
+            into.dice.append(overlap)
+            into.diameter_error.append(error)
+            into.measured.append(score)
+
+
+def _widest(mask: np.ndarray, step: np.ndarray) -> float:
+    """Longest in-plane diameter in mm in the slice (or frame) where the lesion is largest."""
+    if not mask.any():
+        return 0.0
+    k = int(mask.sum((0, 1)).argmax())
+    points = np.argwhere(mask[:, :, k]) * step[:2]
+    return diameters(points, float(step[0]))[0]

@@ -1,0 +1,96 @@
+"""The tables of an evaluation as Markdown, for the docs to quote."""
+
+from __future__ import annotations
+
+
+def markdown(result: dict) -> str:
+    kind = "simulated" if result["simulated"] else "real"
+    lines = [
+        f"{result['n']} {kind} cases, bundle `{result['bundle']['name']}` {result['bundle']['hash'][:12]}, {result['machine']}",
+        "",
+    ]
+    lines += [
+        "| Subset | n | Fusion: macro AUROC [95 %] | focal | diffuse | Logistic stack: macro | focal | Late concat: macro | focal |",
+        "|---|---|---|---|---|---|---|---|---|",
+    ]
+    for key, row in result["subsets"].items():
+        interval = "" if row["ci95"] is None else f" [{row['ci95'][0]:.3f}, {row['ci95'][1]:.3f}]"
+        cells = [
+            key,
+            str(row["n"]),
+            _number(row["macro_auroc"]) + interval,
+            _number(row["focal_auroc"]),
+            _number(row["diffuse_auroc"]),
+        ]
+        for baseline in ("logit_stack", "late_concat"):
+            other = result["baselines"][baseline].get(key, {})
+            cells += [_number(other.get("macro_auroc")), _number(other.get("focal_auroc"))]
+        lines.append("| " + " | ".join(cells) + " |")
+    keys = list(result["subsets"])
+    lines += ["", "| Finding | positives | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
+    for finding, row in result["per_finding"].items():
+        lines.append(f"| {finding} | {row['positives']} | " + " | ".join(_number(row.get(k)) for k in keys) + " |")
+    lines += [
+        "",
+        "| Subset | expected calibration error | 90 % sets hold the answer | cannot tell |",
+        "|---|---|---|---|",
+    ]
+    for k, v in result["calibration"].items():
+        lines.append(f"| {k} | {v['ece']:.3f} | {_number(v.get('coverage90'))} | {_number(v.get('cannot_tell'))} |")
+    gain = result.get("gain_over_best_single")
+    if gain and gain["ci95"]:
+        low, high = gain["ci95"]
+        lines += [
+            "",
+            f"All modalities minus the best alone ({gain['best_single']}): {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}], paired by patient.",
+        ]
+    for baseline, words in (("logit_stack", "the logistic stack"), ("late_concat", "late concatenation")):
+        rows = list(result["baselines"][baseline].items())
+        if rows and rows[-1][1]["fusion_minus_this"]["ci95"]:
+            key, row = rows[-1]
+            d = row["fusion_minus_this"]
+            lines.append(
+                f"Fusion minus {words} ({key}): {d['difference']:+.3f} [{d['ci95'][0]:+.3f}, {d['ci95'][1]:+.3f}], paired by patient."
+            )
+    if result.get("lesions"):
+        lines += [
+            "",
+            "| Lesions | true | sensitivity at 1 false positive a case | Dice | diameter error (median, mm) |",
+            "|---|---|---|---|---|",
+        ]
+        for m, row in result["lesions"].items():
+            cells = [
+                _number(row["sensitivity_at_1fp"]),
+                _number(row["dice"]),
+                "–" if row["diameter_error_mm"] is None else f"{row['diameter_error_mm']:.1f}",
+            ]
+            lines.append(f"| {m} | {row['true_lesions']} | " + " | ".join(cells) + " |")
+    found = {k: v for k, v in result.get("retrieval", {}).items() if isinstance(v, dict)}
+    if found:
+        lines += [
+            "",
+            f"| Retrieval among {result['retrieval'].get('n', result['n'])} | R@1 | R@5 | R@10 |",
+            "|---|---|---|---|",
+        ]
+        lines += [f"| {k} | {v['r1']:.3f} | {v['r5']:.3f} | {v['r10']:.3f} |" for k, v in found.items()]
+    for name in ("shifted", "control"):
+        table = result.get(name) or {}
+        if table:
+            lines += [
+                "",
+                f"| {name.capitalize()} set, n = {table['n']} | Fusion | focal | diffuse | Logistic stack | Late concat |",
+                "|---|---|---|---|---|---|",
+            ]
+            for key, row in table["subsets"].items():
+                others = [
+                    _number(table["baselines"][b].get(key, {}).get("macro_auroc"))
+                    for b in ("logit_stack", "late_concat")
+                ]
+                lines.append(
+                    f"| {key} | {_number(row['macro_auroc'])} | {_number(row['focal_auroc'])} | {_number(row['diffuse_auroc'])} | {' | '.join(others)} |"
+                )
+    return "\n".join(lines) + "\n"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"

@@ -1,0 +1,42 @@
+"""The other end of `child`: runs what it is sent, within its memory, until the parent is gone.
+
+python -m medfuse.io.worker FD MEMORY_BYTES
+"""
+
+from __future__ import annotations
+
+import resource
+import sys
+from multiprocessing.connection import Connection
+
+import numpy as np
+
+from .child import CRASHED, ChildFailed
+
+
+def serve(connection: Connection) -> None:
+    while True:
+        try:
+            function, args = connection.recv()
+        except (EOFError, ConnectionResetError):
+            return  # the parent is gone
+        try:
+            answer = function(*args)
+        except MemoryError:
+            answer = ChildFailed("needs more memory to read than is allowed (MEDFUSE_DECODE_MEMORY_GIB)")
+        except RecursionError:
+            answer = ChildFailed("is nested too deeply to be read; the file is damaged")
+        except BaseException as e:  # a decoder written in Rust panics past every Exception
+            answer = ChildFailed(f"{CRASHED} ({type(e).__name__})")
+        if isinstance(answer, np.ndarray):
+            connection.send((answer.shape, answer.dtype.str))
+            connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
+        else:
+            connection.send(answer)
+
+
+if __name__ == "__main__":
+    memory = int(sys.argv[2])
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    serve(Connection(int(sys.argv[1])))
