@@ -32,6 +32,8 @@ class ModalityTask(Strict):
     size: int = 128  # network pixels of an ultrasound frame
     frames: int = 20  # ultrasound frames at most
     filters: int = 12
+    mirror: bool = False  # sides mean nothing in these images: training may show their mirror image
+    remove_marks: bool = False  # measuring crosses and letters are painted over before the network sees a frame
     intensity: Intensity
 
 
@@ -58,10 +60,11 @@ class Task(Strict):
     title: dict[str, str]
     body_part: str
     modalities: dict[str, ModalityTask]
-    dense: tuple[str, ...]
-    lesion_classes: tuple[str, ...]
-    organ: str
+    dense: tuple[str, ...] = ()  # classes of the label maps; none: only whole images are labelled
+    lesion_classes: tuple[str, ...] = ()
+    organ: str = ""
     findings: tuple[Finding, ...]
+    exclusive: tuple[str, ...] = ()  # findings of which exactly one holds
     folder: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")
@@ -73,7 +76,9 @@ class Task(Strict):
             for m in (*f.modalities, *f.requires):
                 if m not in self.modalities:
                     raise ValueError(f"finding {f.id} names modality {m}, which the task lacks")
-        if self.organ not in self.dense or not set(self.lesion_classes) <= set(self.dense):
+        if not set(self.exclusive) <= set(ids):
+            raise ValueError("exclusive must name findings")
+        if (self.dense and self.organ not in self.dense) or not set(self.lesion_classes) <= set(self.dense):
             raise ValueError("organ and lesion_classes must be among dense")
         return self
 
@@ -84,6 +89,15 @@ class Task(Strict):
     def senses(self) -> tuple[str, ...]:
         """The task's modalities in the one order used everywhere."""
         return tuple(m for m in MODALITIES if m in self.modalities)
+
+    @property
+    def whole_images(self) -> bool:
+        """No label maps: encoders learn from the findings of whole images alone."""
+        return not self.dense
+
+    @property
+    def exclusive_indices(self) -> list[int]:
+        return [i for i, f in enumerate(self.findings) if f.id in self.exclusive]
 
     @property
     def lesion_indices(self) -> list[int]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -16,38 +16,15 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from ..case import Image
 from ..errors import UserError, WrongUse
 from ..settings import settings
 from ..task import Task, load_task
 from .baselines import LateConcat, LogitStack
+from .domain import Domain
 from .model import FusionModel, ModelConfig
 
 DEFAULT = "upper-abdomen-simulated"
 FILES = ("weights.safetensors", "config.json", "calibration.json", "domain.json", "task/task.yaml")
-
-
-@dataclass(frozen=True)
-class Domain:
-    """Where a model was validated. Outside it scores are uncalibrated and nothing is drafted."""
-
-    simulated: bool
-    modalities: tuple[str, ...]
-    body_part: str
-    roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
-
-    def holds(self, image: Image) -> tuple[bool, str, str]:
-        """Whether an image lies in the domain, a code for why not, and the same in words."""
-        if image.modality not in self.modalities:
-            return False, "modality", f"the bundle was never validated on {image.modality}"
-        if self.simulated and not image.source.simulated:
-            return False, "real", "the bundle was validated on simulated patients only; this image is real"
-        if not self.simulated and image.source.simulated:
-            return False, "simulated", "the bundle was validated on real patients; this image is simulated"
-        known = self.roles.get(image.modality, ())
-        if known and image.role not in known:
-            return False, "role", f"role {image.role} was not in the validation set ({', '.join(known)})"
-        return True, "inside", "inside the validated domain"
 
 
 @dataclass
@@ -130,7 +107,7 @@ def save_bundle(
     baseline_config: ModelConfig,
     singles: dict[str, FusionModel],
     stack: LogitStack,
-    late: LateConcat,
+    late: LateConcat | None,
     calibration: dict[str, float],
     conformal: dict[str, list[float]],
     domain: Domain,
@@ -145,9 +122,11 @@ def save_bundle(
     base: dict[str, torch.Tensor] = {}
     for m, single in singles.items():
         base |= half_weights(single, f"single.{m}.")
-    base |= half_weights(late, "late.")
+    if late is not None:
+        base |= half_weights(late, "late.")
     base |= {f"stack.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in stack.coefficients.items()}
-    save_file(base, part / "baselines.safetensors")
+    if base:
+        save_file(base, part / "baselines.safetensors")
     config = {"model": asdict(model.config), "baseline": asdict(baseline_config)}
     (part / "config.json").write_text(json.dumps(config, indent=1))
     (part / "calibration.json").write_text(json.dumps({"temperature": calibration, "conformal": conformal}, indent=1))
@@ -198,6 +177,7 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
         tuple(domain_fields["modalities"]),
         domain_fields["body_part"],
         {k: tuple(v) for k, v in domain_fields.get("roles", {}).items()},
+        domain_fields.get("features", {}),
     )
     tokenizer = path / "tokenizer.json"
     card = json.loads((path / "card.json").read_text()) if (path / "card.json").exists() else {"name": path.name}

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import torch
-from monai.networks.nets import SegResNet
+from monai.networks.nets import DenseNet, SegResNet
 from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..errors import UserError
 
 
 class DenseEncoder(nn.Module):
@@ -46,8 +49,41 @@ class DenseEncoder(nn.Module):
         return net.conv_final[2](fine), fine, deep
 
 
+GRID = 2  # tokens a side of a whole-image feature map, beside the mean of all of it
+
+
+class ImageEncoder(nn.Module):
+    """DenseNet (Huang 2017, MONAI) of single frames, for tasks without label maps.
+
+    Input (B, 1, S, S); output tokens (B, 1 + GRID², C): the mean of the last feature map and the means of its quarters.
+    """
+
+    def __init__(self, filters: int) -> None:
+        super().__init__()
+        self.net = DenseNet(
+            spatial_dims=2, in_channels=1, out_channels=1, init_features=2 * filters, growth_rate=filters,
+            block_config=(4, 8, 12, 8), dropout_prob=0.1,
+        )  # fmt: skip
+        del self.net.class_layers  # the findings head stands behind fusion
+        with torch.no_grad():
+            self.width = int(self.net.eval().features(torch.zeros(1, 1, 64, 64)).shape[1])
+        self.net.train()
+
+    def forward(self, values: Tensor) -> Tensor:
+        x = self.net.features(values)
+        parts = F.adaptive_avg_pool2d(x, GRID).flatten(2).transpose(1, 2)
+        return torch.cat([x.mean((2, 3))[:, None], parts], 1)
+
+
 def build_encoders(task) -> nn.ModuleDict:
-    """One encoder a modality of the task: 3D for volumes, 2D a frame for ultrasound."""
+    """One encoder a modality of the task: 3D for volumes, 2D a frame for ultrasound; whole images where none is labelled inside."""
+    if task.whole_images:
+        volumes = [m for m in task.modalities if m != "US"]
+        if volumes:
+            raise UserError(
+                f"task {task.name}: {', '.join(volumes)} without label maps is not built yet; add dense classes and masks"
+            )
+        return nn.ModuleDict({m: ImageEncoder(spec.filters) for m, spec in task.modalities.items()})
     return nn.ModuleDict(
         {
             name: DenseEncoder(

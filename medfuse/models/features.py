@@ -59,7 +59,16 @@ def encode(
     bf16: bool = False,
 ) -> tuple[CaseFeatures, list[DenseOutput]]:
     """Run every input through its modality's encoder and pool it into regions."""
-    out, dense = CaseFeatures(), []
+    out = CaseFeatures()
+    dense: list[DenseOutput] = []
+    if task.whole_images:
+        for modality, items in inputs.items():
+            frames = torch.cat([torch.from_numpy(i.values).float()[:, None] for i in items])
+            tokens = encoders[modality](frames.to(device)).float().cpu().flatten(0, 1).numpy()
+            out.features[modality] = tokens
+            out.mask[modality] = np.ones(len(tokens), bool)
+            out.kind[modality] = np.zeros(len(tokens), np.int64)
+        return out, dense
     organ, lesions = task.dense.index(task.organ), task.lesion_indices
     for modality, items in inputs.items():
         encoder, collected = encoders[modality], []

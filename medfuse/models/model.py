@@ -52,21 +52,28 @@ class FusionModel(nn.Module):
         self.task_modalities = modalities or task.senses
         self.config = config
         c, kinds = config, len(task.dense)
-        self.sizes = {
-            m: feature_size(len(task.modalities[m].roles), len(task.dense), task.modalities[m].filters)
-            for m in self.task_modalities
-        }
-        pooled = (*(k for k in range(1, kinds) if k not in task.lesion_indices), kinds)
-        if encoders:
+        self.exclusive = task.exclusive_indices
+        self.sizes: dict[str, int]
+        if task.whole_images:
             self.encoders = build_encoders(task)
-        self.tokenisers = nn.ModuleDict(
-            {
-                m: CineTokens(n, kinds, c.width, c.dropout, pooled=pooled, lesion_kind=kinds)
-                if m == "US"
-                else RegionTokens(n, kinds, c.width, c.dropout)
-                for m, n in self.sizes.items()
+            self.sizes = {m: int(self.encoders[m].width) for m in self.task_modalities}  # type: ignore[arg-type]
+            self.tokenisers = nn.ModuleDict({m: RegionTokens(n, 1, c.width, c.dropout) for m, n in self.sizes.items()})
+        else:
+            self.sizes = {
+                m: feature_size(len(task.modalities[m].roles), len(task.dense), task.modalities[m].filters)
+                for m in self.task_modalities
             }
-        )
+            pooled = (*(k for k in range(1, kinds) if k not in task.lesion_indices), kinds)
+            if encoders:
+                self.encoders = build_encoders(task)
+            self.tokenisers = nn.ModuleDict(
+                {
+                    m: CineTokens(n, kinds, c.width, c.dropout, pooled=pooled, lesion_kind=kinds)
+                    if m == "US"
+                    else RegionTokens(n, kinds, c.width, c.dropout)
+                    for m, n in self.sizes.items()
+                }
+            )
         self.fusion = FUSIONS[c.fusion](self.task_modalities, c.width, c.layers, c.heads, c.dropout)
         self.head = nn.Sequential(
             nn.LayerNorm(3 * c.width), nn.Dropout(c.dropout), nn.Linear(3 * c.width, 2 * c.width), nn.GELU(),
@@ -98,7 +105,7 @@ class FusionModel(nn.Module):
         every = Tokens(torch.cat([t.x for t in fused.values()], 1), torch.cat([t.mask for t in fused.values()], 1))
         joint = torch.cat([g, pool(every)], -1)
         embedding["joint"] = self.projection["joint"](joint)
-        return Output(self.head(joint), joint, fused, embedding)
+        return Output(exclusive_logits(self.head(joint), self.exclusive), joint, fused, embedding)
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, shared) on the unit sphere."""
@@ -108,6 +115,16 @@ class FusionModel(nn.Module):
         for m in self.task_modalities:
             if batch[m][1].any():
                 self.tokenisers[m].fit(batch[m][0], batch[m][1])  # type: ignore[operator]
+
+
+def exclusive_logits(scores: Tensor, exclusive: list[int]) -> Tensor:
+    """Scores (B, F) whose ``exclusive`` columns become the log-odds of their softmax, so that a sigmoid gives it back."""
+    if not exclusive:
+        return scores
+    log_p = scores[:, exclusive].float().log_softmax(1).clamp_max(-1e-6)
+    out = scores.clone()
+    out[:, exclusive] = (log_p - torch.log1p(-log_p.exp())).to(scores.dtype)
+    return out
 
 
 def pool(t: Tokens) -> Tensor:

@@ -7,6 +7,7 @@ from scipy.ndimage import zoom
 
 from ..case import Image
 from ..task import ModalityTask
+from .marks import remove_marks
 from .tensors import CineInput
 
 
@@ -16,7 +17,8 @@ def cine_input(image: Image, index: int, spec: ModalityTask, mask: np.ndarray | 
     region = image.region_2d
     x0, y0, x1, y1 = region.box if region else (0, 0, grey.shape[2] - 1, grey.shape[1] - 1)
     pick = np.unique(np.linspace(0, len(grey) - 1, min(spec.frames, len(grey))).round().astype(int))
-    crop = grey[pick, y0 : y1 + 1, x0 : x1 + 1].astype(np.float32)
+    chosen = grey[pick, y0 : y1 + 1, x0 : x1 + 1]
+    crop = (remove_marks(chosen) if spec.remove_marks else chosen).astype(np.float32)
     size, longest = spec.size, max(crop.shape[1:])
     scale = longest / size
     factor = size / longest

@@ -79,16 +79,16 @@ def extract_features(
     rows: list[ManifestRow],
     *,
     device: torch.device,
-    cache: Path,
+    cache: Path | None,
     workers: int = 1,
     progress: Callable[[str, int, int], None] = lambda modality, done, total: None,
     modalities: tuple[str, ...] | None = None,
 ) -> FeatureSet:
-    """Run the frozen encoders over preprocessed cases, one modality after the other, each cached in ``cache``."""
+    """Run the frozen encoders over preprocessed cases, one modality after the other, each cached in ``cache`` where one is given."""
     merged = [CaseFeatures() for _ in entries]
     for modality in modalities or task.senses:
-        path = cache / f"features_{modality}.pkl"
-        if path.exists():
+        path = None if cache is None else cache / f"features_{modality}.pkl"
+        if path is not None and path.exists():
             found = pickle.loads(path.read_bytes())
         else:
             files = [e["files"].get(modality, []) for e in entries]
@@ -97,7 +97,8 @@ def extract_features(
                 progress(m, done, total)
 
             found = _one_modality(task, encoders, folder, modality, files, device, workers, show)
-            path.write_bytes(pickle.dumps(found))
+            if path is not None:
+                path.write_bytes(pickle.dumps(found))
         for case, one in zip(merged, found, strict=True):
             case.features |= one.features
             case.mask |= one.mask

@@ -8,7 +8,7 @@ import platform
 import time
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -25,6 +25,7 @@ from ..evaluation.findings import finding_auroc
 from ..io.manifest import ManifestRow, read_manifest
 from ..models.baselines import LateConcat, LogitStack
 from ..models.bundle import Domain, round_to_half, save_bundle
+from ..models.domain import feature_domain
 from ..models.encoders import build_encoders
 from ..models.model import FusionModel, ModelConfig
 from ..models.subsets import name as subset_name
@@ -36,6 +37,7 @@ from .data import preprocess_manifest
 from .dense import train_encoder
 from .extract import extract_features
 from .fusion import train_fusion
+from .whole import train_whole
 
 Log = Callable[[str], None]
 
@@ -223,6 +225,69 @@ def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str
     return temperatures, conformal, figures
 
 
+def _describe(task, rows, every, is_train, out, options, work, started, model, figures, command) -> tuple[Domain, dict]:
+    """The validated domain and the model card, from what was trained on."""
+    simulated = all(r.simulated for r in rows)
+    roles = {
+        m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses
+    }
+    domain = Domain(simulated, tuple(m for m in task.senses if every.has(m).any()), task.body_part, roles)
+    card = {
+        "name": out.name,
+        "summary": f"{task.title['en']}. Fusion of {', '.join(task.senses)} by {type(model.fusion).__name__}.",
+        "trained_on": f"{'simulated' if simulated else 'real'} cases: {int(is_train.sum())} train, {int((~is_train).sum())} validation",
+        "command": command,
+        "seed": options.seed,
+        "encoders": {m: json.loads(p.read_text()) for m in task.senses if (p := work / f"encoder_{m}.json").exists()},
+        "minutes_of_the_last_call": round((time.monotonic() - started) / 60, 1),
+        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.device}",
+        "versions": {"medfuse": __version__, "torch": torch.__version__},
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "validation": figures,
+        "known_limits": "Outside its validated domain it drafts nothing."
+        + ("" if task.whole_images else " Small lesions and ultrasound windows in shadow are missed."),
+    }
+    if simulated:
+        from ..simulation.parameters import digest
+
+        card["simulator_parameters_sha256"] = digest()
+    return domain, card
+
+
+def _train_whole(task, rows, folder, entries, is_train, out, options, work, started, *, command: str, log: Log) -> dict:
+    """Tasks without label maps: everything learns together (see `whole`), then calibration as always."""
+    torch.manual_seed(options.seed)
+    labels = label_matrix(task, rows)
+    tokenizer = train_tokenizer([r.report for r in rows]) if any(r.report for r in rows) else None
+    config = ModelConfig(
+        width=64, layers=1, fusion=options.fusion, vocabulary=tokenizer.get_vocab_size() if tokenizer else 1
+    )
+    model = FusionModel(task, config)
+    minutes = max(0.2, 0.9 * (options.minutes - (time.monotonic() - started) / 60) - 0.1)
+    budget = Budget(minutes=None if options.encoder_steps else minutes, steps=options.encoder_steps)
+
+    def talk(epoch: int, loss: float, score: float) -> None:
+        log(f"epoch {epoch} loss {loss:.3f} validation macro AUROC {score:.4f}")
+
+    best = train_whole(task, model, folder, entries, labels, is_train, budget=budget, seed=options.seed, log=talk)
+    round_to_half(model)
+    every = extract_features(
+        task, model.encoders, folder, entries, rows, device=torch.device("cpu"), cache=None, workers=1
+    )
+    val = every.subset(~is_train)
+    temperatures, conformal, figures = calibrate(task, model, val)
+    domain, card = _describe(task, rows, every, is_train, out, options, work, started, model, figures, command)
+    domain = replace(domain, features=feature_domain(every.subset(is_train), val))
+    save_bundle(out, task=task, model=model, baseline_config=config, singles={}, stack=LogitStack(), late=None,
+                calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
+    log(f"bundle written to {out}")
+    return {
+        "bundle": str(out),
+        "validation": {"mean_over_subsets": round(best, 4), "subsets": figures},
+        "seconds": round(time.monotonic() - started, 1),
+    }
+
+
 def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, command: str, log: Log) -> dict:
     """Train a bundle within ``options.minutes`` and return {"bundle", "validation", "seconds"}."""
     started = time.monotonic()
@@ -240,6 +305,10 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=os.cpu_count() or 1,
                                           progress=lambda d, n: log(f"preprocessed {d} of {n}") if d % 50 == 0 or d == n else None)  # fmt: skip
     is_train = np.array([r.split == "train" for r in rows])
+    if task.whole_images:
+        return _train_whole(
+            task, rows, folder, entries, is_train, out, options, work, started, command=command, log=log
+        )
     train_entries = [e for e, t in zip(entries, is_train, strict=True) if t]
     spent = (time.monotonic() - started) / 60
     features_minutes = (
@@ -287,29 +356,7 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     baseline_config = ModelConfig(width=64, layers=1, vocabulary=1)
     singles, stack, late = train_baselines(task, train_set, val_set, baseline_config, options.seed, 0.3 * left)
     temperatures, conformal, figures = calibrate(task, model, val_set)
-    simulated = all(r.simulated for r in rows)
-    roles = {
-        m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses
-    }
-    domain = Domain(simulated, tuple(m for m in task.senses if every.has(m).any()), task.body_part, roles)
-    card = {
-        "name": out.name,
-        "summary": f"{task.title['en']}. Fusion of {', '.join(task.senses)} by {type(model.fusion).__name__}.",
-        "trained_on": f"{'simulated' if simulated else 'real'} cases: {int(is_train.sum())} train, {int((~is_train).sum())} validation",
-        "command": command,
-        "seed": options.seed,
-        "encoders": {m: json.loads(p.read_text()) for m in task.senses if (p := work / f"encoder_{m}.json").exists()},
-        "minutes_of_the_last_call": round((time.monotonic() - started) / 60, 1),
-        "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.device}",
-        "versions": {"medfuse": __version__, "torch": torch.__version__},
-        "parameters": sum(p.numel() for p in model.parameters()),
-        "validation": figures,
-        "known_limits": "Outside its validated domain it drafts nothing; small lesions and ultrasound windows in shadow are missed.",
-    }
-    if simulated:
-        from ..simulation.parameters import digest
-
-        card["simulator_parameters_sha256"] = digest()
+    domain, card = _describe(task, rows, every, is_train, out, options, work, started, model, figures, command)
     save_bundle(out, task=task, model=model, baseline_config=baseline_config, singles=singles, stack=stack, late=late,
                 calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
     log(f"bundle written to {out}")

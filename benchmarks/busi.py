@@ -1,0 +1,188 @@
+"""Real breast ultrasound (BUSI) through `medfuse train`: near-duplicates in one group, grouped 5-fold, beside simple rows.
+
+python benchmarks/busi.py --data ../shared/data/ultrasound2d/busi --manifest busi/manifest.jsonl      writes a manifest
+python benchmarks/busi.py --data … --folds 5 --minutes 6 --seeds 1                                    trains and scores
+
+Groups are images whose perceptual hashes differ in at most 10 of 64 bits. BUSI has no patient ids, so other images of one
+woman may still lie on both sides.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+from PIL import Image
+from scipy.fft import dctn
+from scipy.sparse.csgraph import connected_components
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import roc_auc_score
+from sklearn.model_selection import StratifiedGroupKFold
+from sklearn.preprocessing import StandardScaler
+
+CLASSES = ("benign", "malignant", "normal")
+SAME = 10  # bits
+
+
+def load(data: Path) -> tuple[list[Path], np.ndarray]:
+    paths = [p for c in CLASSES for p in sorted((data / c).glob("*.png"))]
+    return paths, np.array([CLASSES.index(p.parent.name) for p in paths])
+
+
+def grey(path: Path, size: int) -> np.ndarray:
+    return np.asarray(Image.open(path).convert("L").resize((size, size), Image.Resampling.BILINEAR), np.float32)
+
+
+def groups_of(paths: list[Path]) -> np.ndarray:
+    """One number a group of near-duplicates: 64-bit DCT hashes at most SAME bits apart, mirror images too."""
+    hashes = []
+    for p in paths:
+        small = grey(p, 32)
+        for image in (small, small[:, ::-1]):
+            low = dctn(image, norm="ortho")[:8, :8].ravel()
+            hashes.append(low > np.median(low[1:]))
+    bits = np.array(hashes)
+    plain, mirror = bits[0::2], bits[1::2]
+    near = np.minimum((plain[:, None] != plain[None]).sum(-1), (plain[:, None] != mirror[None]).sum(-1)) <= SAME
+    return connected_components(near)[1]
+
+
+def write_manifest(path: Path, paths: list[Path], y: np.ndarray, groups: np.ndarray, split: np.ndarray) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w") as f:
+        for p, c, g, s in zip(paths, y, groups, split, strict=True):
+            row = {"case_id": f"busi-{p.stem.replace(' ', '').replace('(', '-').replace(')', '')}", "patient_id": f"group{g}", "split": str(s),
+                   "images": [{"path": str(p.resolve()), "modality": "US", "role": "still"}],
+                   "labels": {name: int(c == k) for k, name in enumerate(CLASSES)}}  # fmt: skip
+            f.write(json.dumps(row) + "\n")
+
+
+def splits(y: np.ndarray, groups: np.ndarray, folds: int) -> list[np.ndarray]:
+    """For each fold: an array of train, val, test; the fold after the tested one chooses."""
+    parts = np.zeros(len(y), int)
+    for k, (_, test) in enumerate(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(y, y, groups)):
+        parts[test] = k
+    return [np.where(parts == k, "test", np.where(parts == (k + 1) % folds, "val", "train")) for k in range(folds)]
+
+
+def scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
+    """Accuracy of three classes, AUROC of malignant against the rest and against benign."""
+    malignant = CLASSES.index("malignant")
+    lesions = y != CLASSES.index("normal")
+    odds = p[:, malignant] / (p[:, malignant] + p[:, CLASSES.index("benign")] + 1e-9)
+    return {"accuracy": round(float((p.argmax(1) == y).mean()), 4),
+            "auc_malignant": round(float(roc_auc_score(y == malignant, p[:, malignant])), 4),
+            "auc_benign_malignant": round(float(roc_auc_score(y[lesions] == malignant, odds[lesions])), 4)}  # fmt: skip
+
+
+def thumbnail_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Copy the class of the nearest 24 × 24 thumbnail; as probabilities: a soft vote of the five nearest."""
+    x = np.stack([grey(p, 24).ravel() for p in paths])
+    x = (x - x.mean(1, keepdims=True)) / x.std(1, keepdims=True)
+    nearest = np.argsort(-(x[test] @ x[train].T), axis=1)[:, :5]
+    votes = np.zeros((int(test.sum()), 3))
+    for rank, weight in enumerate((5, 1, 1, 1, 1)):
+        votes[np.arange(len(votes)), y[train][nearest[:, rank]]] += weight
+    return votes / votes.sum(1, keepdims=True)
+
+
+def hog_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """Histograms of oriented gradients and logistic regression."""
+    from skimage.feature import hog
+
+    x = np.stack([hog(grey(p, 128), pixels_per_cell=(16, 16), cells_per_block=(2, 2)) for p in paths])
+    scale = StandardScaler().fit(x[train])
+    return (
+        LogisticRegression(C=0.003, max_iter=500)
+        .fit(scale.transform(x[train]), y[train])
+        .predict_proba(scale.transform(x[test]))
+    )
+
+
+def marks_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
+    """The shortcut: only how many pixels of burned-in marks there are, and where."""
+    from medfuse.preprocess.marks import find_marks
+
+    x = np.stack([np.asarray(Image.fromarray(find_marks(grey(p, 256).astype(np.uint8))).resize((8, 8), Image.Resampling.BOX), float).ravel() for p in paths])  # fmt: skip
+    return LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train]).predict_proba(x[test])
+
+
+def medfuse_rows(manifest: Path, out: Path, minutes: float, seed: int, order: list[str]) -> np.ndarray:
+    """Train by the command's own function, predict the test split by the bundle."""
+    from medfuse.evaluation.calibration import calibrated
+    from medfuse.evaluation.evaluate import features_of
+    from medfuse.evaluation.feature_set import collect, predict_logits
+    from medfuse.io.manifest import read_manifest
+    from medfuse.models.bundle import load_bundle
+    from medfuse.task import load_task
+    from medfuse.training.train import TrainOptions, train
+
+    task = load_task("breast-ultrasound")
+    train(
+        task, manifest, out, TrainOptions(minutes=minutes, seed=seed), command="benchmarks/busi.py", log=lambda m: None
+    )
+    bundle = load_bundle(out)
+    rows = [r for r in read_manifest(manifest) if r.split == "test"]
+    data, _ = features_of(bundle, rows, "cpu", lambda d, n: None)
+    assert data.case_ids == order
+    logits = predict_logits(bundle.model, collect(task, bundle.model.sizes, data).batch)
+    p = calibrated(logits, bundle.temperature("US"))
+    return p[:, [next(i for i, f in enumerate(task.findings) if f.id == c) for c in CLASSES]]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True)
+    parser.add_argument(
+        "--manifest", type=Path, help="only write this manifest (one fold in five is test, one chooses)"
+    )
+    parser.add_argument("--folds", type=int, default=5)
+    parser.add_argument("--run", type=int, help="how many of the folds to run (default: all)")
+    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
+    options = parser.parse_args()
+    paths, y = load(options.data)
+    groups = groups_of(paths)
+    every = splits(y, groups, options.folds)
+    if options.manifest is not None:
+        write_manifest(options.manifest, paths, y, groups, every[0])
+        print(f"{len(paths)} images in {groups.max() + 1} groups: {options.manifest}")
+        return
+    rows: dict[str, list[dict]] = {}
+    for k, split in enumerate(every[: options.run]):
+        train, test = split == "train", split == "test"
+        known = train | (split == "val")  # the simple rows choose nothing, so they may learn from both
+        for name, work in (
+            ("nearest thumbnail", thumbnail_rows),
+            ("HOG + logistic", hog_rows),
+            ("burned-in marks only", marks_rows),
+        ):
+            rows.setdefault(name, []).append(scores(y[test], work(paths, y, known, test)))
+        for seed in range(1, options.seeds + 1):
+            with TemporaryDirectory() as folder:
+                manifest = Path(folder) / "manifest.jsonl"
+                write_manifest(manifest, paths, y, groups, split)
+                order = [
+                    json.loads(line)["case_id"]
+                    for line in manifest.read_text().splitlines()
+                    if json.loads(line)["split"] == "test"
+                ]
+                p = medfuse_rows(manifest, Path(folder) / "bundle", options.minutes, seed, order)
+            rows.setdefault("medfuse (marks removed)", []).append(scores(y[test], p))
+            print(f"fold {k} seed {seed}: {rows['medfuse (marks removed)'][-1]}", flush=True)
+    result = {"images": len(paths), "groups": int(groups.max() + 1), "folds": options.folds, "run": len(every[: options.run]), "minutes": options.minutes,
+              "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+              "rows": {name: {key: [round(float(np.mean([r[key] for r in rs])), 4), round(float(np.std([r[key] for r in rs])), 4)] for key in rs[0]} for name, rs in rows.items()}}  # fmt: skip
+    print(json.dumps(result, indent=1))
+    options.out.mkdir(parents=True, exist_ok=True)
+    (options.out / "busi.json").write_text(json.dumps(result, indent=1))
+
+
+if __name__ == "__main__":
+    main()
