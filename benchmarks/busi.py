@@ -63,11 +63,14 @@ def write_manifest(path: Path, paths: list[Path], y: np.ndarray, groups: np.ndar
 
 
 def splits(y: np.ndarray, groups: np.ndarray, folds: int) -> list[np.ndarray]:
-    """For each fold: an array of train, val, test; the fold after the tested one chooses."""
+    """For each fold: an array of train, val, test. A fold is two parts of 2 × folds; the part after it chooses."""
     parts = np.zeros(len(y), int)
-    for k, (_, test) in enumerate(StratifiedGroupKFold(folds, shuffle=True, random_state=0).split(y, y, groups)):
-        parts[test] = k
-    return [np.where(parts == k, "test", np.where(parts == (k + 1) % folds, "val", "train")) for k in range(folds)]
+    for k, (_, some) in enumerate(StratifiedGroupKFold(2 * folds, shuffle=True, random_state=0).split(y, y, groups)):
+        parts[some] = k
+    return [
+        np.where(parts // 2 == k, "test", np.where(parts == (2 * k + 2) % (2 * folds), "val", "train"))
+        for k in range(folds)
+    ]
 
 
 def scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
@@ -139,7 +142,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
-        "--manifest", type=Path, help="only write this manifest (one fold in five is test, one chooses)"
+        "--manifest", type=Path, help="only write this manifest (two parts in ten are test, one chooses)"
     )
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--run", type=int, help="how many of the folds to run (default: all)")

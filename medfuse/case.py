@@ -44,6 +44,7 @@ class Source:
     manufacturer: str = ""
     date: str = ""
     simulated: bool = False
+    body_part: str = ""  # BodyPartExamined
 
 
 @dataclass(frozen=True)

@@ -16,7 +16,7 @@ from .io.cases import Found, find_cases
 from .io.scan import opened, scan
 from .library import store
 from .library.catalogue import session
-from .models.bundle import Bundle, load_bundle
+from .models.bundle import Bundle, choose_bundle, load_bundle
 from .predict import predict_case
 from .prediction import Prediction
 from .report import Report
@@ -124,8 +124,9 @@ def predict_command(
     stated = any(parts.values())
     if stated == (path is not None):
         raise WrongUse("predict needs either a case or path, or images by --us, --ct and --mr")
-    loaded = load_bundle(bundle)
+    loaded = load_bundle(bundle)  # a wrong name is refused before anything is read
     if path is not None and not Path(path).exists() and store.has_case(path):
+        loaded = loaded if bundle else choose_bundle(store.load_case(path))
         done = predict_library_case(path, loaded, out, language=language, device=device, outside_domain=outside_domain)
         return _result(done)
     started = time.perf_counter()
@@ -134,27 +135,7 @@ def predict_command(
         case = case_from_parts(parts)
     else:
         assert path is not None
-        if nifti.is_volume_file(Path(path)) or Path(path).suffix.lower() in picture.SUFFIXES:
-            case = _single_file(Path(path))
-        else:
-            found = find_cases(Path(path), window=window)
-            if len(found.cases) > 1:
-                listed = ", ".join(
-                    f"{c.case_id} ({'+'.join(sorted({i.modality for i in c.images}))})" for c in found.cases
-                )
-                why = "; ".join(found.conflicts)
-                raise WrongUse(
-                    f"{path}: holds {len(found.cases)} cases: {listed}; give one of them, or use medfuse ingest"
-                    + (f" ({why})" if why else "")
-                )
-            case = (
-                found.cases[0]
-                if found.cases
-                else Case(
-                    Path(path).name,
-                    refused=found.scan.refused or [Refusal(path, _nothing_in(found.scan.ledger))],
-                )
-            )
+        case, found = _case_at(Path(path), window=window)
     read_seconds = time.perf_counter() - started
     if not case.images:
         refused = [{"path": r.path, "reason": r.reason} for r in case.refused]
@@ -170,6 +151,7 @@ def predict_command(
             "refused": refused,
         }
         return CommandResult(data, "nothing could be read", 1)
+    loaded = loaded if bundle else choose_bundle(case)
     done = predict_and_write(
         case,
         loaded,
@@ -195,10 +177,36 @@ def predict_command(
     return _result(done)
 
 
-def _single_file(path: Path) -> Case:
+def read_case(path: Path, modality: str = "") -> Case:
+    """The one case at a path. Raises UserError where nothing can be read, WrongUse where there are several."""
+    if not path.exists():
+        raise WrongUse(f"{path}: no such file or folder; check the path")
+    case, _ = _case_at(path, modality=modality)
+    if not case.images:
+        raise UserError(f"{path}: " + "; ".join(r.reason for r in case.refused))
+    return case
+
+
+def _case_at(path: Path, *, window: int = 30, modality: str = "") -> tuple[Case, Found | None]:
+    if nifti.is_volume_file(path) or path.suffix.lower() in picture.SUFFIXES:
+        return _single_file(path, modality), None
+    found = find_cases(path, window=window)
+    if len(found.cases) > 1:
+        listed = ", ".join(f"{c.case_id} ({'+'.join(sorted({i.modality for i in c.images}))})" for c in found.cases)
+        why = "; ".join(found.conflicts)
+        raise WrongUse(
+            f"{path}: holds {len(found.cases)} cases: {listed}; give one of them, or use medfuse ingest"
+            + (f" ({why})" if why else "")
+        )
+    if found.cases:
+        return found.cases[0], found
+    return Case(path.name, refused=found.scan.refused or [Refusal(str(path), _nothing_in(found.scan.ledger))]), found
+
+
+def _single_file(path: Path, modality: str = "") -> Case:
     case = Case(path.name.split(".")[0])
     try:
-        image = nifti.read_nifti(path) if nifti.is_volume_file(path) else picture.read_picture(path, "")
+        image = nifti.read_nifti(path, modality) if nifti.is_volume_file(path) else picture.read_picture(path, modality)
         case.images.append(image)
         case.case_id = f"{case.case_id}-{image.source.sha256[:8]}"
     except UnreadableError as e:

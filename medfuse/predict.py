@@ -73,6 +73,9 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
     started = time.perf_counter()
     with torch.inference_mode():
         features, dense = encode(model.encoders.to(device), inputs, task, torch.device(device))
+        dense = _familiar(prediction, bundle, features, dense, keep=not calibrate)
+        if not features.features:
+            return
         _findings(prediction, case, bundle, features, calibrate)
     out.seconds["network"] = time.perf_counter() - started
     started = time.perf_counter()
@@ -92,6 +95,25 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
         finding.evidence = [p.model_copy(update={"image": back[p.image]}) for p in finding.evidence]
     out.dense = dense
     out.seconds["lesions"] = time.perf_counter() - started
+
+
+def _familiar(
+    prediction: Prediction, bundle: Bundle, features: CaseFeatures, dense: list[DenseOutput], *, keep: bool
+) -> list[DenseOutput]:
+    """Modalities whose features lie far from the validated ones leave the case (unless ``keep``), and their images say why."""
+    for modality in list(features.features):
+        inside, code, why = bundle.domain.looks_familiar(modality, features)
+        if inside:
+            continue
+        for image in prediction.images:
+            if image.modality == modality and image.in_domain:
+                image.in_domain, image.code, image.why = False, code, why
+        if not keep:
+            for part in (features.features, features.mask, features.kind):
+                part.pop(modality)
+            dense = [d for d in dense if d.modality != modality]
+    prediction.in_domain = prediction.in_domain and any(i.in_domain for i in prediction.images)
+    return dense
 
 
 def _agree(prediction: Prediction, bundle: Bundle) -> None:

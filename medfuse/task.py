@@ -59,6 +59,7 @@ class Task(Strict):
     name: str
     title: dict[str, str]
     body_part: str
+    body_parts: tuple[str, ...] = ()  # values of BodyPartExamined that belong here; none: it is not looked at
     modalities: dict[str, ModalityTask]
     dense: tuple[str, ...] = ()  # classes of the label maps; none: only whole images are labelled
     lesion_classes: tuple[str, ...] = ()

@@ -61,3 +61,23 @@ def test_text_tower_ignores_padding():
     beside = tower(*tokenize(tokenizer, ["No focal lesion.", "Simple cyst in the liver. Simple cyst in the liver."]))
     assert torch.allclose(alone[0], beside[0], atol=1e-5)
     assert torch.isfinite(tower(*tokenize(tokenizer, [""]))).all()
+
+
+def test_linear_cca_equals_scikit_learn():
+    import numpy as np
+    from sklearn.cross_decomposition import CCA
+
+    from medfuse.models.coordination import LinearCCA
+
+    rng = np.random.default_rng(0)
+    hidden = rng.normal(size=(400, 3))
+    x = hidden @ rng.normal(size=(3, 6)) + 0.5 * rng.normal(size=(400, 6))
+    y = hidden @ rng.normal(size=(3, 5)) + 0.5 * rng.normal(size=(400, 5))
+    ours = LinearCCA.fit(torch.tensor(x), torch.tensor(y), 3)
+    u, v = CCA(n_components=3, max_iter=5000, tol=1e-10).fit_transform(x, y)
+    theirs = [abs(np.corrcoef(u[:, k], v[:, k])[0, 1]) for k in range(3)]
+    assert np.allclose(ours.correlation.numpy(), theirs, atol=1e-3)
+    a, b = ours.embed_a(torch.tensor(x).float()), ours.embed_b(torch.tensor(y).float())
+    assert torch.allclose(a.norm(dim=1), torch.ones(400), atol=1e-4)
+    top = (a @ b.T).topk(10, dim=1).indices
+    assert sum(i in row for i, row in enumerate(top.tolist())) > 100  # chance is 10

@@ -177,3 +177,8 @@ def test_use_only_names_its_members():
     use = use_only(("CT",), SENSES, 2)
     assert use["CT"].all()
     assert not use["US"].any()
+
+
+def test_the_three_fusions_have_as_many_parameters():
+    counts = [sum(p.numel() for p in FUSIONS[k](("US", "CT", "MR"), 96, 2, 4, 0.0).parameters()) for k in FUSIONS]
+    assert max(counts) / min(counts) < 1.02

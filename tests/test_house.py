@@ -12,7 +12,8 @@ ROOT = Path(__file__).resolve().parent.parent
 FLOORS = [
     ["cli", "__main__"],
     ["commands"],
-    ["demo", "viewer", "info", "schemas", "pipeline"],
+    ["demo", "viewer", "info", "schemas", "search"],
+    ["pipeline"],
     ["intake"],
     ["training"],
     ["predict"],

@@ -25,7 +25,7 @@ from .calibration import calibrated, expected_calibration_error
 from .conformal import coverage_of
 from .cost import fusion_cost
 from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
-from .findings import finding_auroc, paired_difference, table_row
+from .findings import accuracy, finding_auroc, paired_difference, table_row
 from .lesions import LesionScores, score_case
 from .markdown import markdown
 from .retrieval import retrieval_table
@@ -147,6 +147,8 @@ def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
         out["calibration"][key] = {"ece": round(expected_calibration_error(labels, probability), 4)}
         if key in bundle.conformal:
             out["calibration"][key] |= coverage_of(labels, probability, np.array(bundle.conformal[key]))
+        if task.exclusive:
+            out.setdefault("accuracy", {})[key] = accuracy(labels, logits, task.exclusive_indices)
         auroc = finding_auroc(labels, logits)
         for f, finding in enumerate(task.findings):
             value = None if np.isnan(auroc[f]) else round(float(auroc[f]), 4)

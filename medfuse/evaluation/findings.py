@@ -21,6 +21,15 @@ def finding_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         return np.where(pairs > 0, (rank_sum - positives * (positives + 1) / 2) / pairs, np.nan)
 
 
+def accuracy(labels: np.ndarray, scores: np.ndarray, exclusive: list[int]) -> float | None:
+    """Share of cases whose highest of the ``exclusive`` scores is the one that holds; None where none is labelled."""
+    known = (labels[:, exclusive] == 1).any(1)
+    if not known.any():
+        return None
+    right = scores[known][:, exclusive].argmax(1) == labels[known][:, exclusive].argmax(1)
+    return round(float(right.mean()), 4)
+
+
 def macro(values: np.ndarray, columns: list[int]) -> float | None:
     chosen = values[columns]
     return None if np.isnan(chosen).all() else float(np.nanmean(chosen))

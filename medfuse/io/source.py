@@ -31,4 +31,5 @@ def source_of(group: list[FileEntry]) -> Source:
         manufacturer=" ".join(str(ds.get(k, "")) for k in ("Manufacturer", "ManufacturerModelName")).strip(),
         date=str(ds.get("StudyDate", "")),
         simulated=simulated(ds),
+        body_part=str(ds.get("BodyPartExamined", "") or "").strip(),
     )

@@ -6,10 +6,11 @@ import hashlib
 import logging
 import os
 import shutil
+from collections.abc import Iterator
 from pathlib import Path
 
 from pydantic import ValidationError
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from ..case import Case, Image, Refusal
@@ -128,6 +129,14 @@ def load_result(case_id: str) -> tuple[Prediction, Report] | None:
                 "%s: its stored result is of another version; predict it again", case_id
             )
             return None
+
+
+def latest_predictions(bundle_hash: str) -> Iterator[tuple[str, dict]]:
+    """The newest prediction.json of each case by one bundle, as stored."""
+    with session() as s:
+        newest = select(func.max(ResultRow.id)).where(ResultRow.bundle_hash == bundle_hash).group_by(ResultRow.case_id)
+        rows = s.execute(select(ResultRow.case_id, ResultRow.prediction).where(ResultRow.id.in_(newest)))
+        yield from ((row[0], row[1]) for row in rows)
 
 
 def has_case(case_id: str) -> bool:

@@ -16,6 +16,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from ..case import Case
 from ..errors import UserError, WrongUse
 from ..settings import settings
 from ..task import Task, load_task
@@ -178,10 +179,22 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
         domain_fields["body_part"],
         {k: tuple(v) for k, v in domain_fields.get("roles", {}).items()},
         domain_fields.get("features", {}),
+        tuple(domain_fields.get("body_parts", ())),
     )
     tokenizer = path / "tokenizer.json"
     card = json.loads((path / "card.json").read_text()) if (path / "card.json").exists() else {"name": path.name}
     return Bundle(path, task, model, temperature, conformal, domain, card, tokenizer if tokenizer.exists() else None)
+
+
+def choose_bundle(case: Case) -> Bundle:
+    """The bundle whose validated domain holds most of a case's images by their headers; the default where none fits."""
+    best, most = load_bundle(), 0
+    for path in [find_bundle(DEFAULT), *(p for p in list_bundles() if p.name != DEFAULT)]:
+        bundle = load_bundle(path)
+        inside = sum(bundle.domain.holds(image)[0] for image in case.images)
+        if inside > most:
+            best, most = bundle, inside
+    return best
 
 
 def bundle_hash(path: Path) -> str:

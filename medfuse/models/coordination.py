@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -34,6 +36,46 @@ def info_nce_loss(a: Tensor, b: Tensor, scale: Tensor, ignore: Tensor | None = N
 def same_findings(labels: Tensor) -> Tensor:
     """(B, B) bool: pairs whose label vectors are equal."""
     return (labels[:, None] == labels[None]).all(-1)
+
+
+@dataclass(frozen=True)
+class LinearCCA:
+    """Two linear maps whose outputs agree most (Hotelling 1936): no training loop, the yardstick for learned coordination.
+
+    a, b: (D, K) maps of the two senses, mean_a, mean_b: their means; correlation (K,): of each pair of coordinates.
+    """
+
+    a: Tensor
+    b: Tensor
+    mean_a: Tensor
+    mean_b: Tensor
+    correlation: Tensor
+
+    @staticmethod
+    def fit(x: Tensor, y: Tensor, k: int, ridge: float = 0.0) -> LinearCCA:
+        """x (N, D), y (N, E), row i of one belongs to row i of the other; ``ridge`` is added to both covariances."""
+        mean_a, mean_b = x.mean(0), y.mean(0)
+        xc, yc = (x - mean_a).double(), (y - mean_b).double()
+        whiten_x, whiten_y = _whitener(xc, ridge), _whitener(yc, ridge)
+        u, s, vt = torch.linalg.svd(whiten_x.T @ (xc.T @ yc / (len(x) - 1)) @ whiten_y)
+        return LinearCCA(
+            (whiten_x @ u[:, :k]).float(), (whiten_y @ vt[:k].T).float(), mean_a.float(), mean_b.float(), s[:k].float()
+        )
+
+    def embed_a(self, x: Tensor) -> Tensor:
+        """(N, K) rows on the unit sphere, each coordinate weighted by how far it can be trusted."""
+        return F.normalize((x - self.mean_a) @ self.a * self.correlation, dim=-1)
+
+    def embed_b(self, y: Tensor) -> Tensor:
+        return F.normalize((y - self.mean_b) @ self.b * self.correlation, dim=-1)
+
+
+def _whitener(centred: Tensor, ridge: float) -> Tensor:
+    """W with Wᵀ C W = 1 for the covariance C; directions without variance are left out."""
+    covariance = centred.T @ centred / (len(centred) - 1)
+    values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
+    keep = values > 1e-10 * values.max()
+    return vectors[:, keep] / values[keep].sqrt()
 
 
 class Projection(nn.Module):

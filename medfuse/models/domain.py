@@ -28,6 +28,7 @@ class Domain:
     body_part: str
     roles: dict[str, tuple[str, ...]] = field(default_factory=dict)
     features: dict[str, dict] = field(default_factory=dict)
+    body_parts: tuple[str, ...] = ()  # DICOM body parts that belong here; an image that names another does not
 
     def holds(self, image: Image) -> tuple[bool, str, str]:
         """Whether an image lies in the domain by its headers, a code for why not, and the same in words."""
@@ -37,6 +38,13 @@ class Domain:
             return False, "real", "the bundle was validated on simulated patients only; this image is real"
         if not self.simulated and image.source.simulated:
             return False, "simulated", "the bundle was validated on real patients; this image is simulated"
+        part = image.source.body_part.upper()
+        if self.body_parts and part and part not in self.body_parts:
+            return (
+                False,
+                "body_part",
+                f"the image says it shows {part}; the bundle was validated on {', '.join(self.body_parts)}",
+            )
         known = self.roles.get(image.modality, ())
         if known and image.role not in known:
             return False, "role", f"role {image.role} was not in the validation set ({', '.join(known)})"
@@ -76,7 +84,7 @@ def feature_domain(train, val) -> dict[str, dict]:
     out: dict[str, dict] = {}
     for modality in {m for f in train.features for m in f.features}:
         x, v = (np.stack([pooled(f, modality) for f in s.features if modality in f.features]) for s in (train, val))
-        n = min(COMPONENTS, len(x) // 4, x.shape[1])
+        n = min(COMPONENTS, len(x) // 4, x.shape[1] // 2)
         if n < 2 or len(v) < 10:
             continue
         pca = PCA(n, random_state=0).fit(x)
@@ -84,7 +92,7 @@ def feature_domain(train, val) -> dict[str, dict]:
         rest = np.linalg.norm(x - pca.inverse_transform(inside), axis=1)
         model = {
             "mean": pca.mean_.round(5).tolist(), "components": pca.components_.round(5).tolist(),
-            "precision": LedoitWolf().fit(inside).precision_.round(6).tolist(), "rest": round(float(rest.mean()), 6), "limit": 0.0,
+            "precision": LedoitWolf().fit(inside).precision_.round(6).tolist(), "rest": max(round(float(rest.mean()), 6), 1e-6), "limit": 0.0,
         }  # fmt: skip
         out[modality] = {**model, "limit": round(float(np.quantile(distance(v, model), INSIDE)), 3)}
     return out

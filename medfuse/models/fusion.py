@@ -120,12 +120,15 @@ class CoAttention(_Fusion):
         return state, g[:, 0]
 
 
+BLOCKS = 3  # of merge- and cross-attention for each co-attention layer: as many parameters with three modalities
+
+
 class MergeAttention(_Fusion):
     """All tokens of all modalities in one sequence, self-attention."""
 
     def build(self, width: int, layers: int, heads: int, dropout: float) -> None:
-        self.attention = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers * 2))
-        self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers * 2))
+        self.attention = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers * BLOCKS))
+        self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers * BLOCKS))
 
     def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Tensor]:
         state, g = self.enter(tokens)
@@ -145,8 +148,8 @@ class CrossAttention(_Fusion):
 
     def build(self, width: int, layers: int, heads: int, dropout: float) -> None:
         self.latent = nn.Parameter(torch.randn(self.queries, width) * 0.1)
-        self.read = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers * 2))
-        self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers * 2))
+        self.read = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers * BLOCKS))
+        self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers * BLOCKS))
 
     def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Tensor]:
         state, g = self.enter(tokens)

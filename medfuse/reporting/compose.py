@@ -151,12 +151,24 @@ def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence
             )
             continue
         p = record.probability or 0.0
+        if finding.id in task.exclusive:
+            continue  # one sentence each, the likeliest first
         if finding.group == "focal" and (p < POSSIBLE or _hide(finding, task, prediction)):
             continue  # absence of lesions is one sentence, with its coverage
         rows.append(_sentence(record, finding, s, p))
+    rows += _exclusive(prediction, task, s)
     names = [f.label(s.language) for f in task.findings]
     rows.append(Sentence(text=s.render("scope", names=names)))
     return rows
+
+
+def _exclusive(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
+    """Findings of which exactly one holds: what is likeliest, then what cannot be excluded; the rest goes without saying."""
+    records = [f for f in prediction.findings if f.id in task.exclusive and f.assessed]
+    records.sort(key=lambda f: -(f.probability or 0))
+    return [
+        _sentence(f, task.finding(f.id), s, f.probability or 0.0) for f in records if (f.probability or 0.0) >= DENIED
+    ]
 
 
 def _sentence(record: FindingRecord, finding: Finding, s: Sentences, p: float) -> Sentence:

@@ -19,7 +19,7 @@ from ..task import Task
 
 def cache_key(task: Task, rows: list[ManifestRow]) -> str:
     """Of what preprocessing depends on: the network grids, and the images with their roles and label maps."""
-    specs = {m: s.model_dump(exclude={"filters"}) for m, s in task.modalities.items()}
+    specs = {m: s.model_dump(exclude={"filters", "mirror"}) for m, s in task.modalities.items()}
     images = [[i.model_dump() for i in r.images] for r in rows]
     text = json.dumps([specs, images, rows[0].root])
     return hashlib.sha256(text.encode()).hexdigest()[:16]

@@ -231,7 +231,13 @@ def _describe(task, rows, every, is_train, out, options, work, started, model, f
     roles = {
         m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses
     }
-    domain = Domain(simulated, tuple(m for m in task.senses if every.has(m).any()), task.body_part, roles)
+    domain = Domain(
+        simulated,
+        tuple(m for m in task.senses if every.has(m).any()),
+        task.body_part,
+        roles,
+        body_parts=task.body_parts,
+    )
     card = {
         "name": out.name,
         "summary": f"{task.title['en']}. Fusion of {', '.join(task.senses)} by {type(model.fusion).__name__}.",

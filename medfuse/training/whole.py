@@ -110,7 +110,7 @@ def predict_whole(model: FusionModel, frames: dict[str, list[Tensor]], n: int) -
 def train_whole(
     task: Task, model: FusionModel, folder: Path, entries: list[dict], labels: np.ndarray, is_train: np.ndarray, *,
     budget: Budget, seed: int, log: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
-    max_epochs: int = 60,
+    max_epochs: int = 400,
 ) -> float:  # fmt: skip
     """Train in place on the rows ``is_train``, keep the running mean of the weights that was best on the others."""
     generator = torch.Generator().manual_seed(seed)

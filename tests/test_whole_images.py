@@ -1,0 +1,156 @@
+"""Tasks without label maps: any user's classes on whole images, through the same commands."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image as Picture
+
+from medfuse.case import Image, Source
+from medfuse.errors import UserError
+from medfuse.evaluation.evaluate import evaluate
+from medfuse.models.bundle import choose_bundle, load_bundle
+from medfuse.models.domain import Domain, distance, feature_domain
+from medfuse.models.features import CaseFeatures
+from medfuse.models.model import FusionModel, ModelConfig, exclusive_logits
+from medfuse.pipeline import predict_command, read_case
+from medfuse.preprocess.marks import find_marks, remove_marks
+from medfuse.task import Task, load_task
+from medfuse.training.train import TrainOptions, train
+from medfuse.training.whole import augment, loss_of
+
+BREAST = load_task("breast-ultrasound")
+
+
+@pytest.fixture(scope="module")
+def manifest(tmp_path_factory):
+    """Generated pictures, not ultrasound: dark disc (benign), bright disc (malignant), none (normal), on noise."""
+    folder = tmp_path_factory.mktemp("pictures")
+    rng = np.random.default_rng(0)
+    rows = []
+    y, x = np.mgrid[:96, :96]
+    for n in range(90):
+        kind = ("normal", "benign", "malignant")[n % 3]
+        frame = rng.normal(90, 12, (96, 96))
+        disc = (y - 48 - rng.integers(-12, 12)) ** 2 + (x - 48 - rng.integers(-12, 12)) ** 2 < 18**2
+        frame[disc] += {"normal": 0, "benign": -60, "malignant": 80}[kind]
+        Picture.fromarray(np.clip(frame, 0, 255).astype(np.uint8)).save(folder / f"{n}.png")
+        rows.append({"case_id": f"p{n}", "split": ("train", "train", "val", "test")[n // 3 % 4],
+                     "images": [{"path": f"{n}.png", "modality": "US", "role": "still"}],
+                     "labels": {k: int(k == kind) for k in ("normal", "benign", "malignant")}})  # fmt: skip
+    path = folder / "manifest.jsonl"
+    path.write_text("\n".join(json.dumps(r) for r in rows))
+    return path
+
+
+@pytest.fixture(scope="module")
+def bundle_path(manifest, tmp_path_factory):
+    out = tmp_path_factory.mktemp("whole") / "pictures"
+    train(BREAST, manifest, out, TrainOptions(seed=1, encoder_steps=40), command="test", log=lambda m: None)
+    return out
+
+
+def test_it_learns_and_says_how_well(bundle_path, manifest):
+    result = evaluate(load_bundle(bundle_path), manifest)
+    assert result["n"] == 21
+    assert result["accuracy"]["US"] > 0.7
+    assert result["subsets"]["US"]["focal_auroc"] is None  # this task tags neither
+    assert result["cost"] == {}
+    assert result["lesions"] == {}
+
+
+def test_a_picture_inside_the_domain_gets_a_draft_in_both_languages(bundle_path, manifest, tmp_path):
+    for language in ("en", "zh-TW"):
+        done = predict_command(None, {"US": [manifest.parent / "1.png"]}, out=tmp_path / language, bundle=str(bundle_path),
+                               language=language, device="cpu", add=False, outside_domain=False, window=30, log=print)  # fmt: skip
+        assert done.exit_code == 0
+        assert done.data["in_domain"]
+        total = sum(f["probability"] for f in done.data["findings"])
+        assert total == pytest.approx(1.0, abs=0.1)  # exactly one class holds; temperature may move the sum a little
+
+
+def test_a_picture_unlike_the_others_is_outside(bundle_path, tmp_path):
+    rng = np.random.default_rng(1)
+    odd = np.kron(rng.integers(0, 2, (6, 6)), np.ones((16, 16))) * 255
+    Picture.fromarray(odd.astype(np.uint8)).save(tmp_path / "odd.png")
+    done = predict_command(None, {"US": [tmp_path / "odd.png"]}, out=tmp_path / "out", bundle=str(bundle_path), language="en",
+                           device="cpu", add=False, outside_domain=False, window=30, log=print)  # fmt: skip
+    assert not done.data["in_domain"]
+    assert done.data["findings"] == []
+    assert "looks unlike" in done.data["images"][0]["why"]
+
+
+def test_the_body_part_of_a_header_is_believed():
+    domain = Domain(False, ("US",), "breast", {}, {}, ("BREAST",))
+    for part, inside in (("", True), ("breast", True), ("ABDOMEN", False)):
+        image = Image("US", np.zeros((1, 8, 8), np.uint8), Source("x", body_part=part), role="still")
+        assert domain.holds(image)[0] == inside
+
+
+def test_simulated_cases_keep_the_default_bundle(patient_dicom):
+    assert choose_bundle(read_case(patient_dicom)).name == "upper-abdomen-simulated"
+
+
+def test_volumes_without_label_maps_are_refused_by_name():
+    task = Task(name="t", title={"en": "t"}, body_part="x", modalities={"CT": BREAST.modalities["US"]},
+                findings=[BREAST.findings[0].model_copy(update={"modalities": ("CT",)})])  # fmt: skip
+    with pytest.raises(UserError, match="CT without label maps is not built yet"):
+        FusionModel(task, ModelConfig())
+
+
+def test_exclusive_logits_are_a_softmax():
+    scores = torch.randn(5, 4)
+    p = exclusive_logits(scores, [0, 1, 3]).sigmoid()
+    assert torch.allclose(p[:, [0, 1, 3]], scores[:, [0, 1, 3]].softmax(1), atol=1e-5)
+    assert torch.equal(exclusive_logits(scores, [0, 1, 3])[:, 2], scores[:, 2])
+
+
+def test_loss_is_cross_entropy_and_leaves_unknown_labels_out():
+    scores = torch.randn(3, 3)
+    labels = torch.tensor([[1, 0, 0], [0, 0, 1], [-1, -1, -1]])
+    got = loss_of(exclusive_logits(scores, [0, 1, 2]), labels, [0, 1, 2])
+    want = torch.nn.functional.cross_entropy(scores[:2], torch.tensor([0, 2]), label_smoothing=0.1)
+    assert torch.allclose(got, want, atol=1e-4)
+
+
+def test_mirror_images_only_where_sides_mean_nothing():
+    x = torch.zeros(64, 1, 32, 32)
+    x[..., 2:8] = 5.0  # bright on the left
+    generator = torch.Generator().manual_seed(0)
+
+    def on_the_right(mirror):
+        y = augment(x, generator, mirror=mirror)
+        return int((y[..., 16:].mean((1, 2, 3)) > y[..., :16].mean((1, 2, 3))).sum())
+
+    assert on_the_right(False) == 0
+    assert 10 < on_the_right(True) < 54
+
+
+def test_crosses_and_letters_are_painted_over(rng):
+    tissue = np.clip(rng.normal(80, 10, (120, 120)), 0, 255).astype(np.uint8)
+    tissue[30:60, 30:70] = 20
+    frame = tissue.copy()
+    frame[40:49, 44], frame[44, 40:49] = 250, 250  # a measuring cross
+    marks = find_marks(frame)
+    assert marks[40:49, 44].all()
+    assert marks.mean() < 0.02
+    clean = remove_marks(frame[None])[0]
+    assert clean[40:49, 44].max() < 120
+    assert np.array_equal(clean[~marks], frame[~marks])
+
+
+def test_distance_is_small_for_what_was_seen(rng):
+    class Set:
+        def __init__(self, rows):
+            self.features = [
+                CaseFeatures({"US": r[None]}, {"US": np.ones(1, bool)}, {"US": np.zeros(1, int)}) for r in rows
+            ]
+
+    basis = rng.normal(size=(3, 20))
+    inside = rng.normal(size=(200, 3)) @ basis + 0.05 * rng.normal(size=(200, 20))
+    model = feature_domain(Set(inside[:150]), Set(inside[150:]))["US"]
+    assert (distance(inside, model) <= model["limit"]).mean() > 0.9
+    assert (distance(rng.normal(size=(50, 20)) * 3, model) > model["limit"]).all()
