@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, field
+from typing import Literal
 
 import numpy as np
 import torch
 
 from .case import Case
 from .evaluation.calibration import calibrated
+from .evaluation.conformal import answer_sets
 from .models.bundle import Bundle
 from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
@@ -163,6 +165,7 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
         [calibrated(logits[i], bundle.temperature(subset_name(s)) if calibrate else 1.0) for i, s in enumerate(every)]
     )
     roles = _roles(case)
+    thresholds = bundle.conformal.get(subset_name(every[-1])) if calibrate else None
     for f, finding in enumerate(task.findings):
         game = {frozenset(s): float(probability[i, f]) for i, s in enumerate(every)}
         judged = {m: support(finding, m, roles) for m in task.senses}
@@ -171,7 +174,7 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
         prediction.findings.append(
             FindingRecord(
                 id=finding.id, name=finding.label("en"), group=finding.group, probability=round(float(probability[-1, f]), 4),
-                calibrated=calibrate, assessed=bool(by), assessed_by=by, why_not={} if by else reasons,
+                calibrated=calibrate, answers=_answers(float(probability[-1, f]), thresholds[f] if thresholds else None), assessed=bool(by), assessed_by=by, why_not={} if by else reasons,
                 contribution={m: round(v, 4) for m, v in shapley(game, there).items()},
             )
         )  # fmt: skip
@@ -185,6 +188,14 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
     prediction.embedding = {
         sense: [round(float(v), 5) for v in output.embedding[sense][last]] for sense in (*there, "joint")
     }
+
+
+def _answers(p: float, threshold: float | None) -> list[Literal["absent", "present"]]:
+    if threshold is None:
+        return []
+    absent, present = answer_sets(np.array([p]), np.array([threshold]))[0]
+    both: tuple[tuple[Literal["absent", "present"], bool], ...] = (("absent", bool(absent)), ("present", bool(present)))
+    return [answer for answer, possible in both if possible]
 
 
 def _evidence(prediction: Prediction, case: Case, bundle: Bundle, dense: list[DenseOutput]) -> None:

@@ -60,11 +60,19 @@ class FindingRecord(Model):
     group: str
     probability: float | None  # calibrated; null when nothing was said
     calibrated: bool
+    answers: list[Literal["absent", "present"]] = Field(
+        default_factory=list
+    )  # what 90 % sets leave possible; both: cannot tell
     assessed: bool
     assessed_by: list[str] = Field(default_factory=list)
     why_not: dict[str, str] = Field(default_factory=dict)  # modality → not_acquired, cannot_show or lacks ROLES
     contribution: dict[str, float] = Field(default_factory=dict)  # exact Shapley on the calibrated probability
     evidence: list[Place] = Field(default_factory=list)
+
+    @property
+    def cannot_tell(self) -> bool:
+        """Neither answer can be left out at 90 % (split conformal on validation cases of the same presence pattern)."""
+        return len(self.answers) == 2
 
 
 class RefusedRecord(Model):

@@ -61,6 +61,35 @@ def test_scale(p, word):
     assert wording(p) == word
 
 
+def test_what_the_images_cannot_settle_is_said_one_step_softer():
+    drafted = prediction({"ascites": 0.95, "steatosis": 0.05})
+    for record in drafted.findings:
+        record.answers = ["absent", "present"]
+    found = texts(compose(drafted, case(), TASK), "findings")
+    assert any(t.startswith("Ascites is likely") for t in found)
+    assert any(t.startswith("No definite hepatic steatosis; it cannot be excluded") for t in found)
+    for record in drafted.findings:
+        record.answers = ["present"]
+    assert any(t.startswith("Ascites is present") for t in texts(compose(drafted, case(), TASK), "findings"))
+
+
+def test_exclusive_findings_are_said_likeliest_first_and_denied_ones_not_at_all():
+    task = load_task("breast-ultrasound")
+    chances = {"malignant": 0.2, "benign": 0.75, "normal": 0.05}
+    drafted = Prediction(
+        case_id="c", simulated=False, in_domain=True, modalities={"US": "present"},
+        images=[ImageRecord(path="x", modality="US", role="still", in_domain=True, why="w", code="inside")],
+        findings=[FindingRecord(id=f.id, name=f.label("en"), group=f.group, probability=chances[f.id], calibrated=True,
+                                assessed=True, assessed_by=["US"]) for f in task.findings],
+        lesions=[], bundle="b", bundle_hash="h" * 64,
+    )  # fmt: skip
+    rows = texts(compose(drafted, case(), task), "findings")
+    assert rows[0].startswith("Benign-appearing lesion is likely")
+    assert rows[1].startswith("Malignant-appearing lesion is less likely")
+    assert not any("without a lesion" in r and "probability" in r for r in rows)
+    assert texts(compose(drafted, case(), task), "impression")[0].startswith("Benign-appearing lesion is likely")
+
+
 def test_no_lesion_needs_complete_coverage():
     whole = compose(prediction(), case(), TASK)
     assert any(t.startswith("No focal liver lesion") for t in texts(whole, "findings"))

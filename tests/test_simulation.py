@@ -185,3 +185,14 @@ def test_held_out_wording_is_never_used_in_training():
     assert not any(kept_back in t for t in texts)
     assert kept_back in report(np.random.default_rng(0), a, held_out=True)
     assert all(len(v) >= 3 for v in (*POSITIVE.values(), *NEGATIVE.values()))
+
+
+def test_the_control_population_needs_nothing_but_mr():
+    from medfuse.simulation.mr import SEQUENCES
+
+    for index in range(3):
+        patient = simulate(91, index, control=True)
+        assert {a.role for a in patient.of("MR")} == set(SEQUENCES)
+        assert patient.labels["calcified_granuloma"] == patient.labels["gallstone"] == 0
+        assert patient.of("US")
+        assert patient.of("CT")

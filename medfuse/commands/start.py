@@ -48,6 +48,9 @@ def simulate(
     shifted: Annotated[
         bool, typer.Option(help="Another scanner park: 3 T, sharper kernel, more noise, another probe.")
     ] = False,
+    control: Annotated[
+        bool, typer.Option(help="A population where MR alone is enough: fusion should gain nothing.")
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option(help="Write this split for every case (default: five of six train, one val)."),
@@ -66,7 +69,7 @@ def simulate(
     from ..simulation.population import write_population
 
     manifest = write_population(
-        out, cases=cases, seed=seed, file_format=file_format, missing=missing, shifted=shifted, split=split,
+        out, cases=cases, seed=seed, file_format=file_format, missing=missing, shifted=shifted, control=control, split=split,
         workers=min(os.cpu_count() or 1, cases) if cases > 3 else 1, progress=progress("simulated"),
     )  # fmt: skip
     emit({"manifest": str(manifest)}, as_json, str(manifest))

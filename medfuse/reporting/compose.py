@@ -23,6 +23,11 @@ def wording(p: float) -> str:
     return "absent" if p < DENIED else "unlikely"
 
 
+def hedged(degree: str) -> str:
+    """One step back towards the middle, for findings that the images cannot settle."""
+    return {"certain": "likely", "likely": "possible", "absent": "unlikely"}.get(degree, degree)
+
+
 def compose(prediction: Prediction, case: Case, task: Task, language: str = "en") -> Report:
     """A draft. Outside the validated domain it holds no findings and no impression, and says why."""
     s = sentences(task, language)
@@ -172,7 +177,7 @@ def _exclusive(prediction: Prediction, task: Task, s: Sentences) -> list[Sentenc
 
 
 def _sentence(record: FindingRecord, finding: Finding, s: Sentences, p: float) -> Sentence:
-    degree = wording(p)
+    degree = hedged(wording(p)) if record.cannot_tell else wording(p)
     shown = [s.modality(m) for m in record.assessed_by]
     text = s.render(f"scale.{degree}", name=finding.label(s.language)) + s.render("because", modalities=shown, p=p)
     assertion: Assertion = (

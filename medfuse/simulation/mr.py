@@ -18,6 +18,9 @@ RELAXIVITY = 4.5 / 1000  # 1/(mmol/L ms), gadobutrol-like
 MMOL_PER_HU = 1 / 90.0  # enhancement of 90 HU stands for 1 mmol/L of gadolinium
 
 
+SEQUENCES = ("t1_in", "t1_opposed", "t2", "dwi", "t1_arterial", "t1_portal", "t1_delayed")
+
+
 def draw_protocol(rng: np.random.Generator) -> list[str]:
     sequences = ["t1_in"]
     if rng.random() < 0.85:

@@ -11,6 +11,8 @@ from .anatomy import Anatomy, draw_anatomy
 from .grid import Grid
 from .parameters import FOCAL, SOLID
 
+NOT_IN_MR = ("calcified_granuloma", "gallstone")  # calcium has no signal; small stones drown in it
+
 
 @dataclass
 class Acquisition:
@@ -49,20 +51,28 @@ def labels_of(anatomy: Anatomy) -> dict[str, int]:
     return labels
 
 
-def simulate(seed: int, index: int, *, missing: float = 0.0, shifted: bool = False) -> SimulatedPatient:
+def simulate(
+    seed: int, index: int, *, missing: float = 0.0, shifted: bool = False, control: bool = False
+) -> SimulatedPatient:
     """Simulate patient ``index`` of stream ``seed``.
 
     missing: chance that each modality was not acquired (at least one always is).
     shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
+    control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows. Fusion should
+    gain nothing here.
     """
     streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(6)]
     anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words = streams
     anatomy = draw_anatomy(anatomy_rng)
+    while control and any(anatomy.findings[f] for f in NOT_IN_MR):
+        anatomy = draw_anatomy(anatomy_rng)
     wanted = [m for m in ("US", "CT", "MR") if protocol.random() >= missing]
     if not wanted:
         wanted = [str(protocol.choice(["US", "CT", "MR"]))]
     cut = {m: protocol.random() < 0.05 for m in ("CT", "MR")}
     phases, sequences = ct.draw_protocol(protocol), mr.draw_protocol(protocol)
+    if control:
+        cut["MR"], sequences = False, list(mr.SEQUENCES)
     out: list[Acquisition] = []
     if "CT" in wanted:
         grid = ct.draw_grid(ct_rng, anatomy, cut=cut["CT"])

@@ -15,8 +15,8 @@ from .patient import simulate
 
 
 def _one(task: tuple) -> dict:
-    seed, index, out, file_format, missing, shifted = task
-    patient = simulate(seed, index, missing=missing, shifted=shifted)
+    seed, index, out, file_format, missing, shifted, control = task
+    patient = simulate(seed, index, missing=missing, shifted=shifted, control=control)
     folder = Path(out) / patient.case_id
     if file_format == "dicom":
         from .dicom_writer import write
@@ -45,6 +45,7 @@ def write_population(
     file_format: str = "dicom",
     missing: float = 0.0,
     shifted: bool = False,
+    control: bool = False,
     workers: int = 1,
     split: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -55,7 +56,7 @@ def write_population(
     out.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(out).free < cases * 12e6:
         raise UserError(f"{out}: about {cases * 12 / 1000:.1f} GB are needed for {cases} patients; free some space")
-    tasks = [(seed, i, str(out), file_format, missing, shifted) for i in range(cases)]
+    tasks = [(seed, i, str(out), file_format, missing, shifted, control) for i in range(cases)]
     rows: dict[int, dict] = {}
     if workers <= 1:
         for task in tasks:
