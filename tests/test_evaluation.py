@@ -145,3 +145,17 @@ def test_cost_counts_both_fusions():
     cost = fusion_cost(tokens=8, repeats=1, counts=(2, 3))
     assert set(cost["co_ms"]) == set(cost["merge_ms"]) == {"2", "3"}
     assert all(v > 0 for v in cost["co_over_merge"].values())
+
+
+def test_plots_are_drawn(tmp_path, rng):
+    from PIL import Image as Picture
+
+    from medfuse.evaluation.plots import write_plots
+
+    n = len(TASK.findings)
+    p = rng.random((120, n))
+    labels = (rng.random(p.shape) < p).astype(int)
+    for name in write_plots(TASK, {"US": (labels, p), "US+CT": (labels, p)}, tmp_path, simulated=True):
+        with Picture.open(tmp_path / name) as picture:
+            assert picture.size[0] > 800
+            assert np.asarray(picture.convert("L")).std() > 5

@@ -61,7 +61,9 @@ def train(
 def evaluate(
     bundle: str,
     manifest: Annotated[Path, typer.Option()],
-    out: Annotated[Path | None, typer.Option(help="Write evaluation.json and evaluation.md here.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Write evaluation.json, evaluation.md, plots and run.json here.")
+    ] = None,
     split: str | None = None,
     shifted: Annotated[Path | None, typer.Option(help="Manifest of another scanner park, scored beside.")] = None,
     control: Annotated[
@@ -79,17 +81,20 @@ def evaluate(
     from ..evaluation.markdown import markdown
     from ..models.bundle import load_bundle
 
+    loaded = load_bundle(bundle)
+    scored: dict = {}
     result = run(
-        load_bundle(bundle),
+        loaded,
         manifest,
         device=device_of(device),
         split=split,
         shifted=shifted,
         control=control,
         seed=seed,
+        scored=scored,
         progress=progress("evaluated"),
     )
     if out is not None:
-        write_tables(result, out)
+        write_tables(result, scored, loaded.task, out)
     emit(result, as_json, markdown(result))
     raise typer.Exit(3 if result["refused"] else 0)

@@ -21,6 +21,7 @@ from ..models.features import CaseFeatures, encode
 from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..preprocess.prepare import prepare
+from ..task import Task
 from .calibration import calibrated, expected_calibration_error
 from .conformal import coverage_of
 from .cost import fusion_cost
@@ -28,6 +29,7 @@ from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_
 from .findings import accuracy, finding_auroc, paired_difference, table_row
 from .lesions import LesionScores, score_case
 from .markdown import markdown
+from .plots import write_plots
 from .retrieval import retrieval_table
 
 
@@ -73,18 +75,18 @@ def features_of(
 
 def evaluate(
     bundle: Bundle, manifest: Path, *, device: str = "cpu", split: str | None = None, seed: int = 0,
-    shifted: Path | None = None, control: Path | None = None,
+    shifted: Path | None = None, control: Path | None = None, scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> dict:  # fmt: skip
     """The machine-readable table. Rows with split "test" are used where there are any, else all of them.
 
     shifted, control: further manifests, scored by their subset tables alone (another scanner park; a population in which one
-    modality is enough, where fusion should gain nothing).
+    modality is enough, where fusion should gain nothing). ``scored`` takes labels and calibrated probabilities by subset.
     """
     started = time.perf_counter()
     lesions: dict[str, LesionScores] = {}
     data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions)
-    result = tables(bundle, data, seed)
+    result = tables(bundle, data, seed, scored)
     result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.items())}
     for name, other in (("shifted", shifted), ("control", control)):
         result[name] = {}
@@ -121,7 +123,9 @@ def _read(
     return data, refused, rows, wanted
 
 
-def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
+def tables(
+    bundle: Bundle, data: FeatureSet, seed: int, scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
+) -> dict:
     """Every subset beside its baselines, by finding, with calibration and retrieval."""
     task, model = bundle.task, bundle.model
     fused = collect(task, model.sizes, data, bundle.tokenizer)
@@ -144,6 +148,8 @@ def tables(bundle: Bundle, data: FeatureSet, seed: int) -> dict:
         logits = predict_logits(model, fused.batch, use)[there]
         out["subsets"][key] = table_row(task, labels, logits, seed=seed)
         probability = calibrated(logits, bundle.temperature(key))
+        if scored is not None:
+            scored[key] = labels, probability
         out["calibration"][key] = {"ece": round(expected_calibration_error(labels, probability), 4)}
         if key in bundle.conformal:
             out["calibration"][key] |= coverage_of(labels, probability, np.array(bundle.conformal[key]))
@@ -192,8 +198,11 @@ def retrieve(model, fused: FusionData, data: FeatureSet) -> dict:
     return retrieval_table(embedding, there, data.labels)
 
 
-def write_tables(result: dict, out: Path) -> None:
-    """evaluation.json and a Markdown table that the README can quote."""
+def write_tables(result: dict, scored: dict[str, tuple[np.ndarray, np.ndarray]], task: Task, out: Path) -> None:
+    """evaluation.json, a Markdown table that the README can quote, three plots, and run.json (what was run, on what)."""
     out.mkdir(parents=True, exist_ok=True)
     (out / "evaluation.json").write_text(json.dumps(result, indent=1))
     (out / "evaluation.md").write_text(markdown(result))
+    plots = write_plots(task, scored, out, simulated=result["simulated"])
+    run = {k: result[k] for k in ("bundle", "manifest", "split", "seed", "seconds", "machine")}
+    (out / "run.json").write_text(json.dumps({**run, "plots": plots, "python": platform.python_version()}, indent=1))
