@@ -196,3 +196,22 @@ def test_the_control_population_needs_nothing_but_mr():
         assert patient.labels["calcified_granuloma"] == patient.labels["gallstone"] == 0
         assert patient.of("US")
         assert patient.of("CT")
+
+
+def test_labs_are_coded_dated_and_only_weakly_informed():
+    from medfuse.simulation.labs import HINTS, draw_indication, draw_labs, draw_risk, table
+
+    assert all(lab["source"] and lab["loinc"] and lab["unit"] for lab in table())
+    rng = np.random.default_rng(0)
+    sick = [{x["name"]: x["value"] for x in draw_labs(rng, {"abscess": True})} for _ in range(400)]
+    well = [{x["name"]: x["value"] for x in draw_labs(rng, {})} for _ in range(400)]
+    crp = [[d["C-reactive protein"] for d in group if "C-reactive protein" in d] for group in (sick, well)]
+    assert np.median(crp[0]) > 10 * np.median(crp[1])
+    assert 0.5 < len(crp[1]) / 400 < 0.7  # not everyone has every test
+    afp = [[d["alpha-fetoprotein"] for d in group if "alpha-fetoprotein" in d] for group in (sick, well)]
+    assert 0.8 < np.median(afp[0]) / np.median(afp[1]) < 1.25  # nothing to do with an abscess
+    (lab, *_) = draw_labs(rng, {})
+    assert set(lab) == {"name", "loinc", "value", "unit", "date"}
+    told = [draw_indication(rng, {"metastasis_like": True}) == "Staging." for _ in range(2000)]
+    assert 1.5 / len(HINTS) < np.mean(told) < 2.2 / len(HINTS)  # a hint, no more
+    assert {draw_risk(rng, {"cirrhosis": True}) for _ in range(60)} == {"", "none known", "chronic liver disease"}

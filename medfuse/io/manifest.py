@@ -25,6 +25,16 @@ class ManifestImage(BaseModel):
     frame_of_reference: str = ""
 
 
+class Lab(BaseModel):
+    """One laboratory value: LOINC code, UCUM unit, ISO date."""
+
+    name: str = ""
+    loinc: str
+    value: float
+    unit: str
+    date: str = ""
+
+
 class ManifestRow(BaseModel):
     """One case of a manifest; paths are relative to the manifest's folder."""
 
@@ -37,6 +47,8 @@ class ManifestRow(BaseModel):
     labels: dict[str, int | None] = Field(default_factory=dict)
     report: str = ""
     indication: str = ""
+    labs: list[Lab] = Field(default_factory=list)
+    risk: str = ""  # documented risk status, such as chronic liver disease
     root: str = Field(default="", exclude=True)
 
 

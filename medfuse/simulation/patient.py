@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from . import ct, mr, us, wording
+from . import ct, labs, mr, us, wording
 from .anatomy import Anatomy, draw_anatomy
 from .grid import Grid
 from .parameters import FOCAL, SOLID
@@ -35,6 +35,8 @@ class SimulatedPatient:
     labels: dict[str, int]
     report: str
     indication: str
+    labs: list[dict]
+    risk: str
 
     @property
     def case_id(self) -> str:
@@ -61,8 +63,8 @@ def simulate(
     control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows. Fusion should
     gain nothing here.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(6)]
-    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words = streams
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(7)]
+    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words, beside = streams  # the first six are those of version 1
     anatomy = draw_anatomy(anatomy_rng)
     while control and any(anatomy.findings[f] for f in NOT_IN_MR):
         anatomy = draw_anatomy(anatomy_rng)
@@ -86,4 +88,6 @@ def simulate(
         cine = us.render(us_rng, anatomy, shifted=shifted)
         out.append(Acquisition("US", "cine", cine.frames, cine.dense, cine=cine))
     text = wording.report(words, anatomy)
-    return SimulatedPatient(index, seed, anatomy, out, labels_of(anatomy), text, wording.indication(words))
+    indication = labs.draw_indication(beside, anatomy.findings)
+    values, risk = labs.draw_labs(beside, anatomy.findings), labs.draw_risk(beside, anatomy.findings)
+    return SimulatedPatient(index, seed, anatomy, out, labels_of(anatomy), text, indication, values, risk)

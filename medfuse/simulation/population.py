@@ -33,6 +33,8 @@ def _one(task: tuple) -> dict:
         "labels": patient.labels,
         "report": patient.report,
         "indication": patient.indication,
+        "labs": patient.labs,
+        "risk": patient.risk,
         "lesions": [{"kind": x.kind, "diameter_mm": round(x.diameter, 1)} for x in patient.anatomy.lesions],
     }
 

@@ -100,14 +100,6 @@ NEGATIVE = {
     ],
     "ascites": ["No ascites.", "No free fluid.", "There is no ascites."],
 }
-INDICATIONS = [
-    "Upper abdominal discomfort.",
-    "Abnormal liver enzymes.",
-    "Follow-up of a liver lesion.",
-    "Right upper quadrant pain.",
-    "Staging.",
-    "Screening in chronic liver disease.",
-]
 
 
 def _pick(rng: np.random.Generator, options: list[str], held_out: bool) -> str:
@@ -131,8 +123,3 @@ def report(rng: np.random.Generator, anatomy, *, held_out: bool = False) -> str:
     rest += diffuse or [_pick(rng, NEGATIVE["diffuse"], held_out)]
     rng.shuffle(rest)
     return " ".join(sentences + rest)
-
-
-def indication(rng: np.random.Generator) -> str:
-    """Drawn apart from the findings: carries no information about them in this version."""
-    return INDICATIONS[int(rng.integers(0, len(INDICATIONS)))]
