@@ -66,6 +66,7 @@ class Task(Strict):
     organ: str = ""
     findings: tuple[Finding, ...]
     exclusive: tuple[str, ...] = ()  # findings of which exactly one holds
+    about: dict[str, str] = Field(default_factory=dict)  # source, licence, citation: copied into the model card
     folder: str = Field(default="", exclude=True)
 
     @model_validator(mode="after")

@@ -71,8 +71,15 @@ def test_save_then_load_is_the_identity(trained, tmp_path):
 
 def test_evaluate_contract(trained, population):
     out, _, _ = trained
-    result = evaluate(load_bundle(out), population)
+    result = evaluate(load_bundle(out), population, shifted=population, control=population)
     assert result["n"] == 6
+    assert result["shifted"]["subsets"] == result["control"]["subsets"] == result["subsets"]
+    assert {"case->text", "text->case", "US->CT"} <= set(result["retrieval"])
+    assert all("ece" in row for row in result["calibration"].values())
+    assert any("coverage90" in row for row in result["calibration"].values())  # where validation had the pattern
+    for row in result["lesions"].values():
+        assert {"sensitivity_at_1fp", "dice", "diameter_error_mm"} <= set(row)
+    assert result["cost"]["co_over_merge"]["6"] > 0
     assert set(result["subsets"]) <= {"US", "CT", "MR", "US+CT", "US+MR", "CT+MR", "US+CT+MR"}
     assert "US+CT+MR" in result["subsets"]
     for row in result["subsets"].values():

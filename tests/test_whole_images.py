@@ -85,8 +85,8 @@ def test_a_picture_unlike_the_others_is_outside(bundle_path, tmp_path):
 
 def test_the_body_part_of_a_header_is_believed():
     domain = Domain(False, ("US",), "breast", {}, {}, ("BREAST",))
-    for part, inside in (("", True), ("breast", True), ("ABDOMEN", False)):
-        image = Image("US", np.zeros((1, 8, 8), np.uint8), Source("x", body_part=part), role="still")
+    for part, uid, inside in (("", "", True), ("breast", "1.2", True), ("ABDOMEN", "1.2", False), ("", "1.2", False)):
+        image = Image("US", np.zeros((1, 8, 8), np.uint8), Source("x", series_uid=uid, body_part=part), role="still")
         assert domain.holds(image)[0] == inside
 
 

@@ -25,6 +25,7 @@ def show(prediction: Prediction) -> None:
         "finding": order,
         "probability": [f.probability for f in rows],
         "shown by": ["+".join(f.assessed_by) if f.assessed else "not assessed" for f in rows],
+        "said": [f"{f.probability:.2f}{' ?' if f.cannot_tell else ''}" for f in rows],
     })  # fmt: skip
     parts = pd.DataFrame(
         [{"finding": f.name, "modality": m, "contribution": v} for f in rows for m, v in f.contribution.items()]
@@ -38,7 +39,7 @@ def show(prediction: Prediction) -> None:
         tooltip=list(table.columns),
     )
     numbers = base.mark_text(align="left", dx=4, color="#dfe6ea").encode(
-        x="probability:Q", text=alt.Text("probability:Q", format=".2f"), opacity=assessed
+        x="probability:Q", text="said:N", opacity=assessed
     )
     contribution = (
         alt.Chart(parts).mark_bar(height=13)
@@ -55,7 +56,7 @@ def show(prediction: Prediction) -> None:
     )
     st.altair_chart(chart.resolve_scale(y="shared").configure_view(stroke=None), width="content")
     st.caption(
-        "Faded: not assessed with what was acquired. Contributions add up from the score without any image to the score shown."
+        "Faded: not assessed with what was acquired. ?: the images cannot settle it at 90 %. Contributions add up from the score without any image to the score shown."
     )
     _lesions(prediction)
 

@@ -22,6 +22,6 @@ def choose() -> dict | None:
         chosen = st.radio(
             "Cases", range(len(rows)), key="case",
             format_func=lambda i: rows[i]["patient_id"] or rows[i]["case_id"],
-            captions=[f"{r['study_date']} · {'+'.join(r['modalities'])} · {r['state']}" for r in rows],
+            captions=[f"{r['study_date']} · {'+'.join(r['modalities'])} · {'waits for a person' if r['conflict'] else r['state']}" for r in rows],
         )  # fmt: skip
     return rows[chosen]

@@ -39,11 +39,15 @@ class Domain:
         if not self.simulated and image.source.simulated:
             return False, "simulated", "the bundle was validated on real patients; this image is simulated"
         part = image.source.body_part.upper()
-        if self.body_parts and part and part not in self.body_parts:
+        stated = bool(
+            part or image.source.series_uid
+        )  # a picture states nothing; a DICOM image that is silent is not assumed
+        if self.body_parts and stated and part not in self.body_parts:
+            shows = part or "no stated body part"
             return (
                 False,
                 "body_part",
-                f"the image says it shows {part}; the bundle was validated on {', '.join(self.body_parts)}",
+                f"the image shows {shows}; the bundle was validated on {', '.join(self.body_parts)}",
             )
         known = self.roles.get(image.modality, ())
         if known and image.role not in known:

@@ -253,6 +253,7 @@ def _describe(task, rows, every, is_train, out, options, work, started, model, f
         "known_limits": "Outside its validated domain it drafts nothing."
         + ("" if task.whole_images else " Small lesions and ultrasound windows in shadow are missed."),
     }
+    card |= task.about
     if simulated:
         from ..simulation.parameters import digest
 
