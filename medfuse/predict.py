@@ -88,7 +88,7 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
                 prediction.modalities[output.modality] = "limited"
                 prediction.limits[output.modality] = limit
     roles = _roles(visible)
-    prediction.lesions = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0])
+    prediction.lesions = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0], bundle.lesion_peaks)
     _agree(prediction, bundle)
     _evidence(prediction, visible, bundle, dense)
     for lesion in prediction.lesions:

@@ -75,6 +75,7 @@ def test_what_a_modality_cannot_show_is_named_wider():
         ball((40, 32, 16), (20, 16, 8), np.array([16.0, 16, 16]), np.array([4.0, 4, 5])), lesion_class="hcc_like"
     )
     (lesion,) = find_lesions([output], case_for(output), TASK, lambda f, m: f.id != "hcc_like")
+    assert find_lesions([output], case_for(output), TASK, lambda f, m: True, {output.modality: 1.0}) == []
     assert lesion.finding == "solid_lesion"
 
 

@@ -89,6 +89,34 @@ def test_evaluate_contract(trained, population):
     assert "| US+CT+MR |" in markdown(result)
 
 
+def test_lesion_thresholds_come_from_validation_and_stay_in_the_bundle(trained, population, tmp_path):
+    import shutil
+
+    from typer.testing import CliRunner
+
+    from medfuse.cli import app
+
+    out, _, _ = trained
+    copy = tmp_path / "copy"
+    shutil.copytree(out, copy)
+    command = [
+        "evaluate",
+        str(copy),
+        "--manifest",
+        str(population),
+        "--device",
+        "cpu",
+        "--set-lesion-thresholds",
+        "--json",
+    ]
+    refused = CliRunner().invoke(app, command)
+    assert isinstance(refused.exception, UserError)
+    done = CliRunner().invoke(app, [*command, "--split", "val"])
+    table = json.loads(done.stdout.splitlines()[-1])["lesions"]
+    peaks = load_bundle(copy).lesion_peaks
+    assert peaks == {m: row["threshold"] for m, row in table.items() if row.get("threshold") is not None}
+
+
 def test_encoder_training_repeats_bit_by_bit(population, tmp_path):
     rows = read_manifest(population)
     folder, entries = preprocess_manifest(TASK, rows, tmp_path, workers=1)

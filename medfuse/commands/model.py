@@ -69,6 +69,9 @@ def evaluate(
     control: Annotated[
         Path | None, typer.Option(help="Manifest of a population where one modality is enough, scored beside.")
     ] = None,
+    set_lesion_thresholds: Annotated[
+        bool, typer.Option(help="With --split val: let one false positive a case through, and keep that in the bundle.")
+    ] = False,
     seed: int = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -76,11 +79,16 @@ def evaluate(
 ) -> None:
     """Score a bundle on a manifest: every subset of the modalities, beside the logistic stack and late concatenation."""
     verbosity(verbose)
+    from ..errors import WrongUse
     from ..evaluation.evaluate import evaluate as run
     from ..evaluation.evaluate import write_tables
     from ..evaluation.markdown import markdown
-    from ..models.bundle import load_bundle
+    from ..models.bundle import load_bundle, set_lesion_peaks
 
+    if set_lesion_thresholds and split != "val":
+        raise WrongUse(
+            "--set-lesion-thresholds needs --split val: thresholds are chosen on validation cases, never on test cases"
+        )
     loaded = load_bundle(bundle)
     scored: dict = {}
     result = run(
@@ -96,5 +104,7 @@ def evaluate(
     )
     if out is not None:
         write_tables(result, scored, loaded.task, out)
+    if set_lesion_thresholds:
+        talk(f"lesion thresholds in {loaded.path}: {set_lesion_peaks(loaded, result['lesions'])}")
     emit(result, as_json, markdown(result))
     raise typer.Exit(3 if result["refused"] else 0)

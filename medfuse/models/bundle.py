@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import shutil
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
@@ -38,6 +38,7 @@ class Bundle:
     domain: Domain
     card: dict
     tokenizer_path: Path | None = None
+    lesion_peaks: dict[str, float] = field(default_factory=dict)  # by modality: one false positive a validation case
 
     @property
     def name(self) -> str:
@@ -170,6 +171,7 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
         _load(model, load_file(path / "weights.safetensors"), "")
         calibration = json.loads((path / "calibration.json").read_text())
         temperature, conformal = calibration["temperature"], calibration.get("conformal", {})
+        peaks = {m: float(v) for m, v in calibration.get("lesion_peaks", {}).items()}
         domain_fields = json.loads((path / "domain.json").read_text())
     except (SafetensorError, RuntimeError, KeyError, TypeError, ValueError) as e:
         raise UserError(f"{path}: the bundle is damaged ({str(e).splitlines()[0]}); copy or train it again") from e
@@ -183,7 +185,17 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
     )
     tokenizer = path / "tokenizer.json"
     card = json.loads((path / "card.json").read_text()) if (path / "card.json").exists() else {"name": path.name}
-    return Bundle(path, task, model, temperature, conformal, domain, card, tokenizer if tokenizer.exists() else None)
+    return Bundle(
+        path, task, model, temperature, conformal, domain, card, tokenizer if tokenizer.exists() else None, peaks
+    )
+
+
+def set_lesion_peaks(bundle: Bundle, lesions: dict[str, dict]) -> dict[str, float]:
+    """Write the thresholds of an evaluation's lesion table (on validation cases) into the bundle; return them."""
+    peaks = {m: row["threshold"] for m, row in lesions.items() if row.get("threshold") is not None}
+    path = bundle.path / "calibration.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "lesion_peaks": peaks}, indent=1))
+    return peaks
 
 
 def choose_bundle(case: Case) -> Bundle:

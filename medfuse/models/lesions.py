@@ -13,21 +13,24 @@ from ..task import Finding, Task
 from .features import DenseOutput
 
 THRESHOLD = 0.5  # of a voxel, for the mask
-PEAK = 0.85  # of a lesion's surest voxel; chosen by hand on validation cases of the shipped bundle; medfuse evaluate does not score lesions yet
+PEAK = 0.85  # of a lesion's surest voxel, where a bundle has no threshold from its validation cases
 UPSAMPLE = 3
 
 
-def find_lesions(outputs: list[DenseOutput], case: Case, task: Task, can_show) -> list[LesionRecord]:
-    """All lesions whose surest voxel reaches PEAK; that voxel's probability is the lesion's. ``can_show(finding, modality)``: whether the acquisition can support the finding."""
+def find_lesions(
+    outputs: list[DenseOutput], case: Case, task: Task, can_show, peaks: dict[str, float] | None = None
+) -> list[LesionRecord]:
+    """All lesions whose surest voxel is above their modality's threshold in ``peaks`` (default PEAK); that voxel's probability is the lesion's. ``can_show(finding, modality)``: whether the acquisition can support the finding."""
     found: list[LesionRecord] = []
+    peaks = peaks or {}
     clips: dict[int, list[DenseOutput]] = {}
     for output in outputs:
         if isinstance(output.source, CineInput):
             clips.setdefault(id(output.source), []).append(output)
         else:
-            found += _volume_lesions(output, output.source, case, task, can_show)
+            found += _volume_lesions(output, output.source, case, task, can_show, peaks.get(output.modality, PEAK))
     for frames in clips.values():
-        found += _cine_lesions(frames, case, task, can_show)
+        found += _cine_lesions(frames, case, task, can_show, peaks.get("US", PEAK))
     counts: dict[str, int] = {}
     for lesion in found:
         counts[lesion.modality] = counts.get(lesion.modality, 0) + 1
@@ -86,12 +89,14 @@ def diameters(points_mm: np.ndarray, pixel_mm: float) -> tuple[float, float]:
     return float(distance[i, j]) + pixel_mm, float(np.ptp(across)) + pixel_mm
 
 
-def _volume_lesions(output: DenseOutput, source: VolumeInput, case: Case, task: Task, can_show) -> list[LesionRecord]:
+def _volume_lesions(
+    output: DenseOutput, source: VolumeInput, case: Case, task: Task, can_show, threshold: float
+) -> list[LesionRecord]:
     out = []
     step = np.linalg.norm(source.affine[:3, :3], axis=0)
     for (mask, box), per_class in zip(output.components, output.class_probability, strict=True):
         peak = _peak(output, mask, box)
-        if peak < PEAK:
+        if peak <= threshold:
             continue
         fine, start, size = _patch(output, box, mask)
         if fine.sum() < UPSAMPLE**3:
@@ -143,7 +148,7 @@ def place_of(case: Case, index: int, mm: np.ndarray, frame: str) -> Place:
     return place
 
 
-def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show) -> list[LesionRecord]:
+def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show, threshold: float) -> list[LesionRecord]:
     """Components that overlap in neighbouring frames are one lesion; the frame where it is largest speaks for it."""
     tracks: list[list[tuple[DenseOutput, int]]] = []
     for output in sorted(frames, key=lambda o: o.frame):
@@ -162,7 +167,7 @@ def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show) -
         assert isinstance(source, CineInput)
         mask, box = output.components[n]
         peak = max(_peak(o, *o.components[k]) for o, k in track)
-        if peak < PEAK:
+        if peak <= threshold:
             continue
         fine, start, size = _patch(output, box, mask)
         if fine.sum() < 4 * UPSAMPLE**2:
