@@ -114,7 +114,7 @@ def test_lesion_thresholds_come_from_validation_and_stay_in_the_bundle(trained, 
     done = CliRunner().invoke(app, [*command, "--split", "val"])
     table = json.loads(done.stdout.splitlines()[-1])["lesions"]
     peaks = load_bundle(copy).lesion_peaks
-    assert peaks == {m: row["threshold"] for m, row in table.items() if row.get("threshold") is not None}
+    assert peaks == {m: max(0.5, row["threshold"]) for m, row in table.items() if row.get("threshold") is not None}
 
 
 def test_encoder_training_repeats_bit_by_bit(population, tmp_path):

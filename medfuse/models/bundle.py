@@ -24,6 +24,7 @@ from .baselines import LateConcat, LogitStack
 from .domain import Domain
 from .model import FusionModel, ModelConfig
 
+LEAST = 0.5  # a lesion is named only where it is at least as likely as not
 DEFAULT = "upper-abdomen-simulated"
 FILES = ("weights.safetensors", "config.json", "calibration.json", "domain.json", "task/task.yaml")
 
@@ -192,7 +193,7 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
 
 def set_lesion_peaks(bundle: Bundle, lesions: dict[str, dict]) -> dict[str, float]:
     """Write the thresholds of an evaluation's lesion table (on validation cases) into the bundle; return them."""
-    peaks = {m: row["threshold"] for m, row in lesions.items() if row.get("threshold") is not None}
+    peaks = {m: max(LEAST, row["threshold"]) for m, row in lesions.items() if row.get("threshold") is not None}
     path = bundle.path / "calibration.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "lesion_peaks": peaks}, indent=1))
     return peaks
