@@ -22,6 +22,7 @@ import numpy as np
 
 from ..settings import settings
 
+START_S = 120
 CRASHED = "the reader crashed on it; the file is damaged"
 
 
@@ -38,10 +39,10 @@ class Child:
 
     def call(self, function: Callable, *args: Any, limit: float) -> Any:
         """``function(*args)`` in the child within ``limit`` seconds; the function must be importable. Raises ChildFailed."""
-        if self.pid is None:
-            self._start()
-        assert self._pipe is not None
         try:
+            if self.pid is None:
+                self._start()
+            assert self._pipe is not None
             self._pipe.send((function, args))
             if not self._pipe.poll(limit):
                 self.stop()
@@ -74,6 +75,12 @@ class Child:
         )  # fmt: skip
         far.close()
         self._pipe = Connection(near.detach())
+        if not self._pipe.poll(START_S):  # starting, on a busy machine, does not count as reading
+            self.stop()
+            raise ChildFailed(
+                f"could not be read: no reader process came up within {START_S} s; the machine is too busy"
+            )
+        self._pipe.recv()
 
     def stop(self) -> None:
         if self._process is not None:

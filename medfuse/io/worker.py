@@ -39,4 +39,8 @@ if __name__ == "__main__":
     memory = int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    serve(Connection(int(sys.argv[1])))
+    from . import decode, index, nifti, picture  # noqa: F401  # what will be asked for: its import is nobody's reading time
+
+    parent = Connection(int(sys.argv[1]))
+    parent.send("ready")
+    serve(parent)
