@@ -47,12 +47,13 @@ def predict_and_write(
     return Done(predicted.prediction, report, folder, files)
 
 
-def predict_library_case(case_id: str, bundle: Bundle, out: Path, **options) -> Done:
-    """Predict a case of the library and keep the result there."""
+def predict_library_case(case_id: str, bundle: Bundle, out: Path, *, choose: bool = False, **options) -> Done:
+    """Predict a case of the library and keep the result there. ``choose``: by another bundle, where one fits better."""
     started = time.perf_counter()
     case = store.load_case(case_id)
     if not case.images:
         raise UserError(f"{case_id}: no usable image: " + "; ".join(r.reason for r in case.refused))
+    bundle = choose_bundle(case, bundle) if choose else bundle
     done = predict_and_write(case, bundle, out, read_seconds=time.perf_counter() - started, **options)
     store.save_result(done.prediction, done.report)
     return done
@@ -93,8 +94,7 @@ def _read_part(path: Path, modality: str) -> tuple[list, list[Refusal], str]:
         return [], [Refusal(e.path, e.reason, modality)], ""
     with opened(path) as inside:
         found = scan(inside)
-        every = [i for key in found.series for i in found.read(key)]
-        every += [i for entry in found.volumes for i in found.read_volume(entry)]
+        every = found.read_all()
     wrong = [i for i in every if i.modality != modality]
     refused = [Refusal(r.path, r.reason, r.modality or modality) for r in found.refused]
     refused += [Refusal(i.source.path, f"is {i.modality}, but was given as {modality}", i.modality) for i in wrong]
@@ -126,8 +126,9 @@ def predict_command(
         raise WrongUse("predict needs either a case or path, or images by --us, --ct and --mr")
     loaded = load_bundle(bundle)  # a wrong name is refused before anything is read
     if path is not None and not Path(path).exists() and store.has_case(path):
-        loaded = loaded if bundle else choose_bundle(store.load_case(path))
-        done = predict_library_case(path, loaded, out, language=language, device=device, outside_domain=outside_domain)
+        done = predict_library_case(
+            path, loaded, out, choose=not bundle, language=language, device=device, outside_domain=outside_domain
+        )
         return _result(done)
     started = time.perf_counter()
     found: Found | None = None
@@ -151,7 +152,7 @@ def predict_command(
             "refused": refused,
         }
         return CommandResult(data, "nothing could be read", 1)
-    loaded = loaded if bundle else choose_bundle(case)
+    loaded = loaded if bundle else choose_bundle(case, loaded)
     done = predict_and_write(
         case,
         loaded,
@@ -166,11 +167,8 @@ def predict_command(
             raise WrongUse(
                 "--add takes a DICOM path; images given by --us, --ct, --mr have no study to file them under"
             )
-        paths: dict[str, list[Path]] = {}
-        for key, entries in found.scan.series.items():
-            paths.setdefault(key[0], []).extend(e.path for e in entries if e.status == "read")
         with session() as s:
-            store.add_case(s, case, paths)
+            store.add_case(s, case, found.scan.used_files(found.scan.series))
         store.save_result(done.prediction, done.report)
     for r in case.refused:
         log(f"medfuse: {r.path}: {r.reason}")

@@ -16,13 +16,14 @@ from .errors import WrongUse
 from .library import store
 from .models.bundle import Bundle, load_bundle
 from .models.text import tokenize
-from .predict import predict_case
+from .pipeline import read_case
+from .predict import SUPPORTED, predict_case
 
 
 @dataclass(frozen=True)
 class Filters:
     """modality: compare with this sense's vector alone (default: the joint one and every modality); finding: only cases
-    where it was found (calibrated probability of at least 0.4)."""
+    where it was found (calibrated probability of at least SUPPORTED)."""
 
     modality: str = ""
     finding: str = ""
@@ -65,7 +66,7 @@ def rank(query: np.ndarray, bundle: Bundle, filters: Filters, top: int, leave_ou
 
 
 def _has(prediction: dict, finding: str) -> bool:
-    return any(f["id"] == finding and (f["probability"] or 0) >= 0.4 for f in prediction["findings"])
+    return any(f["id"] == finding and (f["probability"] or 0) >= SUPPORTED for f in prediction["findings"])
 
 
 def tags(bundle: Bundle, vector: np.ndarray, phrases: list[str]) -> list[dict]:
@@ -98,8 +99,6 @@ def search(
         case = store.load_case(case_id)
     else:
         assert image is not None
-        from .pipeline import read_case
-
         case = read_case(image, query_modality)
     query = embed_case(loaded, case, query_modality)
     names = [f.label("en").capitalize() + "." for f in loaded.task.findings]

@@ -91,7 +91,7 @@ def test_the_body_part_of_a_header_is_believed():
 
 
 def test_simulated_cases_keep_the_default_bundle(patient_dicom):
-    assert choose_bundle(read_case(patient_dicom)).name == "upper-abdomen-simulated"
+    assert choose_bundle(read_case(patient_dicom), load_bundle()).name == "upper-abdomen-simulated"
 
 
 def test_volumes_without_label_maps_are_refused_by_name():

@@ -10,6 +10,7 @@ import streamlit as st
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs this file as a script
 
 from apps.viewer import findings, images, report, worklist
+from medfuse.errors import UserError
 from medfuse.library import store
 
 STYLE = """
@@ -50,7 +51,11 @@ def main() -> None:
     if row is None:
         st.info("The library is empty. Add cases with `medfuse ingest PATH`, then `medfuse predict CASE`.")
         return
-    case = load(row["case_id"], len(row["series"]))
+    try:
+        case = load(row["case_id"], len(row["series"]))
+    except UserError as e:  # such as identifiers that wait for a person: its one sentence is what to show
+        st.warning(str(e))
+        return
     result = store.load_result(row["case_id"])
     if result is None:
         st.markdown('<div class="banner research">Research viewer, not for clinical use.</div>', unsafe_allow_html=True)

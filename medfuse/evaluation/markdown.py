@@ -37,6 +37,8 @@ def markdown(result: dict) -> str:
     ]
     for k, v in result["calibration"].items():
         lines.append(f"| {k} | {v['ece']:.3f} | {_number(v.get('coverage90'))} | {_number(v.get('cannot_tell'))} |")
+    for k, share in result.get("accuracy", {}).items():
+        lines += ["", f"Accuracy among the findings of which one holds ({k}): {_number(share)}."]
     gain = result.get("gain_over_best_single")
     if gain and gain["ci95"]:
         low, high = gain["ci95"]

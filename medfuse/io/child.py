@@ -80,7 +80,13 @@ class Child:
             raise ChildFailed(
                 f"could not be read: no reader process came up within {START_S} s; the machine is too busy"
             )
-        self._pipe.recv()
+        try:
+            self._pipe.recv()
+        except (EOFError, ConnectionResetError) as e:  # not the file's fault, and not to be called so
+            self.stop()
+            raise ChildFailed(
+                "could not be read: no reader process can start; is MEDFUSE_DECODE_MEMORY_GIB too small?"
+            ) from e
 
     def stop(self) -> None:
         if self._process is not None:

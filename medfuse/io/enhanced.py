@@ -11,7 +11,7 @@ from .decode import read_pixels
 from .geometry import check_orientation, normal_of, same_places, stack_slices
 from .headers import FileEntry
 from .roles import role_of, traits
-from .scaling import PHILIPS_SCALE_INTERCEPT, PHILIPS_SCALE_SLOPE, linear, scaled_apart
+from .scaling import PHILIPS_SCALE_SLOPE, linear, scaled_apart
 from .source import source_of
 
 PHILIPS_FRAME = 0x2005140F  # private sequence with a frame's own attributes
@@ -106,9 +106,8 @@ def _scaled_by(transform: Dataset, frame: Dataset, ds: Dataset) -> Dataset:
     private = frame.get(PHILIPS_FRAME)
     if private is not None and private.VR == "SQ" and private.value:
         inner = private.value[0]
-        for tag in (PHILIPS_SCALE_SLOPE, PHILIPS_SCALE_INTERCEPT):
-            if tag in inner:
-                out[tag] = inner[tag]
+        if PHILIPS_SCALE_SLOPE in inner:
+            out[PHILIPS_SCALE_SLOPE] = inner[PHILIPS_SCALE_SLOPE]
     return out
 
 

@@ -57,17 +57,17 @@ INDEX = (
     "PatientSex", "PatientBirthDate", "StudyDate", "BodyPartExamined", "ImageType", "Rows", "Columns",
 )  # fmt: skip
 
-# What reading a series needs of a header. Private ones are Philips' scale intercept and slope.
+# What reading a series needs of a header. The private one is Philips' scale slope.
 WANTED: list[Any] = [
-    *INDEX, "AcquisitionNumber", "AcquisitionTime", "BitsAllocated", "BitsStored", "BurnedInAnnotation", "CineRate",
-    "ContrastBolusAgent", "ConversionType", "DiffusionBValue", "EchoNumbers", "EchoTime", "FrameOfReferenceUID", "FrameTime",
+    *INDEX, "AcquisitionNumber", "AcquisitionTime", "BitsAllocated", "BitsStored", "CineRate",
+    "ContrastBolusAgent", "DiffusionBValue", "EchoNumbers", "EchoTime", "FrameOfReferenceUID", "FrameTime",
     "FrameTimeVector", "ImageComments", "ImageOrientationPatient", "ImagePositionPatient", "InstanceNumber", "InversionTime",
     "Manufacturer", "ManufacturerModelName", "Modality", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
     "PhotometricInterpretation", "PixelRepresentation", "PixelSpacing", "ProtocolName", "RecommendedDisplayFrameRate",
     "RepetitionTime", "RescaleIntercept", "RescaleSlope", "SamplesPerPixel", "ScanOptions", "ScanningSequence",
-    "SequenceName", "SequenceOfUltrasoundRegions", "SequenceVariant", "SeriesDescription", "SeriesNumber",
-    "SharedFunctionalGroupsSequence", "SliceThickness", "StackID", "StudyDescription", "TemporalPositionIdentifier",
-    "TriggerTime", "FlipAngle", "AcquisitionContrast", "MRAcquisitionType", "SpecificCharacterSet", 0x2005100D, 0x2005100E,
+    "SequenceName", "SequenceOfUltrasoundRegions", "SeriesDescription", 
+    "SharedFunctionalGroupsSequence", "SliceThickness", "StackID", "TemporalPositionIdentifier",
+    "FlipAngle", "AcquisitionContrast", "SpecificCharacterSet", 0x2005100E,
 ]  # fmt: skip
 # Of these, what a classic CT or MR slice keeps as plain text or small numbers, which a scanner of text reads exactly.
 PLAIN = (

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import numpy as np
 from pydicom.dataset import Dataset
 
-PHILIPS_SCALE_SLOPE, PHILIPS_SCALE_INTERCEPT = 0x2005100E, 0x2005100D
+PHILIPS_SCALE_SLOPE = 0x2005100E
 
 
 def _number(value, default: float) -> float:

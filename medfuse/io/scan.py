@@ -6,7 +6,7 @@ import os
 import tempfile
 import zipfile
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,6 +61,18 @@ class Scan:
         for entry in self.series[key]:
             entry.header = None
         return images
+
+    def read_all(self) -> list[Image]:
+        """The images of every series and volume."""
+        images = [i for key in self.series for i in self.read(key)]
+        return images + [i for entry in self.volumes for i in self.read_volume(entry)]
+
+    def used_files(self, keys: Iterable[Key]) -> dict[str, list[Path]]:
+        """SeriesInstanceUID → the files of it that became part of an image."""
+        paths: dict[str, list[Path]] = {}
+        for key in keys:
+            paths.setdefault(key[0], []).extend(e.path for e in self.series[key] if e.status == "read")
+        return paths
 
     def read_volume(self, entry: FileEntry) -> list[Image]:
         """The image of one NIfTI or MetaImage file, or none and a note."""
@@ -171,6 +183,5 @@ def read_images(path: Path) -> tuple[list[Image], list[Refusal]]:
     """All images under a path that a manifest names."""
     with opened(path) as inside:
         found = scan(inside)
-        images = [i for key in found.series for i in found.read(key)]
-        images += [i for entry in found.volumes for i in found.read_volume(entry)]
+        images = found.read_all()
     return images, found.refused

@@ -126,11 +126,8 @@ def _add(plan: CaseFiles, stats: dict[str, tuple[int, int]], done: Ingested, eac
     case = plan.read()
     if not case.images:
         return
-    paths: dict[str, list[Path]] = {}
-    for key in plan.series:
-        paths.setdefault(key[0], []).extend(e.path for e in plan.scan.series[key] if e.status == "read")
     with session() as s:
-        added = add_case(s, case, paths, plan.conflict)
+        added = add_case(s, case, plan.scan.used_files(plan.series), plan.conflict)
         note(s, entries, stats, case.case_id)
     done.cases.append(case.case_id)
     if added:

@@ -96,7 +96,7 @@ def load_case(case_id: str) -> Case:
     dicom = [x for x in series if x not in missing and not x.uid.startswith("file:")]
     found = scan_files([stored_path(d) for x in dicom for d in x.files])
     roles = {x.uid: (x.role, x.role_confidence) for x in dicom}
-    for image in [i for key in found.series for i in found.read(key)]:
+    for image in found.read_all():
         role, confidence = roles.get(image.source.series_uid, ("", 0.0))
         if confidence == 1.0 and role:
             image.role, image.role_confidence = role, confidence

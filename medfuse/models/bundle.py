@@ -199,14 +199,20 @@ def set_lesion_peaks(bundle: Bundle, lesions: dict[str, dict]) -> dict[str, floa
     return peaks
 
 
-def choose_bundle(case: Case) -> Bundle:
-    """The bundle whose validated domain holds most of a case's images by their headers; the default where none fits."""
-    best, most = load_bundle(), 0
-    for path in [find_bundle(DEFAULT), *(p for p in list_bundles() if p.name != DEFAULT)]:
-        bundle = load_bundle(path)
-        inside = sum(bundle.domain.holds(image)[0] for image in case.images)
-        if inside > most:
-            best, most = bundle, inside
+def choose_bundle(case: Case, default: Bundle) -> Bundle:
+    """The bundle whose validated domain holds most of a case's images by their headers; ``default`` where none holds more."""
+
+    def inside(bundle: Bundle) -> int:
+        return sum(bundle.domain.holds(image)[0] for image in case.images)
+
+    best, most = default, inside(default)
+    if most == len(case.images):
+        return default
+    for path in list_bundles():
+        if path != default.path:
+            other = load_bundle(path)
+            if inside(other) > most:
+                best, most = other, inside(other)
     return best
 
 

@@ -51,11 +51,13 @@ class DenseEncoder(nn.Module):
 
 GRID = 2  # tokens a side of a whole-image feature map, beside the mean of all of it
 
+TOKENS = 1 + GRID**2  # of one frame
+
 
 class ImageEncoder(nn.Module):
     """DenseNet (Huang 2017, MONAI) of single frames, for tasks without label maps.
 
-    Input (B, 1, S, S); output tokens (B, 1 + GRID², C): the mean of the last feature map and the means of its quarters.
+    Input (B, 1, S, S); output tokens (B, TOKENS, C): the mean of the last feature map and the means of its quarters.
     """
 
     def __init__(self, filters: int) -> None:

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..evaluation.findings import finding_auroc
+from ..models.encoders import TOKENS
 from ..models.model import FusionModel
 from ..task import Task
 from .budget import Budget, learning_rate
@@ -71,7 +72,7 @@ def tokens_of(model: FusionModel, frames: dict[str, list[Tensor]], index: Tensor
         longest = max([*counts, 1])
         x = torch.cat(some)[:, None] if sum(counts) else torch.zeros(0, 1, 8, 8)
         encoded = model.encoders[m](change(m, x) if change is not None else x) if len(x) else None
-        per_frame = 5 if encoded is None else encoded.shape[1]
+        per_frame = TOKENS
         features = torch.zeros(len(some), longest * per_frame, model.sizes[m])
         mask = torch.zeros(len(some), longest * per_frame, dtype=torch.bool)
         start = 0
