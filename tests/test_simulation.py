@@ -177,7 +177,9 @@ def test_population_manifest(tmp_path):
 
 
 def test_held_out_wording_is_never_used_in_training():
-    from medfuse.simulation.wording import NEGATIVE, POSITIVE, report
+    from medfuse.simulation.wording import phrases, report
+
+    POSITIVE, NEGATIVE = phrases()["positive"], phrases()["negative"]
 
     a, _ = anatomy_where(gallstone=True)
     texts = [report(np.random.default_rng(i), a) for i in range(60)]

@@ -51,6 +51,9 @@ def simulate(
     control: Annotated[
         bool, typer.Option(help="A population where MR alone is enough: fusion should gain nothing.")
     ] = False,
+    held_out_wording: Annotated[
+        bool, typer.Option(help="Word the reference reports in phrasings that are kept back from training.")
+    ] = False,
     split: Annotated[
         str | None,
         typer.Option(help="Write this split for every case (default: five of six train, one val)."),
@@ -69,7 +72,7 @@ def simulate(
     from ..simulation.population import write_population
 
     manifest = write_population(
-        out, cases=cases, seed=seed, file_format=file_format, missing=missing, shifted=shifted, control=control, split=split,
+        out, cases=cases, seed=seed, file_format=file_format, missing=missing, shifted=shifted, control=control, split=split, held_out=held_out_wording,
         workers=min(os.cpu_count() or 1, cases) if cases > 3 else 1, progress=progress("simulated"),
     )  # fmt: skip
     emit({"manifest": str(manifest)}, as_json, str(manifest))

@@ -46,6 +46,7 @@ class ManifestRow(BaseModel):
     images: list[ManifestImage] = Field(default_factory=list)
     labels: dict[str, int | None] = Field(default_factory=dict)
     report: str = ""
+    reports: dict[str, str] = Field(default_factory=dict)  # by language, where there are several
     indication: str = ""
     labs: list[Lab] = Field(default_factory=list)
     risk: str = ""  # documented risk status, such as chronic liver disease

@@ -34,6 +34,7 @@ class SimulatedPatient:
     acquisitions: list[Acquisition]
     labels: dict[str, int]
     report: str
+    reports: dict[str, str]  # by language, with sections: findings and impression
     indication: str
     labs: list[dict]
     risk: str
@@ -54,7 +55,7 @@ def labels_of(anatomy: Anatomy) -> dict[str, int]:
 
 
 def simulate(
-    seed: int, index: int, *, missing: float = 0.0, shifted: bool = False, control: bool = False
+    seed: int, index: int, *, missing: float = 0.0, shifted: bool = False, control: bool = False, held_out: bool = False
 ) -> SimulatedPatient:
     """Simulate patient ``index`` of stream ``seed``.
 
@@ -62,9 +63,10 @@ def simulate(
     shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
     control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows. Fusion should
     gain nothing here.
+    held_out: ``reports`` use phrasings that are never trained on.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(7)]
-    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words, beside = streams  # the first six are those of version 1
+    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(8)]
+    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words, beside, more = streams  # the first six are those of version 1
     anatomy = draw_anatomy(anatomy_rng)
     while control and any(anatomy.findings[f] for f in NOT_IN_MR):
         anatomy = draw_anatomy(anatomy_rng)
@@ -88,6 +90,7 @@ def simulate(
         cine = us.render(us_rng, anatomy, shifted=shifted)
         out.append(Acquisition("US", "cine", cine.frames, cine.dense, cine=cine))
     text = wording.report(words, anatomy)
+    reports = {x: wording.sectioned(more, anatomy, held_out=held_out, language=x) for x in wording.languages()}
     indication = labs.draw_indication(beside, anatomy.findings)
     values, risk = labs.draw_labs(beside, anatomy.findings), labs.draw_risk(beside, anatomy.findings)
-    return SimulatedPatient(index, seed, anatomy, out, labels_of(anatomy), text, indication, values, risk)
+    return SimulatedPatient(index, seed, anatomy, out, labels_of(anatomy), text, reports, indication, values, risk)

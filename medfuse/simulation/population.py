@@ -15,8 +15,8 @@ from .patient import simulate
 
 
 def _one(task: tuple) -> dict:
-    seed, index, out, file_format, missing, shifted, control = task
-    patient = simulate(seed, index, missing=missing, shifted=shifted, control=control)
+    seed, index, out, file_format, missing, shifted, control, held_out = task
+    patient = simulate(seed, index, missing=missing, shifted=shifted, control=control, held_out=held_out)
     folder = Path(out) / patient.case_id
     if file_format == "dicom":
         from .dicom_writer import write
@@ -32,6 +32,7 @@ def _one(task: tuple) -> dict:
         "images": images,
         "labels": patient.labels,
         "report": patient.report,
+        "reports": patient.reports,
         "indication": patient.indication,
         "labs": patient.labs,
         "risk": patient.risk,
@@ -48,6 +49,7 @@ def write_population(
     missing: float = 0.0,
     shifted: bool = False,
     control: bool = False,
+    held_out: bool = False,
     workers: int = 1,
     split: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -58,7 +60,7 @@ def write_population(
     out.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(out).free < cases * 12e6:
         raise UserError(f"{out}: about {cases * 12 / 1000:.1f} GB are needed for {cases} patients; free some space")
-    tasks = [(seed, i, str(out), file_format, missing, shifted, control) for i in range(cases)]
+    tasks = [(seed, i, str(out), file_format, missing, shifted, control, held_out) for i in range(cases)]
     rows: dict[int, dict] = {}
     if workers <= 1:
         for task in tasks:
