@@ -146,11 +146,22 @@ class Case:
     report: str = ""
     sex: str = ""
     birth_date: str = ""
+    risk: str = ""  # documented risk status, such as cirrhosis
     study_uids: tuple[str, ...] = ()
     folder: str = ""
 
     def of(self, modality: str) -> list[Image]:
         return [image for image in self.images if image.modality == modality]
+
+    @property
+    def age(self) -> int | None:
+        """Whole years at the newest image, or None where a date is missing."""
+        dates = [i.source.date for i in self.images if len(i.source.date) == 8]
+        born = self.birth_date.replace("-", "")
+        if not dates or len(born) != 8 or not (born + max(dates)).isdigit():
+            return None
+        now = max(dates)
+        return int(now[:4]) - int(born[:4]) - (now[4:] < born[4:])
 
     @property
     def simulated(self) -> bool:

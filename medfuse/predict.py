@@ -15,9 +15,11 @@ from .evaluation.conformal import answer_sets
 from .models.bundle import Bundle
 from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
-from .models.lesions import find_lesions, place_of
+from .models.lesions import LesionMask, find_lesions, place_of
+from .models.model import Output
 from .models.subsets import name as subset_name
 from .models.subsets import shapley, subsets
+from .models.tokens import Tokens
 from .prediction import FindingRecord, ImageRecord, Place, Prediction, RefusedRecord
 from .preprocess.prepare import prepare
 from .preprocess.tensors import VolumeInput
@@ -32,7 +34,10 @@ class Predicted:
 
     prediction: Prediction
     dense: list[DenseOutput]
+    masks: dict[str, LesionMask] = field(default_factory=dict)  # by lesion id
     seconds: dict[str, float] = field(default_factory=dict)
+    fused: dict[str, Tokens] = field(default_factory=dict)  # of all that is there, for the writer
+    logits: torch.Tensor | None = None  # (1, F), the findings head's
 
 
 def predict_case(case: Case, bundle: Bundle, *, device: str = "cpu", outside_domain: bool = False) -> Predicted:
@@ -78,7 +83,9 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
         dense = _familiar(prediction, bundle, features, dense, keep=not calibrate)
         if not features.features:
             return
-        _findings(prediction, case, bundle, features, calibrate)
+        fused = _findings(prediction, case, bundle, features, calibrate)
+        out.fused = {m: Tokens(t.x[-1:], t.mask[-1:]) for m, t in fused.fused.items()}
+        out.logits = fused.logits[-1:]
     out.seconds["network"] = time.perf_counter() - started
     started = time.perf_counter()
     for output in dense:
@@ -88,7 +95,10 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
                 prediction.modalities[output.modality] = "limited"
                 prediction.limits[output.modality] = limit
     roles = _roles(visible)
-    prediction.lesions = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0], bundle.lesion_peaks)
+    found = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0], bundle.lesion_peaks)
+    prediction.lesions = [x.record for x in found]
+    out.masks = {x.record.id: x.mask for x in found}
+    prediction.organ_in_view = _organ_in_view(dense, bundle)
     _agree(prediction, bundle)
     _evidence(prediction, visible, bundle, dense)
     for lesion in prediction.lesions:
@@ -133,6 +143,18 @@ def _agree(prediction: Prediction, bundle: Bundle) -> None:
             lesion.finding = wider[-1].id if wider else lesion.finding
 
 
+VISIBLE = 0.05  # of a frame's pixels
+
+
+def _organ_in_view(dense: list[DenseOutput], bundle: Bundle) -> dict[str, float]:
+    """Share of the ultrasound frames in which the organ fills at least VISIBLE of the frame."""
+    if not bundle.task.dense:
+        return {}
+    organ = bundle.task.dense.index(bundle.task.organ)
+    shown = [float((d.label == organ).mean()) >= VISIBLE for d in dense if d.modality == "US"]
+    return {"US": round(float(np.mean(shown)), 3)} if shown else {}
+
+
 def _roles(case: Case) -> dict[str, set[str]]:
     roles: dict[str, set[str]] = {}
     for image in case.images:
@@ -152,7 +174,7 @@ def support(finding: Finding, modality: str, roles: dict[str, set[str]]) -> tupl
     return True, ""
 
 
-def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: CaseFeatures, calibrate: bool) -> None:
+def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: CaseFeatures, calibrate: bool) -> Output:
     """All subsets of what is present in one batch: probabilities, Shapley contributions, embeddings."""
     task, model = bundle.task, bundle.model
     there = tuple(m for m in task.senses if m in features.mask and features.mask[m].any())
@@ -188,6 +210,7 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
     prediction.embedding = {
         sense: [round(float(v), 5) for v in output.embedding[sense][last]] for sense in (*there, "joint")
     }
+    return output
 
 
 def _answers(p: float, threshold: float | None) -> list[Literal["absent", "present"]]:

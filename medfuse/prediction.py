@@ -51,6 +51,7 @@ class LesionRecord(Model):
     long_axis_mm: float | None
     short_axis_mm: float | None
     volume_ml: float | None
+    side: Literal["right", "left", ""] = ""  # of the organ; "" where it cannot be told
     place: Place
 
 
@@ -91,6 +92,9 @@ class Prediction(Model):
         default_factory=dict
     )  # modality → not_in_view, or cut top, cut bottom, cut bottom top
     images: list[ImageRecord]
+    organ_in_view: dict[str, float] = Field(
+        default_factory=dict
+    )  # share of the frames of ultrasound that show the organ
     findings: list[FindingRecord]
     lesions: list[LesionRecord]
     refused: list[RefusedRecord] = Field(default_factory=list)

@@ -27,6 +27,15 @@ class Sentence(Model):
     state: Literal["drafted", "accepted", "edited", "rejected"] = "drafted"
 
 
+class Check(Model):
+    """What the checker did to one written sentence, and why."""
+
+    written: str
+    action: Literal["kept", "mended", "hedged", "dropped", "added"]
+    why: str
+    section: str = "findings"
+
+
 class Section(Model):
     id: Literal["indication", "technique", "comparison", "findings", "impression", "notice"]
     title: str
@@ -45,6 +54,8 @@ class Report(Model):
     sections: list[Section]
     bundle: str
     bundle_hash: str
+    writer: Literal["structured", "learned", "local-llm"] = "structured"
+    provenance: list[Check] = Field(default_factory=list)  # of a written report: what the checker did
 
     def section(self, section_id: str) -> Section | None:
         return next((s for s in self.sections if s.id == section_id), None)

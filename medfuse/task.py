@@ -64,6 +64,10 @@ class Task(Strict):
     dense: tuple[str, ...] = ()  # classes of the label maps; none: only whole images are labelled
     lesion_classes: tuple[str, ...] = ()
     organ: str = ""
+    right_from: float | None = (
+        None  # a place this many organ extents (standard deviations) right of its centre, or more, is in its right half
+    )
+    rules: dict[str, dict] = Field(default_factory=dict)  # rule layers such as lirads, with what they need
     findings: tuple[Finding, ...]
     exclusive: tuple[str, ...] = ()  # findings of which exactly one holds
     about: dict[str, str] = Field(default_factory=dict)  # source, licence, citation: copied into the model card

@@ -60,7 +60,7 @@ def test_diameters_of_a_known_ellipsoid():
     spacing = np.array([4.0, 4.0, 5.0])
     p = ball((40, 32, 16), (20, 16, 8), np.array([20.0, 12.0, 12.0]), spacing)
     output = dense_output(p)
-    (lesion,) = find_lesions([output], case_for(output), TASK, lambda f, m: True)
+    (lesion,) = [x.record for x in find_lesions([output], case_for(output), TASK, lambda f, m: True)]
     assert lesion.finding == "simple_cyst"
     assert lesion.long_axis_mm == pytest.approx(40, abs=3)
     assert lesion.short_axis_mm == pytest.approx(24, abs=3)
@@ -74,7 +74,7 @@ def test_what_a_modality_cannot_show_is_named_wider():
     output = dense_output(
         ball((40, 32, 16), (20, 16, 8), np.array([16.0, 16, 16]), np.array([4.0, 4, 5])), lesion_class="hcc_like"
     )
-    (lesion,) = find_lesions([output], case_for(output), TASK, lambda f, m: f.id != "hcc_like")
+    (lesion,) = [x.record for x in find_lesions([output], case_for(output), TASK, lambda f, m: f.id != "hcc_like")]
     assert find_lesions([output], case_for(output), TASK, lambda f, m: True, {output.modality: 1.0}) == []
     assert lesion.finding == "solid_lesion"
 
@@ -90,7 +90,7 @@ def test_uncalibrated_ultrasound_has_no_millimetres():
         per_class[:, TASK.dense.index("simple_cyst")] = 0.9
         outputs.append(DenseOutput("US", source, t, np.zeros((64, 64), np.uint8), p[t], components, per_class))
     case = Case("c", images=[Image("US", np.zeros((8, 150, 150), np.uint8), Source("u"))])
-    (lesion,) = find_lesions(outputs, case, TASK, lambda f, m: True)  # neighbouring frames: one lesion
+    (lesion,) = [x.record for x in find_lesions(outputs, case, TASK, lambda f, m: True)]  # neighbouring frames: one lesion
     assert lesion.long_axis_mm is None
     (x0, y0), (x1, y1) = lesion.place.box_voxels
     assert abs(x0 - (30 * 2 + 10)) <= 2

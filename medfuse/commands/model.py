@@ -23,6 +23,10 @@ def train(
         Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
     ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the manifest.")] = False,
+    stage: Annotated[
+        str, typer.Option(help="all: encoders, fusion, baselines; report: the writer, over the frozen --bundle.")
+    ] = "all",
+    bundle: Annotated[str | None, typer.Option(help="With --stage report: the bundle to write for.")] = None,
     device: Device = "auto",
     as_json: Json = False,
     verbose: Verbose = 0,
@@ -47,6 +51,15 @@ def train(
         raise WrongUse("train needs --out: the folder of the bundle")
     if fusion not in ("co", "merge", "cross"):
         raise WrongUse(f"--fusion {fusion}: give co, merge or cross")
+    if stage not in ("all", "report"):
+        raise WrongUse(f"--stage {stage}: give all or report")
+    if stage == "report":
+        from ..training.report import train_report_stage
+
+        command = f"medfuse train {task} --stage report --manifest MANIFEST --bundle {bundle or 'DEFAULT'} --out {out.name} --minutes {minutes:g} --seed {seed}"
+        result = train_report_stage(loaded, manifest, out, bundle=bundle, minutes=minutes, seed=seed, work=work, command=command, log=talk)  # fmt: skip
+        emit(result, as_json, f"{result['bundle']}\nvalidation loss a token {result['validation']['loss']:.3f}")
+        return
     options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work)
     command = f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
     result = run(loaded, manifest, out, options, command=command, log=talk)

@@ -111,7 +111,9 @@ def _read_csv(path: Path) -> list[ManifestRow]:
 
 def load_row(row: ManifestRow, *, with_masks: bool = False) -> tuple[Case, dict[int, np.ndarray]]:
     """Read a row's images; what cannot be read is in ``case.refused``. masks: image place → (I, J, K) or (T, H, W)."""
-    case = Case(row.case_id, row.patient_id, indication=row.indication, report=row.report, folder=row.root)
+    case = Case(
+        row.case_id, row.patient_id, indication=row.indication, report=row.report, risk=row.risk, folder=row.root
+    )
     masks: dict[int, np.ndarray] = {}
     for entry in row.images:
         path = Path(row.root) / entry.path

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ..task import Task, load_task
 from .baselines import LateConcat, LogitStack
 from .domain import Domain
 from .model import FusionModel, ModelConfig
+from .writer import Writer, WriterConfig
 
 LEAST = 0.5  # a lesion is named only where it is at least as likely as not
 DEFAULT = "upper-abdomen-simulated"
@@ -54,6 +56,23 @@ class Bundle:
         from tokenizers import Tokenizer
 
         return None if self.tokenizer_path is None else Tokenizer.from_file(str(self.tokenizer_path))
+
+    @cached_property
+    def writer(self) -> tuple[Writer, Any] | None:
+        """The learned writer and its tokenizer, where the bundle has one."""
+        from tokenizers import Tokenizer
+
+        folder = self.path / "writer"
+        if not (folder / "config.json").exists():
+            return None
+        try:
+            config = json.loads((folder / "config.json").read_text())
+            writer = Writer(WriterConfig(**{**config, "modalities": tuple(config["modalities"])}))
+            _load(writer, load_file(folder / "weights.safetensors"), "")
+            tokenizer = Tokenizer.from_file(str(folder / "tokenizer.json"))
+        except Exception as e:  # tokenizers raises bare Exception
+            raise UserError(f"{folder}: the writer is damaged ({str(e).splitlines()[0]}); train it again") from e
+        return writer, tokenizer
 
     def temperature(self, pattern: str) -> float:
         return self.calibration.get(pattern, 1.0)

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Literal
+
 import numpy as np
 from scipy.ndimage import label, zoom
 from scipy.spatial.distance import pdist, squareform
@@ -17,11 +20,26 @@ PEAK = 0.85  # of a lesion's surest voxel, where a bundle has no threshold from 
 UPSAMPLE = 3
 
 
+@dataclass(frozen=True)
+class LesionMask:
+    """mask bool on a fine grid of its own, and ``to_place`` (n+1, n+1) from its index to RAS+ mm, or in ultrasound from
+    (row, column) to pixel (x, y) of the frame."""
+
+    mask: np.ndarray
+    to_place: np.ndarray
+
+
+@dataclass
+class FoundLesion:
+    record: LesionRecord
+    mask: LesionMask
+
+
 def find_lesions(
     outputs: list[DenseOutput], case: Case, task: Task, can_show, peaks: dict[str, float] | None = None
-) -> list[LesionRecord]:
+) -> list[FoundLesion]:
     """All lesions whose surest voxel is above their modality's threshold in ``peaks`` (default PEAK); that voxel's probability is the lesion's. ``can_show(finding, modality)``: whether the acquisition can support the finding."""
-    found: list[LesionRecord] = []
+    found: list[FoundLesion] = []
     peaks = peaks or {}
     clips: dict[int, list[DenseOutput]] = {}
     for output in outputs:
@@ -33,8 +51,9 @@ def find_lesions(
         found += _cine_lesions(frames, case, task, can_show, peaks.get("US", PEAK))
     counts: dict[str, int] = {}
     for lesion in found:
-        counts[lesion.modality] = counts.get(lesion.modality, 0) + 1
-        lesion.id = f"{lesion.modality}-{counts[lesion.modality]}"
+        modality = lesion.record.modality
+        counts[modality] = counts.get(modality, 0) + 1
+        lesion.record.id = f"{modality}-{counts[modality]}"
     return found
 
 
@@ -91,7 +110,7 @@ def diameters(points_mm: np.ndarray, pixel_mm: float) -> tuple[float, float]:
 
 def _volume_lesions(
     output: DenseOutput, source: VolumeInput, case: Case, task: Task, can_show, threshold: float
-) -> list[LesionRecord]:
+) -> list[FoundLesion]:
     out = []
     step = np.linalg.norm(source.affine[:3, :3], axis=0)
     for (mask, box), per_class in zip(output.components, output.class_probability, strict=True):
@@ -109,19 +128,35 @@ def _volume_lesions(
         image_index = next(i for i in source.images if i >= 0)
         place = place_of(case, image_index, mm, source.frame_of_reference)
         finding = name_lesion(per_class, task, output.modality, can_show)
-        out.append(
-            LesionRecord(
-                id="",
-                modality=output.modality,
-                finding=finding.id,
-                probability=round(peak, 4),
-                long_axis_mm=round(long_axis, 1),
-                short_axis_mm=round(short_axis, 1),
-                volume_ml=round(float(fine.sum() * np.prod(step / UPSAMPLE)) / 1000, 2),
-                place=place,
-            )
+        record = LesionRecord(
+            id="",
+            modality=output.modality,
+            finding=finding.id,
+            probability=round(peak, 4),
+            long_axis_mm=round(long_axis, 1),
+            short_axis_mm=round(short_axis, 1),
+            volume_ml=round(float(fine.sum() * np.prod(step / UPSAMPLE)) / 1000, 2),
+            side=_side(mm.mean(0), output, source, task),
+            place=place,
         )
+        out.append(FoundLesion(record, LesionMask(fine, source.affine @ _grid(start, size))))
     return out
+
+
+def _grid(start: np.ndarray, step: np.ndarray) -> np.ndarray:
+    """(n+1, n+1) index of the fine grid → index of the network grid."""
+    out = np.diag([*step, 1.0])
+    out[:-1, -1] = start
+    return out
+
+
+def _side(centre: np.ndarray, output: DenseOutput, source: VolumeInput, task: Task) -> Literal["right", "left", ""]:
+    """Which half of the organ a point (3,) RAS+ mm lies in, by its distance from the organ's centre in extents."""
+    organ = np.argwhere(np.isin(output.label, [task.dense.index(task.organ), *task.lesion_indices]))
+    if task.right_from is None or len(organ) < 50:
+        return ""
+    x = organ @ source.affine[0, :3] + source.affine[0, 3]
+    return "right" if (centre[0] - x.mean()) / max(float(x.std()), 1.0) >= task.right_from else "left"
 
 
 def place_of(case: Case, index: int, mm: np.ndarray, frame: str) -> Place:
@@ -148,7 +183,7 @@ def place_of(case: Case, index: int, mm: np.ndarray, frame: str) -> Place:
     return place
 
 
-def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show, threshold: float) -> list[LesionRecord]:
+def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show, threshold: float) -> list[FoundLesion]:
     """Components that overlap in neighbouring frames are one lesion; the frame where it is largest speaks for it."""
     tracks: list[list[tuple[DenseOutput, int]]] = []
     for output in sorted(frames, key=lambda o: o.frame):
@@ -188,18 +223,18 @@ def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show, t
             frame=source.frames[output.frame],
             box_voxels=box_pixels,
         )
-        out.append(
-            LesionRecord(
-                id="",
-                modality="US",
-                finding=finding.id,
-                probability=round(peak, 4),
-                long_axis_mm=long_axis,
-                short_axis_mm=short_axis,
-                volume_ml=None,
-                place=place,
-            )
+        record = LesionRecord(
+            id="",
+            modality="US",
+            finding=finding.id,
+            probability=round(peak, 4),
+            long_axis_mm=long_axis,
+            short_axis_mm=short_axis,
+            volume_ml=None,
+            place=place,
         )
+        to_pixel = np.array([[0, source.scale, source.offset[0]], [source.scale, 0, source.offset[1]], [0, 0, 1.0]])
+        out.append(FoundLesion(record, LesionMask(fine, to_pixel @ _grid(start, size))))
     return out
 
 

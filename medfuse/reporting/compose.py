@@ -6,6 +6,8 @@ from ..case import Case
 from ..prediction import FindingRecord, LesionRecord, Prediction
 from ..report import Assertion, Report, Section, Sentence
 from ..task import Finding, Task
+from .lirads import applies, categorise, visualisation
+from .priors import Prior, compare
 from .templates import Sentences, sentences
 
 CERTAIN, LIKELY, POSSIBLE, DENIED = 0.90, 0.70, 0.40, 0.15
@@ -28,7 +30,9 @@ def hedged(degree: str) -> str:
     return {"certain": "likely", "likely": "possible", "absent": "unlikely"}.get(degree, degree)
 
 
-def compose(prediction: Prediction, case: Case, task: Task, language: str = "en") -> Report:
+def compose(
+    prediction: Prediction, case: Case, task: Task, language: str = "en", *, prior: Prior | None = None
+) -> Report:
     """A draft. Outside the validated domain it holds no findings and no impression, and says why."""
     s = sentences(task, language)
     banner = [s.get("banner.research")]
@@ -43,10 +47,10 @@ def compose(prediction: Prediction, case: Case, task: Task, language: str = "en"
     sections = [
         _section(s, "indication", [Sentence(text=case.indication or s.get("no_indication"))]),
         _section(s, "technique", _technique(case, s)),
-        _section(s, "comparison", [Sentence(text=s.get("no_prior"))]),
+        _section(s, "comparison", _comparison(prediction, task, s, prior)),
     ]
     if prediction.in_domain:
-        sections.append(_section(s, "findings", _findings(prediction, task, s)))
+        sections.append(_section(s, "findings", _findings(prediction, case, task, s)))
         sections.append(_section(s, "impression", _impression(prediction, task, s)))
     elif prediction.outside_domain_shown:
         rows = [
@@ -74,7 +78,7 @@ def _technique(case: Case, s: Sentences) -> list[Sentence]:
     for modality in dict.fromkeys(i.modality for i in case.images):
         images = case.of(modality)
         dates = sorted({i.source.date for i in images if i.source.date})
-        when = "".join(f", {d[:4]}-{d[4:6]}-{d[6:8]}" for d in dates)
+        when = "".join(f", {day(d)}" for d in dates)
         out.append(
             Sentence(
                 text=s.render(
@@ -109,7 +113,39 @@ def _hide(finding: Finding, task: Task, prediction: Prediction) -> bool:
     return any((record.probability or 0) >= POSSIBLE and record.assessed for record in said)
 
 
-def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
+def day(dicom: str) -> str:
+    return f"{dicom[:4]}-{dicom[4:6]}-{dicom[6:8]}" if len(dicom) == 8 else dicom
+
+
+def _comparison(prediction: Prediction, task: Task, s: Sentences, prior: Prior | None) -> list[Sentence]:
+    """Both measurements with their dates; whether that is growth is for the reader to say."""
+    if prior is None:
+        return [Sentence(text=s.get("no_prior"))]
+    when = "、" if s.language == "zh-TW" else ", "
+    dates = when.join(f"{s.modality(m)} {day(d)}" for m, d in sorted(prior.dates.items()))
+    rows = [Sentence(text=s.render("prior", dates=dates))]
+    if not prediction.in_domain:
+        return rows
+    for pair in compare(prediction, prior):
+        values = {
+            "modality": s.modality(pair.now.modality), "name": task.finding(pair.now.finding).label(s.language),
+            "side": s.side(pair.now.side), "date": day(pair.date), "now": pair.now.long_axis_mm, "then": pair.then.long_axis_mm,
+        }  # fmt: skip
+        rows.append(
+            Sentence(
+                text=s.render("prior_lesion", **values),
+                finding=pair.now.finding,
+                probability=pair.now.probability,
+                modality=[pair.now.modality],
+                evidence=[pair.now.place],
+                assertion="possible",
+            )
+        )
+    return rows
+
+
+def notices(prediction: Prediction, s: Sentences) -> list[Sentence]:
+    """What was not acquired, could not be read or shows the organ only in part: said in every report, whoever writes it."""
     rows: list[Sentence] = []
     for modality, state in prediction.modalities.items():
         if state == "absent":
@@ -140,9 +176,58 @@ def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence
                     assertion="notice",
                 )
             )
+    return rows
+
+
+def _categories(prediction: Prediction, case: Case, task: Task, s: Sentences) -> list[Sentence]:
+    """LI-RADS of each lesion in CT and MR, the visualisation score of ultrasound, or why they do not apply."""
+    if "lirads" not in task.rules:
+        return []
+    rows = []
+    there = [m for m, state in prediction.modalities.items() if state in ("present", "limited")]
+    mine = {m: [x for x in prediction.lesions if x.modality == m and _supported(x, prediction)] for m in there}
+    for modality in there:
+        if modality == "US":
+            found = visualisation(prediction, case)
+            if found.category:
+                rows.append(Sentence(text=s.render("lirads.us", category=found.category), modality=["US"]))
+            continue
+        rule = applies(prediction, case, task, modality)
+        if not mine[modality] and (rule.category or rule.reason == "no_risk"):
+            continue
+        if not rule.category:
+            detail = [s.role(r) for r in rule.detail.split()] if rule.reason == "phases" else [rule.detail]
+            reason = s.render(f"lirads.{rule.reason}", detail=detail)
+            rows.append(
+                Sentence(
+                    text=s.render("lirads.not_applicable", modality=s.modality(modality), reason=reason),
+                    modality=[modality],
+                )
+            )
+            continue
+        for lesion in mine[modality][:MAX_LESIONS_A_MODALITY]:
+            found = categorise(lesion, prediction, task)
+            name = task.finding(lesion.finding).label(s.language)
+            if found.category:
+                text = s.render("lirads.category", modality=s.modality(modality), name=name, category=found.category, side=s.side(lesion.side))  # fmt: skip
+            else:
+                reason = s.render(f"lirads.{found.reason}", detail=[])
+                text = s.render("lirads.not_applicable", modality=f"{s.modality(modality)} {name}", reason=reason)
+            rows.append(
+                Sentence(
+                    text=text, finding=lesion.finding, probability=lesion.probability, modality=[modality],
+                    evidence=[lesion.place], assertion="possible" if found.category else "notice",
+                )
+            )  # fmt: skip
+    return rows
+
+
+def _findings(prediction: Prediction, case: Case, task: Task, s: Sentences) -> list[Sentence]:
+    rows = notices(prediction, s)
     focal = [prediction.finding(f.id) for f in task.findings if f.group == "focal"]
     rows += _lesions(prediction, task, s)
     rows += _absence(prediction, s, focal)
+    rows += _categories(prediction, case, task, s)
     for record in prediction.findings:
         finding = task.finding(record.id)
         name = finding.label(s.language)
@@ -160,23 +245,25 @@ def _findings(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence
             continue  # one sentence each, the likeliest first
         if finding.group == "focal" and (p < POSSIBLE or _hide(finding, task, prediction)):
             continue  # absence of lesions is one sentence, with its coverage
-        rows.append(_sentence(record, finding, s, p))
+        rows.append(finding_sentence(record, finding, s))
     rows += _exclusive(prediction, task, s)
-    names = [f.label(s.language) for f in task.findings]
-    rows.append(Sentence(text=s.render("scope", names=names)))
-    return rows
+    return [*rows, scope(task, s)]
+
+
+def scope(task: Task, s: Sentences) -> Sentence:
+    return Sentence(text=s.render("scope", names=[f.label(s.language) for f in task.findings]))
 
 
 def _exclusive(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]:
     """Findings of which exactly one holds: what is likeliest, then what cannot be excluded; the rest goes without saying."""
     records = [f for f in prediction.findings if f.id in task.exclusive and f.assessed]
     records.sort(key=lambda f: -(f.probability or 0))
-    return [
-        _sentence(f, task.finding(f.id), s, f.probability or 0.0) for f in records if (f.probability or 0.0) >= DENIED
-    ]
+    return [finding_sentence(f, task.finding(f.id), s) for f in records if (f.probability or 0.0) >= DENIED]
 
 
-def _sentence(record: FindingRecord, finding: Finding, s: Sentences, p: float) -> Sentence:
+def finding_sentence(record: FindingRecord, finding: Finding, s: Sentences) -> Sentence:
+    """One finding in words of the documented scale, with its probability and what can show it."""
+    p = record.probability or 0.0
     degree = hedged(wording(p)) if record.cannot_tell else wording(p)
     shown = [s.modality(m) for m in record.assessed_by]
     text = s.render(f"scale.{degree}", name=finding.label(s.language)) + s.render("because", modalities=shown, p=p)
@@ -219,6 +306,8 @@ def _lesions(prediction: Prediction, task: Task, s: Sentences) -> list[Sentence]
             text = s.render(
                 "lesion",
                 modality=s.modality(modality),
+                features=s.features(lesion.finding, modality),
+                side=s.side(lesion.side),
                 name=task.finding(lesion.finding).label(s.language),
                 size=size,
                 place=place,
@@ -277,5 +366,5 @@ def _impression(prediction: Prediction, task: Task, s: Sentences) -> list[Senten
         if f.assessed and (f.probability or 0) >= POSSIBLE and not _hide(task.finding(f.id), task, prediction)
     ]  # fmt: skip
     chosen.sort(key=lambda c: c[0])
-    rows = [_sentence(f, task.finding(f.id), s, f.probability or 0.0) for _, f in chosen]
+    rows = [finding_sentence(f, task.finding(f.id), s) for _, f in chosen]
     return rows or [Sentence(text=s.get("nothing"))]

@@ -46,6 +46,14 @@ class Sentences:
     def role(self, name: str) -> str:
         return self.data.get("roles", {}).get(name, name)
 
+    def side(self, name: str) -> str:
+        return self.data.get("sides", {}).get(name, "")
+
+    def features(self, finding_id: str, modality: str) -> str:
+        """What is seen, before what it may be; "" where the templates have no words for it."""
+        row = self.data.get("features", {}).get(finding_id, "")
+        return row.get(modality, "") if isinstance(row, dict) else row
+
 
 @cache
 def _load(path: str, language: str) -> Sentences:

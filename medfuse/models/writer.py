@@ -1,0 +1,273 @@
+"""The writer: a small causal transformer that reads the fused tokens and the findings, and writes the report or an answer.
+
+A sequence begins with the language, then either the findings as tags and the text, or a question and its answer. Cross-attention
+goes to the fused tokens of every modality that is there and to one token a finding, which carries the findings head's logit: what the
+head knows, the writer is told. (Vaswani et al. 2017; weights of input and output embedding are shared, Press & Wolf 2017.)
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from ..task import Task
+from .fusion import Mlp
+from .tokens import Tokens
+
+PAD, BEGIN, END, TEXT, QUESTION, ANSWER = "[PAD]", "[BEGIN]", "[END]", "[TEXT]", "[QUESTION]", "[ANSWER]"
+CLOSED = ("no", "yes", "cannot tell")  # classes of the closed-question head
+
+
+@dataclass(frozen=True)
+class WriterConfig:
+    vocabulary: int
+    memory: int  # width of the fused tokens
+    findings: int
+    modalities: tuple[str, ...]
+    width: int = 160
+    layers: int = 3
+    heads: int = 4
+    length: int = 256
+    dropout: float = 0.1
+
+
+@dataclass
+class Memory:
+    """What the writer reads: x (B, M, D), mask (B, M)."""
+
+    x: Tensor
+    mask: Tensor
+
+    def repeat(self, n: int) -> Memory:
+        return Memory(self.x.repeat_interleave(n, 0), self.mask.repeat_interleave(n, 0))
+
+
+class _Reader(nn.Module):
+    """Multi-head attention of new positions (B, L, D) over keys and values that may be cached."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.norm, self.q, self.kv, self.out = (
+            nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width),
+        )  # fmt: skip
+        self.heads, self.dropout = heads, dropout
+
+    def split(self, x: Tensor) -> Tensor:
+        return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
+
+    def keys(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        k, v = self.kv(x).chunk(2, -1)
+        return self.split(k), self.split(v)
+
+    def attend(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+        q = self.split(self.q(self.norm(x)))
+        drop = self.dropout if self.training else 0.0
+        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop, is_causal=causal)
+        return self.out(y.transpose(1, 2).flatten(2))
+
+
+class _Block(nn.Module):
+    def __init__(self, c: WriterConfig) -> None:
+        super().__init__()
+        self.own, self.cross = _Reader(c.width, c.heads, c.dropout), _Reader(c.width, c.heads, c.dropout)
+        self.mlp = Mlp(c.width, c.dropout, ratio=4)
+
+
+@dataclass
+class Cache:
+    """Keys and values so far: own[layer] (k, v) grow by a position a step, cross[layer] (k, v) stay."""
+
+    own: list[tuple[Tensor, Tensor] | None]
+    cross: list[tuple[Tensor, Tensor]]
+    mask: Tensor
+    length: int = 0
+
+    def select(self, rows: Tensor) -> None:
+        """Keep these rows of the batch, in this order (beams that live on)."""
+        self.own = [None if kv is None else (kv[0][rows], kv[1][rows]) for kv in self.own]
+
+
+class Writer(nn.Module):
+    def __init__(self, config: WriterConfig) -> None:
+        super().__init__()
+        c = self.config = config
+        self.embed = nn.Embedding(c.vocabulary, c.width)
+        self.position = nn.Parameter(torch.randn(c.length, c.width) * 0.02)
+        self.project = nn.Linear(c.memory, c.width)
+        self.modality = nn.ParameterDict({m: nn.Parameter(torch.randn(c.width) * 0.02) for m in c.modalities})
+        self.finding = nn.Parameter(torch.randn(c.findings, c.width) * 0.05)
+        self.logit = nn.Sequential(nn.Linear(3, c.width), nn.GELU(), nn.Linear(c.width, c.width))
+        self.norm_memory = nn.LayerNorm(c.width)
+        self.blocks = nn.ModuleList(_Block(c) for _ in range(c.layers))
+        self.norm, self.drop = nn.LayerNorm(c.width), nn.Dropout(c.dropout)
+        self.closed = nn.Linear(c.width, len(CLOSED))
+        nn.init.normal_(self.embed.weight, std=0.05)
+
+    @property
+    def layers(self) -> list[_Block]:
+        return list(self.blocks)  # type: ignore[arg-type]
+
+    def memory(self, fused: dict[str, Tokens], logits: Tensor) -> Memory:
+        """fused {modality: Tokens}, findings logits (B, F) → Memory. The finding tokens are always there."""
+        b = logits.shape[0]
+        known = torch.stack([logits.clamp(-8, 8) / 4, logits.sigmoid(), (logits > 0).float()], -1)
+        parts = [self.finding + self.logit(known)]
+        masks = [torch.ones(b, logits.shape[1], dtype=torch.bool, device=logits.device)]
+        for m in self.config.modalities:
+            if m in fused:
+                parts.append(self.project(fused[m].x) + self.modality[m])
+                masks.append(fused[m].mask)
+        mask = torch.cat(masks, 1)
+        x = self.norm_memory(torch.cat(parts, 1))
+        return Memory(torch.where(mask[..., None], x, torch.zeros_like(x)), mask)
+
+    def start(self, memory: Memory) -> Cache:
+        return Cache(
+            [None] * len(self.blocks), [b.cross.keys(memory.x) for b in self.layers], memory.mask[:, None, None]
+        )
+
+    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+        """ids (B, L) → logits (B, L, V) of the next token, states (B, L, D)."""
+        return self.extend(ids, self.start(memory))
+
+    def extend(self, ids: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+        """New positions ids (B, L) after those in ``cache``, which grows. Raises ValueError past the longest length."""
+        n, old = ids.shape[1], cache.length
+        if old + n > self.config.length:
+            raise ValueError(f"{old + n} positions, at most {self.config.length}")
+        x = self.drop(self.embed(ids) + self.position[old : old + n])
+        for i, block in enumerate(self.layers):
+            k, v = block.own.keys(block.own.norm(x))
+            before = cache.own[i]
+            if before is not None:
+                k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
+            cache.own[i] = (k, v)
+            mask = None
+            if n > 1 and old:
+                mask = torch.ones(n, old + n, dtype=torch.bool, device=ids.device).tril(old)
+            x = x + block.own.attend(x, k, v, mask, causal=n > 1 and not old)
+            x = x + block.cross.attend(x, *cache.cross[i], cache.mask)
+            x = x + block.mlp(x)
+        cache.length = old + n
+        x = self.norm(x)
+        return x @ self.embed.weight.T, x
+
+    @torch.no_grad()
+    def generate(
+        self, prefix: Tensor, memory: Memory, *, end: int, length: int = 200, beams: int = 1, temperature: float = 0.0,
+        top: int = 0, generator: torch.Generator | None = None,
+    ) -> list[list[int]]:  # fmt: skip
+        """What follows ``prefix`` (B, L), one list of token ids a row, without ``end``.
+
+        beams > 1: beam search with length-normalised log-probability. temperature > 0: sampling (from the ``top`` likeliest
+        where given), repeatable with a ``generator``. Else greedy.
+        """
+        self.eval()
+        length = min(length, self.config.length - prefix.shape[1])
+        if beams > 1:
+            return [
+                self._beam(prefix[b : b + 1], Memory(memory.x[b : b + 1], memory.mask[b : b + 1]), end, length, beams)
+                for b in range(len(prefix))
+            ]
+        cache = self.start(memory)
+        logits, _ = self.extend(prefix, cache)
+        out: list[list[int]] = [[] for _ in range(len(prefix))]
+        done = torch.zeros(len(prefix), dtype=torch.bool)
+        for n in range(length):
+            last = logits[:, -1]
+            if temperature > 0:
+                if top:
+                    least = last.topk(min(top, last.shape[1]), -1).values[:, -1:]
+                    last = last.masked_fill(last < least, float("-inf"))
+                token = torch.multinomial((last / temperature).softmax(-1), 1, generator=generator)[:, 0]
+            else:
+                token = last.argmax(-1)
+            done |= token.cpu() == end
+            for b, t in enumerate(token.tolist()):
+                if not done[b]:
+                    out[b].append(t)
+            if done.all() or n == length - 1:
+                break
+            logits, _ = self.extend(token[:, None], cache)
+        return out
+
+    def _beam(self, prefix: Tensor, memory: Memory, end: int, length: int, beams: int) -> list[int]:
+        cache = self.start(memory.repeat(beams))
+        logits, _ = self.extend(prefix.expand(beams, -1), cache)
+        score = torch.full((beams,), float("-inf"), device=prefix.device)
+        score[0] = 0.0  # all beams are alike at first
+        lines: list[list[int]] = [[] for _ in range(beams)]
+        finished: list[tuple[float, list[int]]] = []
+        for _ in range(length):
+            total = score[:, None] + logits[:, -1].log_softmax(-1)
+            best, flat = total.flatten().topk(2 * beams)
+            keep: list[tuple[float, int, int]] = []
+            for s, at in zip(best.tolist(), flat.tolist(), strict=True):
+                row, token = divmod(at, total.shape[1])
+                if token == end:
+                    finished.append((s / max(1, len(lines[row])), lines[row]))
+                elif len(keep) < beams:
+                    keep.append((s, row, token))
+            rows = torch.tensor([r for _, r, _ in keep], device=prefix.device)
+            tokens = torch.tensor([t for *_, t in keep], device=prefix.device)
+            lines = [[*lines[r], t] for _, r, t in keep]
+            score = torch.tensor([s for s, *_ in keep], device=prefix.device)
+            if len(finished) >= beams or len(lines[0]) >= length:
+                break
+            cache.select(rows)
+            logits, _ = self.extend(tokens[:, None], cache)
+        finished += [(float(s) / max(1, len(x)), x) for s, x in zip(score, lines, strict=True) if not finished]
+        return max(finished, key=lambda f: f[0])[1]
+
+
+def finding_tag(finding_id: str) -> str:
+    return f"[+{finding_id}]"
+
+
+def language_tag(language: str) -> str:
+    return f"[{language}]"
+
+
+def train_writer_tokenizer(texts: list[str], task: Task, languages: list[str], vocabulary: int = 1400) -> Tokenizer:
+    """A byte-level BPE on the corpus, reversible in any language, with tags for languages and findings."""
+    special = [PAD, BEGIN, END, TEXT, QUESTION, ANSWER, *map(language_tag, sorted(languages))]
+    special += [finding_tag(f.id) for f in task.findings]
+    tokenizer = Tokenizer(models.BPE())
+    tokenizer.normalizer = normalizers.NFC()
+    tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
+        [pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.ByteLevel(add_prefix_space=False)]
+    )
+    tokenizer.decoder = decoders.ByteLevel()
+    trainer = trainers.BpeTrainer(
+        vocab_size=vocabulary, special_tokens=special, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
+    )  # fmt: skip
+    tokenizer.train_from_iterator(texts, trainer)
+    return tokenizer
+
+
+def token_id(tokenizer: Tokenizer, token: str) -> int:
+    """The id of a special token. Raises KeyError where the tokenizer was not made for it."""
+    found = tokenizer.token_to_id(token)
+    if found is None:
+        raise KeyError(token)
+    return found
+
+
+def report_prefix(tokenizer: Tokenizer, language: str) -> list[int]:
+    return [token_id(tokenizer, BEGIN), token_id(tokenizer, language_tag(language))]
+
+
+def question_prefix(tokenizer: Tokenizer, language: str, question: str) -> list[int]:
+    asked = tokenizer.encode(question).ids[:80]
+    return [*report_prefix(tokenizer, language), token_id(tokenizer, QUESTION), *asked, token_id(tokenizer, ANSWER)]
+
+
+def report_ids(tokenizer: Tokenizer, language: str, findings: list[str], text: str, length: int) -> list[int]:
+    """The whole training sequence of a report: findings first, then the words."""
+    tags = [token_id(tokenizer, finding_tag(f)) for f in findings]
+    body = [*report_prefix(tokenizer, language), *tags, token_id(tokenizer, TEXT), *tokenizer.encode(text).ids]
+    return [*body[: length - 1], token_id(tokenizer, END)]
