@@ -74,7 +74,9 @@ def main() -> None:
         print(json.dumps(result))
         return
     for name, table in result.items():
-        print(f"\n{name}: {table['reports']} reports {table.get('sections_exact', '')}\n| label | n | precision | recall | F1 |\n|---|---|---|---|---|")
+        print(
+            f"\n{name}: {table['reports']} reports {table.get('sections_exact', '')}\n| label | n | precision | recall | F1 |\n|---|---|---|---|---|"
+        )
         for k, v in {**table["labels"], "micro": table["micro"]}.items():
             print(f"| {k} | {v['n']} | {v['precision']} | {v['recall']} | {v['f1']} |")
         if "macro_f1" in table:

@@ -40,11 +40,14 @@ class Source:
     study_uid: str = ""
     series_uid: str = ""
     instance_uids: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()  # of each instance, in the order of instance_uids: slices upward, or one file
     description: str = ""
     manufacturer: str = ""
     date: str = ""
     simulated: bool = False
     body_part: str = ""  # BodyPartExamined
+    indication: str = ""  # ReasonForStudy
+    history: str = ""  # AdditionalPatientHistory
 
 
 @dataclass(frozen=True)
@@ -149,6 +152,11 @@ class Case:
     risk: str = ""  # documented risk status, such as cirrhosis
     study_uids: tuple[str, ...] = ()
     folder: str = ""
+
+    def read_words(self) -> None:
+        """Take indication and risk status from the headers where nobody has stated them."""
+        self.indication = self.indication or next((i.source.indication for i in self.images if i.source.indication), "")
+        self.risk = self.risk or next((i.source.history for i in self.images if i.source.history), "")
 
     def of(self, modality: str) -> list[Image]:
         return [image for image in self.images if image.modality == modality]

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from .library.ingest import ingest
 from .models.bundle import load_bundle
-from .pipeline import predict_library_case
+from .pipeline import PredictOptions, predict_library_case
 from .simulation.population import write_population
 
 
@@ -28,7 +28,7 @@ def run_demo(out: Path, *, cases: int, seed: int, language: str, log: Callable[[
     rows = []
     for case_id in sorted(ingested.cases):
         started = time.perf_counter()
-        done = predict_library_case(case_id, bundle, out / "results", language=language)
+        done = predict_library_case(case_id, bundle, out / "results", PredictOptions(language=language))
         there = [m for m, state in done.prediction.modalities.items() if state in ("present", "limited")]
         rows.append(
             {

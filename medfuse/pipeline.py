@@ -5,10 +5,12 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 from .case import Case, Refusal
+from .drafting import check_writer, draft
 from .errors import UnreadableError, UserError, WrongUse
 from .intake import CommandResult
 from .io import nifti, picture
@@ -16,13 +18,16 @@ from .io.cases import Found, find_cases
 from .io.scan import opened, scan
 from .library import store
 from .library.catalogue import session
+from .library.reports import final_version
 from .models.bundle import Bundle, choose_bundle, load_bundle
 from .predict import predict_case
 from .prediction import Prediction
 from .report import Report
 from .reporting.compose import compose
+from .reporting.exports import FORMATS, write_exports
 from .reporting.output import write_case
-from .reporting.templates import sentences
+from .reporting.priors import Prior
+from .reporting.text import report_text
 
 
 @dataclass
@@ -35,26 +40,54 @@ class Done:
     files: list[str]
 
 
+@dataclass(frozen=True)
+class PredictOptions:
+    """How a case is predicted and drafted; the same for one case and for thousands."""
+
+    language: str = "en"
+    device: str = "cpu"
+    outside_domain: bool = False
+    writer: str = "structured"
+    llm: Path | None = None  # folder of a local causal language model, for writer local-llm
+    formats: tuple[str, ...] = FORMATS
+    backend: str = "torch"
+
+
 def predict_and_write(
-    case: Case, bundle: Bundle, out: Path, *, language: str = "en", device: str = "cpu", outside_domain: bool = False,
-    read_seconds: float = 0.0,
+    case: Case, bundle: Bundle, out: Path, options: PredictOptions, *, read_seconds: float = 0.0, prior: Prior | None = None
 ) -> Done:  # fmt: skip
     """Predict one case and write its folder whole."""
-    sentences(bundle.task, language)  # an unknown language is refused before any work
-    predicted = predict_case(case, bundle, device=device, outside_domain=outside_domain)
-    report = compose(predicted.prediction, case, bundle.task, language)
-    folder, files = write_case(out, predicted.prediction, {"read": read_seconds, **predicted.seconds}, report, case)
+    check_writer(bundle, options.writer, options.language, options.llm)  # refused before any work
+    predicted = predict_case(case, bundle, device=options.device, outside_domain=options.outside_domain)
+    started = time.perf_counter()
+    report = draft(
+        predicted,
+        case,
+        bundle,
+        options.language,
+        writer=options.writer,
+        llm=options.llm,
+        prior=prior,
+        device=options.device,
+    )
+    seconds = {"read": read_seconds, **predicted.seconds, "draft": time.perf_counter() - started}
+    folder, files = write_case(
+        out, predicted.prediction, seconds, report, case, bundle.task, predicted.masks, formats=options.formats
+    )
     return Done(predicted.prediction, report, folder, files)
 
 
-def predict_library_case(case_id: str, bundle: Bundle, out: Path, *, choose: bool = False, **options) -> Done:
+def predict_library_case(
+    case_id: str, bundle: Bundle, out: Path, options: PredictOptions, *, choose: bool = False
+) -> Done:
     """Predict a case of the library and keep the result there. ``choose``: by another bundle, where one fits better."""
     started = time.perf_counter()
     case = store.load_case(case_id)
     if not case.images:
         raise UserError(f"{case_id}: no usable image: " + "; ".join(r.reason for r in case.refused))
     bundle = choose_bundle(case, bundle) if choose else bundle
-    done = predict_and_write(case, bundle, out, read_seconds=time.perf_counter() - started, **options)
+    read = time.perf_counter() - started
+    done = predict_and_write(case, bundle, out, options, read_seconds=read, prior=store.prior_of(case_id))
     store.save_result(done.prediction, done.report)
     return done
 
@@ -117,62 +150,56 @@ def _nothing_in(ledger: dict[str, int]) -> str:
 
 
 def predict_command(
-    path: str | None, parts: dict[str, list[Path]], *, out: Path, bundle: str | None, language: str, device: str, add: bool,
-    outside_domain: bool, window: int, log: Callable[[str], None],
+    path: str | None, parts: dict[str, list[Path]], *, out: Path, bundle: str | None, options: PredictOptions, add: bool,
+    window: int, log: Callable[[str], None], indication: str = "", risk: str = "",
 ) -> CommandResult:  # fmt: skip
     """`medfuse predict`: a library case, a path, or stated parts."""
     stated = any(parts.values())
     if stated == (path is not None):
         raise WrongUse("predict needs either a case or path, or images by --us, --ct and --mr")
     loaded = load_bundle(bundle)  # a wrong name is refused before anything is read
+    check_writer(loaded, options.writer, options.language, options.llm)
     if path is not None and not Path(path).exists() and store.has_case(path):
-        done = predict_library_case(
-            path, loaded, out, choose=not bundle, language=language, device=device, outside_domain=outside_domain
-        )
-        return _result(done)
+        if indication or risk:
+            store.set_words(path, indication=indication or None, risk=risk or None)
+        return _result(predict_library_case(path, loaded, out, options, choose=not bundle))
     started = time.perf_counter()
-    found: Found | None = None
-    if stated:
-        case = case_from_parts(parts)
-    else:
-        assert path is not None
-        case, found = _case_at(Path(path), window=window)
-    read_seconds = time.perf_counter() - started
-    if not case.images:
-        refused = [{"path": r.path, "reason": r.reason} for r in case.refused]
-        for row in refused:
-            log(f"medfuse: {row['path']}: {row['reason']}")
-        data = {
-            "case_id": case.case_id,
-            "modalities": {m: case.state(m) for m in loaded.task.senses},
-            "images": [],
-            "findings": [],
-            "lesions": [],
-            "files": [],
-            "refused": refused,
-        }
-        return CommandResult(data, "nothing could be read", 1)
-    loaded = loaded if bundle else choose_bundle(case, loaded)
-    done = predict_and_write(
-        case,
-        loaded,
-        out,
-        language=language,
-        device=device,
-        outside_domain=outside_domain,
-        read_seconds=read_seconds,
-    )
-    if add:
-        if found is None:
-            raise WrongUse(
-                "--add takes a DICOM path; images given by --us, --ct, --mr have no study to file them under"
-            )
-        with session() as s:
-            store.add_case(s, case, found.scan.used_files(found.scan.series))
-        store.save_result(done.prediction, done.report)
+    with ExitStack() as stack:  # a zip stays unpacked until everything that refers to its files is written
+        found: Found | None = None
+        if stated:
+            inside = {m: [stack.enter_context(opened(p)) if p.exists() else p for p in ps] for m, ps in parts.items()}
+            case = case_from_parts(inside)
+        else:
+            assert path is not None
+            case, found = _case_at(Path(path), window=window, stack=stack)
+        case.indication, case.risk = indication or case.indication, risk or case.risk
+        read_seconds = time.perf_counter() - started
+        if not case.images:
+            return _nothing(case, loaded, log)
+        loaded = loaded if bundle else choose_bundle(case, loaded)
+        done = predict_and_write(case, loaded, out, options, read_seconds=read_seconds)
+        if add:
+            if found is None:
+                raise WrongUse(
+                    "--add takes a DICOM path; images given by --us, --ct, --mr have no study to file them under"
+                )
+            with session() as s:
+                store.add_case(s, case, found.scan.used_files(found.scan.series))
+            store.save_result(done.prediction, done.report)
     for r in case.refused:
         log(f"medfuse: {r.path}: {r.reason}")
     return _result(done)
+
+
+def _nothing(case: Case, bundle: Bundle, log: Callable[[str], None]) -> CommandResult:
+    refused = [{"path": r.path, "reason": r.reason} for r in case.refused]
+    for row in refused:
+        log(f"medfuse: {row['path']}: {row['reason']}")
+    data = {
+        "case_id": case.case_id, "modalities": {m: case.state(m) for m in bundle.task.senses}, "images": [], "findings": [],
+        "lesions": [], "files": [], "refused": refused,
+    }  # fmt: skip
+    return CommandResult(data, "nothing could be read", 1)
 
 
 def read_case(path: Path, modality: str = "") -> Case:
@@ -185,10 +212,13 @@ def read_case(path: Path, modality: str = "") -> Case:
     return case
 
 
-def _case_at(path: Path, *, window: int = 30, modality: str = "") -> tuple[Case, Found | None]:
+def _case_at(
+    path: Path, *, window: int = 30, modality: str = "", stack: ExitStack | None = None
+) -> tuple[Case, Found | None]:
+    """The case at a path; ``stack`` keeps a zip unpacked as long as the caller needs its files."""
     if nifti.is_volume_file(path) or path.suffix.lower() in picture.SUFFIXES:
         return _single_file(path, modality), None
-    found = find_cases(path, window=window)
+    found = find_cases(path if stack is None else stack.enter_context(opened(path)), window=window)
     if len(found.cases) > 1:
         listed = ", ".join(f"{c.case_id} ({'+'.join(sorted({i.modality for i in c.images}))})" for c in found.cases)
         why = "; ".join(found.conflicts)
@@ -230,13 +260,10 @@ def _result(done: Done) -> CommandResult:
         "files": [str(done.folder / f) for f in done.files],
         "refused": [r.model_dump() for r in p.refused],
     }
-    from .reporting.text import report_text
-
     return CommandResult(data, report_text(done.report) + f"\n{done.folder}", 3 if p.refused else 0)
 
 
-def library_report(case_id: str, language: str | None) -> Report:
-    """The latest draft of a library case, composed anew when another language is asked for."""
+def _predicted(case_id: str) -> tuple[Prediction, Report]:
     result = store.load_result(case_id)
     if result is None:
         known = store.has_case(case_id)
@@ -248,7 +275,35 @@ def library_report(case_id: str, language: str | None) -> Report:
                 else "no such case in the library; see medfuse cases"
             )
         )
-    prediction, report = result
+    return result
+
+
+def library_report(case_id: str, language: str | None) -> Report:
+    """The newest report of a library case, composed anew when another language is asked for."""
+    prediction, report = _predicted(case_id)
     if language is None or language == report.language:
         return report
-    return compose(prediction, store.load_case(case_id), load_bundle(prediction.bundle).task, language)
+    task = load_bundle(prediction.bundle).task
+    return compose(prediction, store.load_case(case_id), task, language, prior=store.prior_of(case_id))
+
+
+def export_report(
+    case_id: str, formats: tuple[str, ...], out: Path, language: str | None = None
+) -> tuple[list[str], list[str]]:
+    """Files of a library case's newest report in OUT/<case_id>, and what cannot be made. A signed version goes out as signed."""
+    prediction, _ = _predicted(case_id)
+    report = library_report(case_id, language)
+    if report.state in ("final", "amended"):
+        final_version(case_id)  # refuses one that was changed behind our back
+    bundle, case = load_bundle(prediction.bundle), store.load_case(case_id)
+    masks = {}
+    if "seg" in formats and prediction.lesions:
+        again = predict_case(case, bundle, outside_domain=prediction.outside_domain_shown)
+        if bundle.hash != prediction.bundle_hash:
+            raise UserError(
+                f"{case_id}: was predicted by another state of bundle {prediction.bundle}; predict it again"
+            )
+        masks = again.masks
+    folder = out / case_id
+    folder.mkdir(parents=True, exist_ok=True)
+    return write_exports(folder, prediction, report, case, bundle.task, masks, formats)

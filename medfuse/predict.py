@@ -97,7 +97,7 @@ def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: st
     roles = _roles(visible)
     found = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0], bundle.lesion_peaks)
     prediction.lesions = [x.record for x in found]
-    out.masks = {x.record.id: x.mask for x in found}
+    out.masks = {x.record.id: x.mask for x in found if x.mask is not None}
     prediction.organ_in_view = _organ_in_view(dense, bundle)
     _agree(prediction, bundle)
     _evidence(prediction, visible, bundle, dense)
@@ -132,9 +132,7 @@ def _agree(prediction: Prediction, bundle: Bundle) -> None:
     """A lesion keeps its name only where the findings of the whole case support it; else it is named more widely."""
     task = bundle.task
     for lesion in prediction.lesions:
-        wider = sorted(
-            (f for f in task.findings if lesion.finding in f.derived_from), key=lambda f: len(f.derived_from)
-        )
+        wider = task.wider(lesion.finding)
         for finding_id in (lesion.finding, *(f.id for f in wider)):
             if (prediction.finding(finding_id).probability or 0.0) >= SUPPORTED:
                 lesion.finding = finding_id

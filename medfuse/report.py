@@ -54,6 +54,7 @@ class Report(Model):
     sections: list[Section]
     bundle: str
     bundle_hash: str
+    signed_by: str = ""  # of a final or amended version; when, stands in the audit log
     writer: Literal["structured", "learned", "local-llm"] = "structured"
     provenance: list[Check] = Field(default_factory=list)  # of a written report: what the checker did
 

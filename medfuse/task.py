@@ -91,6 +91,16 @@ class Task(Strict):
     def finding(self, finding_id: str) -> Finding:
         return next(f for f in self.findings if f.id == finding_id)
 
+    def wider(self, finding_id: str) -> list[Finding]:
+        """Findings that hold whenever this one does, the narrowest first."""
+        own = self.finding(finding_id)
+        found = [
+            f
+            for f in self.findings
+            if own.id in f.derived_from or (own.derived_from and set(own.derived_from) < set(f.derived_from))
+        ]
+        return sorted(found, key=lambda f: len(f.derived_from))
+
     @property
     def senses(self) -> tuple[str, ...]:
         """The task's modalities in the one order used everywhere."""

@@ -90,7 +90,9 @@ def test_uncalibrated_ultrasound_has_no_millimetres():
         per_class[:, TASK.dense.index("simple_cyst")] = 0.9
         outputs.append(DenseOutput("US", source, t, np.zeros((64, 64), np.uint8), p[t], components, per_class))
     case = Case("c", images=[Image("US", np.zeros((8, 150, 150), np.uint8), Source("u"))])
-    (lesion,) = [x.record for x in find_lesions(outputs, case, TASK, lambda f, m: True)]  # neighbouring frames: one lesion
+    (lesion,) = [
+        x.record for x in find_lesions(outputs, case, TASK, lambda f, m: True)
+    ]  # neighbouring frames: one lesion
     assert lesion.long_axis_mm is None
     (x0, y0), (x1, y1) = lesion.place.box_voxels
     assert abs(x0 - (30 * 2 + 10)) <= 2

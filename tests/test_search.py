@@ -9,7 +9,7 @@ from medfuse.errors import WrongUse
 from medfuse.library import store
 from medfuse.library.ingest import ingest
 from medfuse.models.bundle import load_bundle
-from medfuse.pipeline import predict_library_case
+from medfuse.pipeline import PredictOptions, predict_library_case
 from medfuse.search import Filters, embed_case, embed_words, rank, search, tags
 
 
@@ -18,7 +18,7 @@ def library(two_patients_dicom, tmp_path, home):
     bundle = load_bundle()
     cases = ingest(two_patients_dicom).cases
     for c in cases:
-        predict_library_case(c, bundle, tmp_path / "out")
+        predict_library_case(c, bundle, tmp_path / "out", PredictOptions(formats=("text",)))
     return bundle, cases
 
 

@@ -19,7 +19,7 @@ from medfuse.library import store
 from medfuse.library.ingest import ingest
 from medfuse.models.bundle import load_bundle
 from medfuse.models.lesions import place_of
-from medfuse.pipeline import predict_library_case
+from medfuse.pipeline import PredictOptions, predict_library_case
 from medfuse.prediction import LesionRecord
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -36,7 +36,7 @@ def library(patient, patient_dicom, tmp_path_factory):
     os.environ["MEDFUSE_HOME"] = str(home)
     try:
         (case_id,) = ingest(patient_dicom).cases
-        done = predict_library_case(case_id, load_bundle(), home.parent / "out")
+        done = predict_library_case(case_id, load_bundle(), home.parent / "out", PredictOptions())
         case = store.load_case(case_id)
         grid = patient.of("CT")[0].grid
         truth = patient.anatomy.lesions[0]

@@ -16,7 +16,7 @@ from medfuse.models.bundle import choose_bundle, load_bundle
 from medfuse.models.domain import Domain, distance, feature_domain
 from medfuse.models.features import CaseFeatures
 from medfuse.models.model import FusionModel, ModelConfig, exclusive_logits
-from medfuse.pipeline import predict_command, read_case
+from medfuse.pipeline import PredictOptions, predict_command, read_case
 from medfuse.preprocess.marks import find_marks, remove_marks
 from medfuse.task import Task, load_task
 from medfuse.training.train import TrainOptions, train
@@ -65,7 +65,7 @@ def test_it_learns_and_says_how_well(bundle_path, manifest):
 def test_a_picture_inside_the_domain_gets_a_draft_in_both_languages(bundle_path, manifest, tmp_path):
     for language in ("en", "zh-TW"):
         done = predict_command(None, {"US": [manifest.parent / "1.png"]}, out=tmp_path / language, bundle=str(bundle_path),
-                               language=language, device="cpu", add=False, outside_domain=False, window=30, log=print)  # fmt: skip
+                               options=PredictOptions(language), add=False, window=30, log=print)  # fmt: skip
         assert done.exit_code == 0
         assert done.data["in_domain"]
         total = sum(f["probability"] for f in done.data["findings"])
@@ -76,8 +76,8 @@ def test_a_picture_unlike_the_others_is_outside(bundle_path, tmp_path):
     rng = np.random.default_rng(1)
     odd = np.kron(rng.integers(0, 2, (6, 6)), np.ones((16, 16))) * 255
     Picture.fromarray(odd.astype(np.uint8)).save(tmp_path / "odd.png")
-    done = predict_command(None, {"US": [tmp_path / "odd.png"]}, out=tmp_path / "out", bundle=str(bundle_path), language="en",
-                           device="cpu", add=False, outside_domain=False, window=30, log=print)  # fmt: skip
+    done = predict_command(None, {"US": [tmp_path / "odd.png"]}, out=tmp_path / "out", bundle=str(bundle_path),
+                           options=PredictOptions(), add=False, window=30, log=print)  # fmt: skip
     assert not done.data["in_domain"]
     assert done.data["findings"] == []
     assert "looks unlike" in done.data["images"][0]["why"]

@@ -51,6 +51,10 @@ def cases(
     confirm: Annotated[
         str | None, typer.Option(help="CASE whose identifiers disagree: you have looked, use it as it is.")
     ] = None,
+    set_risk: Annotated[
+        str | None, typer.Option(help="CASE=STATUS: the documented risk status, such as cirrhosis.")
+    ] = None,
+    set_indication: Annotated[str | None, typer.Option(help="CASE=WORDS: why the patient was imaged.")] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -64,6 +68,12 @@ def cases(
         if not role:
             raise WrongUse(f"--set-role {set_role}: write SERIES_UID=ROLE")
         store.set_role(uid, role)
+    for option, field, given in (("--set-risk", "risk", set_risk), ("--set-indication", "indication", set_indication)):
+        if given is not None:
+            name, _, value = given.partition("=")
+            if not name or "=" not in given:
+                raise WrongUse(f"{option} {given}: write CASE={field.upper()}")
+            store.set_words(name, **{field: value})
     if confirm is not None:
         store.confirm(confirm)
     rows = store.list_cases(tuple(with_ or ()), tuple(without or ()))

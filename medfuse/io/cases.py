@@ -38,6 +38,7 @@ class CaseFiles:
         case = Case(self.case_id, first.patient_id, images, sex=first.sex, birth_date=first.birth_date,
                     study_uids=tuple(sorted(s.study_uid for s in self.studies)), folder=self.folder)  # fmt: skip
         case.refused = self.scan.refused[before:]
+        case.read_words()
         if self.volumes and images:
             case.case_id += f"-{images[0].source.sha256[:8]}"
         return case

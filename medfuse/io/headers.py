@@ -59,7 +59,7 @@ INDEX = (
 
 # What reading a series needs of a header. The private one is Philips' scale slope.
 WANTED: list[Any] = [
-    *INDEX, "AcquisitionNumber", "AcquisitionTime", "BitsAllocated", "BitsStored", "CineRate",
+    *INDEX, "AdditionalPatientHistory", "ReasonForStudy", "AcquisitionNumber", "AcquisitionTime", "BitsAllocated", "BitsStored", "CineRate",
     "ContrastBolusAgent", "DiffusionBValue", "EchoNumbers", "EchoTime", "FrameOfReferenceUID", "FrameTime",
     "FrameTimeVector", "ImageComments", "ImageOrientationPatient", "ImagePositionPatient", "InstanceNumber", "InversionTime",
     "Manufacturer", "ManufacturerModelName", "Modality", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",

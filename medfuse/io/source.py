@@ -27,9 +27,12 @@ def source_of(group: list[FileEntry]) -> Source:
         study_uid=str(ds.get("StudyInstanceUID", "")),
         series_uid=str(ds.get("SeriesInstanceUID", "")),
         instance_uids=tuple(str(e.header.SOPInstanceUID) for e in group if e.header is not None),
+        files=tuple(str(e.path) for e in group if e.header is not None),
         description=str(ds.get("SeriesDescription", "")),
         manufacturer=" ".join(str(ds.get(k, "")) for k in ("Manufacturer", "ManufacturerModelName")).strip(),
         date=str(ds.get("StudyDate", "")),
         simulated=simulated(ds),
+        indication=str(ds.get("ReasonForStudy", "") or "").strip(),
+        history=str(ds.get("AdditionalPatientHistory", "") or "").strip(),
         body_part=str(ds.get("BodyPartExamined", "") or "").strip(),
     )

@@ -14,8 +14,10 @@ from sqlalchemy import (
     DateTime,
     Float,
     ForeignKey,
+    Integer,
     String,
     Text,
+    UniqueConstraint,
     create_engine,
     event,
     inspect,
@@ -32,6 +34,9 @@ def _now() -> datetime:
     return datetime.now(UTC)
 
 
+NUMBERS = ("INTEGER", "BIGINT", "FLOAT", "BOOLEAN")
+
+
 class Base(DeclarativeBase):
     pass
 
@@ -43,6 +48,7 @@ class CaseRow(Base):
     sex: Mapped[str] = mapped_column(String(8), default="")
     birth_date: Mapped[str] = mapped_column(String(16), default="")
     indication: Mapped[str] = mapped_column(Text, default="")
+    risk: Mapped[str] = mapped_column(Text, default="")
     simulated: Mapped[bool] = mapped_column(Boolean, default=False)
     study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
     conflict: Mapped[str] = mapped_column(Text, default="")  # identifiers disagree: waits for a person
@@ -97,6 +103,45 @@ class ResultRow(Base):
     case: Mapped[CaseRow] = relationship(back_populates="results")
 
 
+class ReportRow(Base):
+    """One revision of a case's report: rows are only added. The newest row of a case is what stands."""
+
+    __tablename__ = "reports"
+    __table_args__ = (UniqueConstraint("case_id", "revision"),)  # two writers of one revision: the second is refused
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    revision: Mapped[int] = mapped_column(Integer)
+    version: Mapped[int] = mapped_column(Integer)
+    state: Mapped[str] = mapped_column(String(16), index=True)
+    language: Mapped[str] = mapped_column(String(16))
+    author: Mapped[str] = mapped_column(String(80), default="")  # "" is medfuse itself
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    change: Mapped[list] = mapped_column(JSON, default=list)  # what this revision did, one line each
+    sha256: Mapped[str] = mapped_column(String(64))
+    result_id: Mapped[int] = mapped_column(Integer, default=0)  # the prediction it was drafted from
+    report: Mapped[dict] = mapped_column(JSON)
+
+
+class TrainingRow(Base):
+    """A person's word on a drafted sentence or an answer: what the second training stage learns from."""
+
+    __tablename__ = "training_records"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    kind: Mapped[str] = mapped_column(String(16))  # sentence, answer
+    action: Mapped[str] = mapped_column(String(16))  # accepted, edited, rejected, added
+    question: Mapped[str] = mapped_column(Text, default="")
+    drafted: Mapped[str] = mapped_column(Text, default="")
+    final: Mapped[str] = mapped_column(Text, default="")
+    section: Mapped[str] = mapped_column(String(16), default="")
+    finding: Mapped[str] = mapped_column(String(64), default="")
+    language: Mapped[str] = mapped_column(String(16), default="")
+    author: Mapped[str] = mapped_column(String(80))
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    bundle_hash: Mapped[str] = mapped_column(String(64), default="")
+    audit: Mapped[str] = mapped_column(String(64), default="")  # hash of the audit entry that says so
+
+
 @cache
 def _engine(url: str) -> Engine:
     if url.startswith("sqlite"):
@@ -122,7 +167,7 @@ def _add_columns(engine: Engine) -> None:
             for column in table.columns:
                 if column.name not in there:
                     kind = column.type.compile(engine.dialect)
-                    empty = "'[]'" if isinstance(column.type, JSON) else "''"
+                    empty = "'[]'" if isinstance(column.type, JSON) else "0" if kind in NUMBERS else "''"
                     connection.execute(
                         text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} NOT NULL DEFAULT {empty}")
                     )

@@ -19,8 +19,10 @@ from ..io.export import describe
 from ..io.scan import scan_files
 from ..prediction import Prediction
 from ..report import Report
+from ..reporting.priors import Prior
 from ..settings import settings
-from .catalogue import CaseRow, ResultRow, SeriesRow, latest_result, session
+from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow, latest_result, session
+from .reports import add_draft
 
 
 def stored_path(digest: str) -> Path:
@@ -57,7 +59,7 @@ def add_case(s: Session, case: Case, paths: dict[str, list[Path]], conflict: str
     if row is None:
         dates = sorted(i.source.date for i in case.images if i.source.date)
         row = CaseRow(id=case.case_id, patient_id=case.patient_id, sex=case.sex, birth_date=case.birth_date, conflict=conflict,
-                      indication=case.indication, simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
+                      indication=case.indication, risk=case.risk, simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
         s.add(row)
     added = False
     for uid, images in wanted.items():
@@ -88,7 +90,9 @@ def load_case(case_id: str) -> Case:
             raise UserError(
                 f"{case_id}: {row.conflict}; look at the studies, then medfuse cases --confirm {case_id} to use this one"
             )
-        case = Case(row.id, row.patient_id, indication=row.indication, sex=row.sex, birth_date=row.birth_date)
+        case = Case(
+            row.id, row.patient_id, indication=row.indication, risk=row.risk, sex=row.sex, birth_date=row.birth_date
+        )
         series = list(row.series)
     missing = [x for x in series if not all(stored_path(d).exists() for d in x.files)]
     for x in missing:
@@ -112,23 +116,64 @@ def load_case(case_id: str) -> Case:
 
 
 def save_result(prediction: Prediction, report: Report) -> None:
+    """Keep a prediction, and its draft as the newest revision of the case's report (unless that is signed)."""
     with session() as s:
-        s.add(ResultRow(case_id=prediction.case_id, bundle_hash=prediction.bundle_hash, language=report.language,
-                        prediction=prediction.model_dump(mode="json"), report=report.model_dump(mode="json")))  # fmt: skip
+        row = ResultRow(case_id=prediction.case_id, bundle_hash=prediction.bundle_hash, language=report.language,
+                        prediction=prediction.model_dump(mode="json"), report=report.model_dump(mode="json"))  # fmt: skip
+        s.add(row)
+        s.flush()
+        add_draft(s, prediction.case_id, report, row.id)
 
 
 def load_result(case_id: str) -> tuple[Prediction, Report] | None:
+    """The newest revision of the report, with the prediction it was drafted from."""
     with session() as s:
-        row = latest_result(s, case_id)
+        newest = s.scalars(
+            select(ReportRow).where(ReportRow.case_id == case_id).order_by(ReportRow.revision.desc()).limit(1)
+        ).first()
+        row = s.get(ResultRow, newest.result_id) if newest is not None else latest_result(s, case_id)
         if row is None:
             return None
         try:
-            return Prediction(**row.prediction), Report(**row.report)
+            return Prediction(**row.prediction), Report(**(newest.report if newest is not None else row.report))
         except ValidationError:
             logging.getLogger(__name__).warning(
                 "%s: its stored result is of another version; predict it again", case_id
             )
             return None
+
+
+def prior_of(case_id: str) -> Prior | None:
+    """The newest earlier case of the same patient that was predicted, with its dates. Identifiers that wait join nothing."""
+    with session() as s:
+        row = s.get(CaseRow, case_id)
+        if row is None or not row.patient_id or row.conflict or not row.study_date:
+            return None
+        older = select(CaseRow).where(
+            CaseRow.patient_id == row.patient_id, CaseRow.id != row.id, CaseRow.conflict == "", CaseRow.study_date < row.study_date,
+            CaseRow.sex.in_([row.sex, ""]), CaseRow.birth_date.in_([row.birth_date, ""]), CaseRow.simulated == row.simulated,
+        )  # fmt: skip
+        for candidate in s.scalars(older.order_by(CaseRow.study_date.desc(), CaseRow.id)):
+            result = latest_result(s, candidate.id)
+            if result is not None:
+                dates: dict[str, str] = {}
+                for x in candidate.series:
+                    dates[x.modality] = max(dates.get(x.modality, ""), x.study_date)
+                try:
+                    return Prior(Prediction(**result.prediction), dates)
+                except ValidationError:
+                    continue  # of an older version
+    return None
+
+
+def set_words(case_id: str, *, indication: str | None = None, risk: str | None = None) -> None:
+    """A person's word on why a patient was imaged, or on the documented risk status."""
+    with session() as s:
+        row = s.get(CaseRow, case_id)
+        if row is None:
+            raise WrongUse(f"{case_id}: no such case in the library; see medfuse cases")
+        row.indication = row.indication if indication is None else indication
+        row.risk = row.risk if risk is None else risk
 
 
 def latest_predictions(bundle_hash: str) -> Iterator[tuple[str, dict]]:
@@ -146,22 +191,30 @@ def has_case(case_id: str) -> bool:
         return s.get(CaseRow, case_id) is not None
 
 
+STATES = {"draft": "drafted", "preliminary": "preliminary", "final": "signed", "amended": "signed"}
+
+
 def list_cases(with_modality: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> list[dict]:
     """Rows of the worklist, newest first."""
     with session() as s:
         rows = s.scalars(
             select(CaseRow).options(selectinload(CaseRow.series)).order_by(CaseRow.study_date.desc(), CaseRow.id)
         ).all()
+        newest = select(func.max(ReportRow.id)).group_by(ReportRow.case_id)
+        states = {
+            c: x for c, x in s.execute(select(ReportRow.case_id, ReportRow.state).where(ReportRow.id.in_(newest)))
+        }
+        predicted = set(s.scalars(select(ResultRow.case_id).distinct()))
         out = []
         for row in rows:
             modalities = sorted({x.modality for x in row.series})
             if not set(with_modality) <= set(modalities) or set(without) & set(modalities):
                 continue
-            result = latest_result(s, row.id)
+            state = STATES[states[row.id]] if row.id in states else "drafted" if row.id in predicted else "new"
             out.append({
                 "case_id": row.id, "patient_id": row.patient_id, "study_date": row.study_date, "modalities": modalities,
                 "series": [{"uid": x.uid, "modality": x.modality, "role": x.role, "confidence": x.role_confidence} for x in row.series],
-                "simulated": row.simulated, "conflict": row.conflict, "state": "new" if result is None else "drafted",
+                "simulated": row.simulated, "conflict": row.conflict, "state": state,
             })  # fmt: skip
         return out
 

@@ -22,8 +22,7 @@ UPSAMPLE = 3
 
 @dataclass(frozen=True)
 class LesionMask:
-    """mask bool on a fine grid of its own, and ``to_place`` (n+1, n+1) from its index to RAS+ mm, or in ultrasound from
-    (row, column) to pixel (x, y) of the frame."""
+    """Of a lesion in a volume: mask bool on a fine grid of its own, and ``to_place`` (4, 4) from its index to RAS+ mm."""
 
     mask: np.ndarray
     to_place: np.ndarray
@@ -32,7 +31,7 @@ class LesionMask:
 @dataclass
 class FoundLesion:
     record: LesionRecord
-    mask: LesionMask
+    mask: LesionMask | None = None
 
 
 def find_lesions(
@@ -61,8 +60,8 @@ def name_lesion(per_class: np.ndarray, task: Task, modality: str, can_show) -> F
     """The most probable lesion class, or the nearest wider finding that this modality can support."""
     lesion_class = task.lesion_classes[int(np.argmax(per_class[task.lesion_indices]))]
     own = next((f for f in task.findings if f.lesion_class == lesion_class), None)
-    wider = [f for f in task.findings if own is not None and own.id in f.derived_from]
-    for finding in ([own] if own else []) + sorted(wider, key=lambda f: len(f.derived_from)):
+    wider = task.wider(own.id) if own is not None else []
+    for finding in ([own] if own else []) + wider:
         if can_show(finding, modality):
             return finding
     return wider[-1] if wider else own or task.findings[0]
@@ -233,8 +232,7 @@ def _cine_lesions(frames: list[DenseOutput], case: Case, task: Task, can_show, t
             volume_ml=None,
             place=place,
         )
-        to_pixel = np.array([[0, source.scale, source.offset[0]], [source.scale, 0, source.offset[1]], [0, 0, 1.0]])
-        out.append(FoundLesion(record, LesionMask(fine, to_pixel @ _grid(start, size))))
+        out.append(FoundLesion(record))
     return out
 
 

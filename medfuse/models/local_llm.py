@@ -48,7 +48,7 @@ def write_locally(folder: Path, prompt: str, *, tokens: int = 256, device: str =
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
         model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
-        model = model.to(torch.device(device)).eval()
+        model.eval().to(device)  # type: ignore[arg-type]
     except (OSError, ValueError, RuntimeError, KeyError) as e:
         raise UserError(f"{folder}: the model cannot be loaded ({str(e).splitlines()[0]}); copy it again") from e
     encoded = tokenizer(prompt, return_tensors="pt").to(device)
@@ -59,7 +59,7 @@ def write_locally(folder: Path, prompt: str, *, tokens: int = 256, device: str =
         )
     room = tokens if longest is None else min(tokens, longest - encoded["input_ids"].shape[1])
     with torch.inference_mode():
-        out = model.generate(
+        out = model.generate(  # type: ignore[misc]
             **encoded,
             max_new_tokens=room,
             do_sample=False,

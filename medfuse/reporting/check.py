@@ -77,7 +77,7 @@ def check_sentence(text: str, prediction: Prediction, task: Task, lexicon: Lexic
 
 
 def _wider(finding_id: str, task: Task) -> set[str]:
-    return {f.id for f in task.findings if finding_id in f.derived_from}
+    return {f.id for f in task.wider(finding_id)}
 
 
 def _lesions_of(claim: Claim, prediction: Prediction, task: Task) -> list[LesionRecord]:

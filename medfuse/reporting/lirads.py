@@ -7,6 +7,7 @@ LI-RADS 2017: visualisation A, B, C; here estimated from the share of frames tha
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 
 from ..case import Case
@@ -31,7 +32,8 @@ def applies(prediction: Prediction, case: Case, task: Task, modality: str) -> Ca
     rule = task.rules.get("lirads", {})
     if not case.risk:
         return Category("", "no_risk")
-    if case.risk not in rule.get("risk", ()):
+    documented = {part.strip().casefold() for part in re.split("[,;.]", case.risk)}
+    if not documented & {r.casefold() for r in rule.get("risk", ())}:
         return Category("", "other_risk", case.risk)
     if case.age is not None and case.age < 18:
         return Category("", "child")

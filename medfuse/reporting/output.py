@@ -12,16 +12,22 @@ from pathlib import Path
 from .. import __version__
 from ..case import Case
 from ..errors import UserError
+from ..models.lesions import LesionMask
 from ..prediction import Prediction
 from ..report import Report
-from .overlays import write_overlays
-from .text import report_text
+from ..task import Task
+from .exports import FORMATS, write_exports
+from .key_images import key_images
 
 
 def write_case(
-    out: Path, prediction: Prediction, seconds: dict[str, float], report: Report, case: Case
-) -> tuple[Path, list[str]]:
-    """Write prediction.json, report.json, report.txt, overlays/ and run.json; return the folder and its files."""
+    out: Path, prediction: Prediction, seconds: dict[str, float], report: Report, case: Case, task: Task,
+    masks: dict[str, LesionMask], *, formats: tuple[str, ...] = FORMATS,
+) -> tuple[Path, list[str]]:  # fmt: skip
+    """Write prediction.json, the report in ``formats``, overlays/ and run.json; return the folder and its files.
+
+    What cannot be made (a DICOM object of images that came without identifiers) is named in run.json under "not_made".
+    """
     final = out / prediction.case_id
     part = out / f".{prediction.case_id}.{os.getpid()}.part"
     try:
@@ -29,9 +35,10 @@ def write_case(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         (part / "prediction.json").write_text(prediction.model_dump_json(indent=1))
-        (part / "report.json").write_text(report.model_dump_json(indent=1))
-        (part / "report.txt").write_text(report_text(report))
-        write_overlays(prediction, case, part / "overlays")
+        _, not_made = write_exports(part, prediction, report, case, task, masks, formats)
+        (part / "overlays").mkdir()
+        for one in key_images(prediction, case):
+            (part / "overlays" / f"{one.name}.png").write_bytes(one.png)
         run = {
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
             "medfuse": __version__,
@@ -39,6 +46,7 @@ def write_case(
             "machine": platform.machine(),
             "bundle": {"name": prediction.bundle, "hash": prediction.bundle_hash},
             "inputs": {i.source.path: i.source.sha256 for i in case.images},
+            "not_made": not_made,
             "seconds": {k: round(v, 3) for k, v in seconds.items()},
         }
         (part / "run.json").write_text(json.dumps(run, indent=1))

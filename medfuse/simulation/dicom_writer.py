@@ -88,6 +88,7 @@ def _base(
     ds.StudyDescription = f"SIMULATED {a.modality} upper abdomen"
     ds.SeriesDescription = f"SIMULATED {DESCRIPTION[a.role]}"
     ds.ReferringPhysicianName = ""
+    ds.ReasonForStudy, ds.AdditionalPatientHistory = patient.indication, patient.risk
     ds.PatientName, ds.PatientID = f"SIMULATED^{patient.case_id}", patient.case_id
     ds.IssuerOfPatientID = "medfuse-simulation"
     ds.PatientBirthDate = f"{1960 + patient.anatomy.age % 40}0101"

@@ -1,8 +1,9 @@
-"""Pictures that show where: each supported finding's evidence on the image it comes from."""
+"""Pictures that show a report's evidence: one a lesion, one a non-focal finding, and one plain view a modality."""
 
 from __future__ import annotations
 
-from pathlib import Path
+from dataclasses import dataclass
+from io import BytesIO
 
 from ..case import Case
 from ..prediction import Place, Prediction
@@ -11,10 +12,17 @@ from .display import count, display_slice, render
 MAX_PICTURES = 12
 
 
-def write_overlays(prediction: Prediction, case: Case, folder: Path) -> list[str]:
-    """PNG files under ``folder``; one a lesion, one a non-focal finding with evidence, and one plain view a modality."""
-    folder.mkdir(parents=True, exist_ok=True)
-    names = []
+@dataclass(frozen=True)
+class KeyImage:
+    """png: the picture as PNG bytes; name: of its file, without ending; label: one line of what it shows."""
+
+    name: str
+    png: bytes
+    label: str
+
+
+def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES, plain: bool = True) -> list[KeyImage]:
+    """At most ``most`` pictures of evidence, likeliest lesions first, and with ``plain`` the middle of each modality."""
     wanted: list[tuple[str, Place, str]] = [
         (f"lesion_{x.id}", x.place, f"{x.finding} {x.probability:.2f}")
         for x in sorted(prediction.lesions, key=lambda x: -x.probability)
@@ -22,21 +30,28 @@ def write_overlays(prediction: Prediction, case: Case, folder: Path) -> list[str
     for finding in prediction.findings:
         if finding.group != "focal" and finding.evidence and finding.assessed:
             wanted.append((f"finding_{finding.id}", finding.evidence[0], f"{finding.id} {finding.probability:.2f}"))
-    for name, place, label in wanted[:MAX_PICTURES]:
+    out = []
+    for name, place, label in wanted[:most]:
         image = case.images[place.image]
         index = display_slice(image, place)
         caption = _caption(case, place.image, index)
-        render(image, index, places=[(place, label)], caption=caption).save(folder / f"{name}.png")
-        names.append(f"{name}.png")
-    for modality in prediction.modalities:
+        picture = render(image, index, places=[(place, label)], caption=caption)
+        out.append(KeyImage(name, _png(picture), f"{label.replace('_', ' ')}: {caption}"))
+    for modality in prediction.modalities if plain else ():
         images = [i for i, image in enumerate(case.images) if image.modality == modality]
         if images:
             index = count(case.images[images[0]]) // 2
-            render(case.images[images[0]], index, caption=_caption(case, images[0], index)).save(
-                folder / f"view_{modality}.png"
+            caption = _caption(case, images[0], index)
+            out.append(
+                KeyImage(f"view_{modality}", _png(render(case.images[images[0]], index, caption=caption)), caption)
             )
-            names.append(f"view_{modality}.png")
-    return names
+    return out
+
+
+def _png(picture) -> bytes:
+    out = BytesIO()
+    picture.save(out, "PNG")
+    return out.getvalue()
 
 
 def _caption(case: Case, index: int, at: int) -> str:

@@ -1,0 +1,56 @@
+"""The DICOM headers behind a case's images, for objects that refer to them; and UIDs that the same content always gets."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+from pydicom.uid import UID, generate_uid
+
+from ..case import Case, Image
+from ..errors import UserError
+from ..report import Report
+
+MANUFACTURER, MODEL = "medfuse", "medfuse research draft"
+
+
+def uid_of(*parts: object) -> UID:
+    """A UID derived from content: the same parts give the same UID."""
+    return generate_uid(entropy_srcs=["medfuse", *[str(p) for p in parts]])
+
+
+def report_key(report: Report) -> str:
+    """What makes two reports the same object: the case, the words, their version and state."""
+    return report.model_dump_json()
+
+
+def from_dicom(image: Image) -> bool:
+    return bool(image.source.series_uid and image.source.instance_uids and image.source.files)
+
+
+def headers_of(image: Image) -> list[Dataset]:
+    """One dataset a source instance, without pixels, in the order of the slices. Raises UserError where a file is gone."""
+    out: list[Dataset] = []
+    for path, uid in zip(image.source.files, image.source.instance_uids, strict=True):
+        try:
+            ds = pydicom.dcmread(Path(path), stop_before_pixels=True, force=True)
+        except OSError as e:
+            raise UserError(
+                f"{path}: the source image is gone ({e.strerror or e}); predict the case again where its images lie"
+            ) from e
+        if str(ds.get("SOPInstanceUID", "")) != uid:
+            raise UserError(f"{path}: another image lies there than was predicted; predict the case again")
+        out.append(ds)
+    return out
+
+
+def dicom_images(case: Case, what: str) -> list[int]:
+    """Places of the images that came as DICOM. Raises UserError, naming ``what`` cannot be made, where none did."""
+    there = [i for i, image in enumerate(case.images) if from_dicom(image)]
+    if not there:
+        raise UserError(
+            f"{case.case_id}: no {what} can be made, because its images came without DICOM identifiers (NIfTI or pictures); "
+            "give the DICOM originals"
+        )
+    return there
