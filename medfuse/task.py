@@ -120,17 +120,48 @@ class Task(Strict):
         return [self.dense.index(c) for c in self.lesion_classes]
 
 
-def load_task(path: str | Path) -> Task:
-    """Read a task from a YAML file, or by the name of a shipped one."""
+class VqaTask(Strict):
+    """A task of kind vqa; see tasks/vqa/task.yaml for what each value does."""
+
+    kind: Literal["vqa"]
+    name: str
+    title: dict[str, str]
+    characters: tuple[int, int] = (1, 5)
+    words: tuple[int, int] = (1, 2)
+    ridge: float = 0.3
+    weights: dict[Literal["question", "organ", "image", "same"], float]
+    width: float = 2.0
+    same_width: float = 60.0
+    least: float = 0.2
+
+
+def _task_file(path: str | Path) -> Path:
+    """A task's YAML file: by its path, or by the name of a shipped one (with or without .yaml)."""
     p = Path(path)
     if not p.exists():
-        shipped = Path(str(files("medfuse"))) / "tasks" / str(path).replace("-", "_") / "task.yaml"
+        name = str(path).removesuffix(".yaml").replace("-", "_")
+        shipped = Path(str(files("medfuse"))) / "tasks" / name / "task.yaml"
         if not shipped.exists():
             raise WrongUse(f"{path}: no such task file; give a YAML file or a shipped task, such as upper-abdomen")
         p = shipped
-    if p.is_dir():
-        p = p / "task.yaml"
+    return p / "task.yaml" if p.is_dir() else p
+
+
+def load_task(path: str | Path) -> Task:
+    """Read a task from a YAML file, or by the name of a shipped one."""
+    found = load_any_task(path)
+    if not isinstance(found, Task):
+        raise WrongUse(f"{path}: is a task of kind {found.kind}; this command needs one of findings")
+    return found
+
+
+def load_any_task(path: str | Path) -> Task | VqaTask:
+    """As `load_task`, of any kind."""
+    p = _task_file(path)
     try:
-        return Task(**yaml.safe_load(p.read_text()), folder=str(p.parent))
+        data = yaml.safe_load(p.read_text())
+        if isinstance(data, dict) and data.get("kind") == "vqa":
+            return VqaTask(**data)
+        return Task(**data, folder=str(p.parent))
     except (ValidationError, yaml.YAMLError, TypeError) as e:
         raise UserError(f"{p}: not a task: {str(e).splitlines()[0]}; compare with a shipped task.yaml") from e

@@ -134,3 +134,21 @@ def sign(
         "sha256": done.sha256,
     }
     emit(data, as_json, f"{case}: version {done.version} is {done.state} ({done.sha256[:12]})")
+
+
+@app.command()
+def ask(
+    case: Annotated[str, typer.Argument(help="A case of the library, a folder, or a picture for a vqa bundle.")],
+    question: str,
+    bundle: Annotated[str | None, typer.Option(help="Folder or name of a bundle.")] = None,
+    device: Device = "auto",
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """A question about a case: the answer with its probability and place, or "cannot tell from these images"."""
+    verbosity(verbose)
+    from ..asking import ask as run
+
+    found = run(case, question, bundle=bundle, device=device_of(device))
+    p = "" if found["probability"] is None else f" (probability {found['probability']:.2f})"
+    emit(found, as_json, f"{found['answer']}{p}\n{found['source']}: {found['why']}")

@@ -28,6 +28,9 @@ def train(
     ] = "all",
     bundle: Annotated[str | None, typer.Option(help="With --stage report: the bundle to write for.")] = None,
     device: Device = "auto",
+    images: Annotated[
+        Path | None, typer.Option(help="For a vqa task: the folder of the pictures that the manifest names.")
+    ] = None,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -35,11 +38,21 @@ def train(
     verbosity(verbose)
     from ..errors import WrongUse
     from ..io.manifest import read_manifest
-    from ..task import load_task
+    from ..task import VqaTask, load_any_task
     from ..training.train import TrainOptions, check_manifest
     from ..training.train import train as run
 
-    loaded = load_task(task)
+    loaded = load_any_task(task)
+    if isinstance(loaded, VqaTask):
+        from ..training.vqa import train_vqa
+
+        if images is None or out is None:
+            raise WrongUse("a vqa task needs --images, the folder of the pictures, and --out, the bundle's folder")
+        command = f"medfuse train {task} --manifest MANIFEST --images IMAGES --out {out.name} --seed {seed}"
+        result = train_vqa(loaded, manifest, images, out, seed=seed, command=command)
+        accuracy = result["validation"]["image_disjoint_accuracy"]
+        emit(result, as_json, f"{result['bundle']}\naccuracy on pictures left out {accuracy:.3f}")
+        return
     if check:
         found = check_manifest(loaded, read_manifest(manifest))
         text = [f"{found['cases']} cases, splits {found['splits']}"] + [
@@ -85,6 +98,12 @@ def evaluate(
     set_lesion_thresholds: Annotated[
         bool, typer.Option(help="With --split val: let one false positive a case through, and keep that in the bundle.")
     ] = False,
+    stage: Annotated[
+        str, typer.Option(help="all: findings; report: the words of composer and writer, with controls.")
+    ] = "all",
+    images: Annotated[
+        Path | None, typer.Option(help="For a vqa bundle: the folder of the pictures that the manifest names.")
+    ] = None,
     seed: int = 0,
     device: Device = "auto",
     as_json: Json = False,
@@ -96,13 +115,32 @@ def evaluate(
     from ..evaluation.evaluate import evaluate as run
     from ..evaluation.evaluate import write_tables
     from ..evaluation.markdown import markdown
-    from ..models.bundle import load_bundle, set_lesion_peaks
+    from ..models.bundle import find_bundle, is_vqa, load_bundle, set_lesion_peaks
 
     if set_lesion_thresholds and split != "val":
         raise WrongUse(
             "--set-lesion-thresholds needs --split val: thresholds are chosen on validation cases, never on test cases"
         )
+    folder = find_bundle(bundle)
+    if is_vqa(folder):
+        from ..evaluation.vqa import evaluate_vqa
+
+        if images is None:
+            raise WrongUse("a vqa bundle needs --images: the folder of the pictures that the manifest names")
+        table = evaluate_vqa(folder, manifest, images, seed=seed, out=out)
+        emit(table, as_json, "\n".join(f"{k.replace('_', ' '):<24} {v}" for k, v in table.items()))
+        return
     loaded = load_bundle(bundle)
+    if stage not in ("all", "report"):
+        raise WrongUse(f"--stage {stage}: give all or report")
+    if stage == "report":
+        from ..evaluation.reports import evaluate_reports, report_markdown
+
+        table = evaluate_reports(
+            loaded, manifest, split=split, seed=seed, out=out, progress=progress("read and written")
+        )
+        emit(table, as_json, report_markdown(table))
+        raise typer.Exit(3 if table["refused"] else 0)
     scored: dict = {}
     result = run(
         loaded,

@@ -210,6 +210,11 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
     )
 
 
+def is_vqa(path: Path) -> bool:
+    """Whether a bundle answers questions on pictures (a task of kind vqa) and has no findings."""
+    return (path / "examples.json").exists()
+
+
 def set_lesion_peaks(bundle: Bundle, lesions: dict[str, dict]) -> dict[str, float]:
     """Write the thresholds of an evaluation's lesion table (on validation cases) into the bundle; return them."""
     peaks = {m: max(LEAST, row["threshold"]) for m, row in lesions.items() if row.get("threshold") is not None}
@@ -228,7 +233,7 @@ def choose_bundle(case: Case, default: Bundle) -> Bundle:
     if most == len(case.images):
         return default
     for path in list_bundles():
-        if path != default.path:
+        if path != default.path and not is_vqa(path):
             other = load_bundle(path)
             if inside(other) > most:
                 best, most = other, inside(other)

@@ -46,6 +46,9 @@ STATES = {
 @cache
 def _fonts(language: str) -> tuple[str, str]:
     """(regular, bold) names of registered, embeddable fonts. Raises UserError where Chinese has none."""
+    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
+    pdfmetrics.registerFont(TTFont("medfuse", str(folder / "DejaVuSans.ttf")))
+    pdfmetrics.registerFont(TTFont("medfuse-bold", str(folder / "DejaVuSans-Bold.ttf")))
     if language.startswith("zh"):
         wanted = [os.environ.get("MEDFUSE_CJK_FONT", ""), *CJK_FONTS]
         for path in (p for p in wanted if p and Path(p).is_file()):
@@ -57,10 +60,38 @@ def _fonts(language: str) -> tuple[str, str]:
         raise UserError(
             "no font with Chinese was found for the PDF; install fonts-droid-fallback or name a TrueType file in MEDFUSE_CJK_FONT"
         )
-    folder = Path(matplotlib.get_data_path()) / "fonts" / "ttf"
-    pdfmetrics.registerFont(TTFont("medfuse", str(folder / "DejaVuSans.ttf")))
-    pdfmetrics.registerFont(TTFont("medfuse-bold", str(folder / "DejaVuSans-Bold.ttf")))
     return "medfuse", "medfuse-bold"
+
+
+def _runs(text: str, font: str) -> list[tuple[str, str]]:
+    """(font, part) in order: what ``font`` has no glyph for is set in the Latin one (fallback fonts hold CJK alone)."""
+    glyphs = pdfmetrics.getFont(font).face.charToGlyph
+    out: list[tuple[str, str]] = []
+    for c in text:
+        name = font if ord(c) in glyphs or c == " " else "medfuse"
+        if c == " " and out:
+            name = out[-1][0]
+        if out and out[-1][0] == name:
+            out[-1] = (name, out[-1][1] + c)
+        else:
+            out.append((name, c))
+    return out
+
+
+def _markup(text: str, style: ParagraphStyle) -> Paragraph:
+    runs = _runs(text, style.fontName)
+    parts = [escape(t) if f == style.fontName else f'<font name="{f}">{escape(t)}</font>' for f, t in runs]
+    return Paragraph("".join(parts), style)
+
+
+def _line(canvas, x: float, y: float, text: str, font: str, size: float, *, right: bool = False, centre: bool = False) -> None:  # fmt: skip
+    runs = _runs(text, font)
+    width = sum(pdfmetrics.stringWidth(t, f, size) for f, t in runs)
+    x -= width if right else width / 2 if centre else 0
+    for f, t in runs:
+        canvas.setFont(f, size)
+        canvas.drawString(x, y, t)
+        x += pdfmetrics.stringWidth(t, f, size)
 
 
 def report_pdf(report: Report, case: Case, images: list[KeyImage], *, letterhead: str = "") -> bytes:
@@ -73,17 +104,17 @@ def report_pdf(report: Report, case: Case, images: list[KeyImage], *, letterhead
     head = ParagraphStyle("head", parent=body, fontName=bold, fontSize=10.5, leading=15, textColor=ACCENT, spaceBefore=9, spaceAfter=2)  # fmt: skip
     title = ParagraphStyle("title", parent=body, fontName=bold, fontSize=16, leading=21)
     banner = ParagraphStyle("banner", parent=body, fontName=bold, fontSize=8.5, leading=12, textColor=WARN, alignment=TA_CENTER)  # fmt: skip
-    flow: list = [Paragraph(escape(words["title"]), title), Spacer(1, 2 * mm), _facts(report, case, words, body, bold)]
-    flow += [Spacer(1, 3 * mm), *[Paragraph(escape(b), banner) for b in report.banner], Spacer(1, 1 * mm)]
+    flow: list = [_markup(words["title"], title), Spacer(1, 2 * mm), _facts(report, case, words, body, bold)]
+    flow += [Spacer(1, 3 * mm), *[_markup(b, banner) for b in report.banner], Spacer(1, 1 * mm)]
     for section in report.sections:
         rows = [x for x in section.sentences if x.state != "rejected"]
         numbered = section.id == "impression" and len(rows) > 1
-        parts = [Paragraph(f"{f'{n}. ' if numbered else ''}{escape(x.text)}", body) for n, x in enumerate(rows, 1)]
-        flow.append(KeepTogether([Paragraph(escape(section.title), head), *parts[:2]]))
+        parts = [_markup(f"{f'{n}. ' if numbered else ''}{x.text}", body) for n, x in enumerate(rows, 1)]
+        flow.append(KeepTogether([_markup(section.title, head), *parts[:2]]))
         flow += parts[2:]
     if images:
         flow += _pictures(images, words, head, small)
-    flow += [Spacer(1, 4 * mm), Paragraph(escape(f"{words['model']}: {report.bundle} {report.bundle_hash[:12]}, {report.writer}"), small)]  # fmt: skip
+    flow += [Spacer(1, 4 * mm), _markup(f"{words['model']}: {report.bundle} {report.bundle_hash[:12]}, {report.writer}", small)]  # fmt: skip
     out = BytesIO()
     document = BaseDocTemplate(
         out, pagesize=A4, leftMargin=20 * mm, rightMargin=20 * mm, topMargin=26 * mm, bottomMargin=20 * mm,
@@ -95,16 +126,12 @@ def report_pdf(report: Report, case: Case, images: list[KeyImage], *, letterhead
         canvas.setFillColor(ACCENT)
         canvas.rect(0, A4[1] - 16 * mm, A4[0], 16 * mm, stroke=0, fill=1)
         canvas.setFillColor(colors.white)
-        canvas.setFont(bold, 12)
-        canvas.drawString(20 * mm, A4[1] - 10.5 * mm, letterhead or "medfuse")
-        canvas.setFont(regular, 8)
-        canvas.drawRightString(A4[0] - 20 * mm, A4[1] - 10.5 * mm, f"{words['case']} {report.case_id}")
+        _line(canvas, 20 * mm, A4[1] - 10.5 * mm, letterhead or "medfuse", "medfuse-bold", 12)
+        _line(canvas, A4[0] - 20 * mm, A4[1] - 10.5 * mm, f"{words['case']} {report.case_id}", regular, 8, right=True)
         canvas.setFillColor(WARN)
-        canvas.setFont(bold, 7.5)
-        canvas.drawCentredString(A4[0] / 2, 12 * mm, report.banner[0])
+        _line(canvas, A4[0] / 2, 12 * mm, report.banner[0], bold, 7.5, centre=True)
         canvas.setFillColor(INK)
-        canvas.setFont(regular, 7.5)
-        canvas.drawRightString(A4[0] - 20 * mm, 8 * mm, f"{words['page']} {doc.page}")
+        _line(canvas, A4[0] - 20 * mm, 8 * mm, f"{words['page']} {doc.page}", regular, 7.5, right=True)
         canvas.restoreState()
 
     frame = Frame(document.leftMargin, document.bottomMargin, document.width, document.height, 0, 0, 0, 0)
@@ -126,7 +153,7 @@ def _facts(report: Report, case: Case, words: dict, body: ParagraphStyle, bold: 
     ]
     label = ParagraphStyle("label", parent=body, fontName=bold, fontSize=8, textColor=ACCENT)
     value = ParagraphStyle("value", parent=body, fontSize=8.5, leading=11)
-    cells = [[Paragraph(escape(t), label if n % 2 == 0 else value) for n, t in enumerate(row)] for row in rows]
+    cells = [[_markup(t, label if n % 2 == 0 else value) for n, t in enumerate(row)] for row in rows]
     return Table(cells, colWidths=[22 * mm, 72 * mm, 24 * mm, 52 * mm],
                  style=[("BACKGROUND", (0, 0), (-1, -1), PALE), ("VALIGN", (0, 0), (-1, -1), "TOP"), ("TOPPADDING", (0, 0), (-1, -1), 3), ("BOTTOMPADDING", (0, 0), (-1, -1), 3)])  # fmt: skip
 
@@ -139,7 +166,7 @@ def _pictures(images: list[KeyImage], words: dict, head: ParagraphStyle, small: 
         picture = Picture.open(BytesIO(one.png))
         height = min(width * picture.height / picture.width, 70 * mm)
         shown = Image(BytesIO(one.png), width=height * picture.width / picture.height, height=height)
-        cells.append([shown, Paragraph(escape(one.label), small)])
+        cells.append([shown, _markup(one.label, small)])
     rows = [cells[i : i + 2] + [""] * (2 - len(cells[i : i + 2])) for i in range(0, len(cells), 2)]
     tables = [Table([row], colWidths=[86 * mm, 86 * mm], style=[("VALIGN", (0, 0), (-1, -1), "TOP")]) for row in rows]
-    return [KeepTogether([Paragraph(escape(words["images"]), head), tables[0]]), *tables[1:]]
+    return [KeepTogether([_markup(words["images"], head), tables[0]]), *tables[1:]]
