@@ -91,10 +91,11 @@ def _meteor(truth: dict, said: dict) -> float:
         score, _ = scorer.compute_score(truth, said)
     finally:
         with scorer.lock:
-            scorer.meteor_p.stdin.close()
-            scorer.meteor_p.stdout.close()
             scorer.meteor_p.kill()
             scorer.meteor_p.wait()
+            for pipe in (scorer.meteor_p.stdin, scorer.meteor_p.stdout, scorer.meteor_p.stderr):
+                if pipe is not None:
+                    pipe.close()
     return round(float(score), 6)
 
 

@@ -85,10 +85,12 @@ def final_version(case_id: str) -> Revision | None:
     return signed[-1]
 
 
-def _add(s: Session, case_id: str, report: Report, author: str, change: list[str], result_id: int = 0) -> Revision:
-    last = _newest(s, case_id)
+def _add(
+    s: Session, case_id: str, report: Report, author: str, change: list[str], *, after: ReportRow | None, result_id: int
+) -> Revision:
+    """The revision after the one that was read: where another was added meanwhile, the table refuses this one."""
     row = ReportRow(
-        case_id=case_id, revision=1 if last is None else last.revision + 1, version=report.version, state=report.state,
+        case_id=case_id, revision=1 if after is None else after.revision + 1, version=report.version, state=report.state,
         language=report.language, author=author, change=change, sha256=sha256_of(report), result_id=result_id,
         report=report.model_dump(mode="json"),
     )  # fmt: skip
@@ -104,7 +106,15 @@ def add_draft(s: Session, case_id: str, report: Report, result_id: int) -> Revis
     if last is not None and last.state in ("final", "amended"):
         return None
     version = 1 if last is None else last.version
-    return _add(s, case_id, report.model_copy(update={"version": version}), "", ["drafted by medfuse"], result_id)
+    return _add(
+        s,
+        case_id,
+        report.model_copy(update={"version": version}),
+        "",
+        ["drafted by medfuse"],
+        after=last,
+        result_id=result_id,
+    )
 
 
 def difference(before: Report, after: Report) -> list[str]:
@@ -134,7 +144,7 @@ def save(case_id: str, seen: int, report: Report, account: Account) -> Revision:
             change = difference(before.report, report)
             if not change:
                 return before
-            saved = _add(s, case_id, report, account.name, change, last.result_id)
+            saved = _add(s, case_id, report, account.name, change, after=last, result_id=last.result_id)
             audit = record(
                 "report edited", who=account.name, case_id=case_id, revision=saved.revision, sha256=saved.sha256
             )
@@ -229,7 +239,7 @@ def _step(case_id: str, seen: int, account: Account, allowed: tuple[str, ...], s
             raise WrongUse(f"{case_id}: {len(open_)} sentence{'s' * (len(open_) > 1)} not yet accepted, edited or rejected, first: {open_[0].text[:60]!r}; decide on each before signing")  # fmt: skip
         signed_by = (account.full_name or account.name) if check else ""
         report = now.report.model_copy(update={"state": state, "signed_by": signed_by})
-        done = _add(s, case_id, report, account.name, [event], last.result_id)
+        done = _add(s, case_id, report, account.name, [event], after=last, result_id=last.result_id)
         record(
             event, who=account.name, case_id=case_id, revision=done.revision, version=done.version, sha256=done.sha256
         )
@@ -251,7 +261,7 @@ def amend(case_id: str, account: Account, reason: str) -> Revision:
         report = now.report.model_copy(
             deep=True, update={"state": "draft", "version": now.version + 1, "signed_by": ""}
         )
-        done = _add(s, case_id, report, account.name, [f"amended: {reason}"], last.result_id)
+        done = _add(s, case_id, report, account.name, [f"amended: {reason}"], after=last, result_id=last.result_id)
         record(
             "report amended",
             who=account.name,

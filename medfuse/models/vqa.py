@@ -24,6 +24,7 @@ from ..errors import UnreadableError, UserError
 from ..task import VqaTask
 
 THUMBNAIL, EDGES = 32, 96  # pixels a side
+LEAST_SPREAD = 1e-3
 
 
 def normalise(answer: object) -> str:
@@ -111,7 +112,8 @@ class Answerer:
         start = 0
         for n in PARTS:
             x = self.seen.features[rows, start : start + n]
-            scale = x.std(0) + 1e-6 if n == PARTS[2] else np.ones(n, np.float32)
+            scale = x.std(0) if n == PARTS[2] else np.ones(n, np.float32)
+            scale = np.where(scale < LEAST_SPREAD, 1.0, scale)  # what never varied tells nothing
             d = _squared((x - x.mean(0)) / scale, (x - x.mean(0)) / scale)
             positive = d[d > 1e-9]
             parts.append((x.mean(0), scale, float(np.median(positive)) if positive.size else 1.0))
@@ -179,7 +181,7 @@ class Answerer:
         rows = np.unique(self.seen.picture)
         place = {int(r): i for i, r in enumerate(rows)}
         arrays = {
-            "coefficients": self.coefficients.astype(np.float16), "features": self.seen.features[rows].astype(np.float16),
+            "coefficients": np.ascontiguousarray(self.coefficients, np.float16), "features": self.seen.features[rows].astype(np.float16),
             "picture": np.array([place[int(p)] for p in self.seen.picture], np.int32),
         }  # fmt: skip
         save_file(arrays, folder / "weights.safetensors")

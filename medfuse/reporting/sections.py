@@ -18,7 +18,7 @@ _NAMES = "|".join(sorted(map(re.escape, _BY_NAME), key=len, reverse=True))
 _HEADING = re.compile(
     rf"(?:(?<=\n)|^|(?<=[.。!?:：]\s)|(?<=[。：]))[ \t]*(?P<name>{_NAMES})[ \t]*(?P<colon>[:：])", re.IGNORECASE
 )
-_NUMBER = re.compile(r"\s*\d+[.)]\s+(?=[A-Z])")
+_NUMBER = re.compile(r"\d+[.)]")
 _END = re.compile(r"(?<=[.!?])\s+(?=[A-Z0-9\"(])|(?<=[。！？；])|\n+")
 
 
@@ -42,5 +42,5 @@ def parse_sections(text: str) -> dict[str, str]:
 
 def split_sentences(text: str) -> list[str]:
     """Sentences in order; a decimal point ends none, numbers of a list fall away."""
-    parts = (_NUMBER.sub("", p).strip() for p in _END.split(text))
-    return [p for p in parts if p]
+    parts = (p.strip() for p in _END.split(text))
+    return [p for p in parts if p and not _NUMBER.fullmatch(p)]

@@ -135,6 +135,14 @@ def _words(report: Report) -> list[ContainerContentItem]:
     return out
 
 
+def person_name(full_name: str) -> str:
+    """A name as DICOM writes it (PN): family^given, from words whose last is the family name."""
+    if "^" in full_name:
+        return full_name
+    *given, family = full_name.split() or [""]
+    return f"{family}^{' '.join(given)}"
+
+
 def write_sr(prediction: Prediction, report: Report, case: Case, task: Task) -> Comprehensive3DSR:
     """The report as an SR object. Raises UserError where no image has DICOM identifiers."""
     there = dicom_images(case, "DICOM SR")
@@ -152,7 +160,8 @@ def write_sr(prediction: Prediction, report: Report, case: Case, task: Task) -> 
     )  # fmt: skip
     person = (
         ObserverContext(
-            CodedConcept("121006", "DCM", "Person"), PersonObserverIdentifyingAttributes(name=report.signed_by)
+            CodedConcept("121006", "DCM", "Person"),
+            PersonObserverIdentifyingAttributes(name=person_name(report.signed_by)),
         )
         if signed
         else None
@@ -181,7 +190,7 @@ def write_sr(prediction: Prediction, report: Report, case: Case, task: Task) -> 
     sr = Comprehensive3DSR(
         evidence=evidence, content=content[0], series_instance_uid=uid_of("sr-series", key), series_number=900,
         sop_instance_uid=uid_of("sr", key), instance_number=1, manufacturer=MANUFACTURER, is_complete=signed, is_final=signed,
-        is_verified=signed, verifying_observer_name=report.signed_by if signed else None,
+        is_verified=signed, verifying_observer_name=person_name(report.signed_by) if signed else None,
         verifying_organization="medfuse local account" if signed else None,
         series_description="medfuse report" + ("" if signed else ", RESEARCH DRAFT"),
     )  # fmt: skip

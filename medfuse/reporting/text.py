@@ -10,7 +10,8 @@ def report_text(report: Report) -> str:
     lines += ["", f"{report.case_id}   [{report.state}, version {report.version}]"]
     for section in report.sections:
         lines += ["", section.title.upper() if report.language == "en" else section.title]
-        numbered = section.id == "impression" and len(section.sentences) > 1
-        lines += [f"{f'{n}. ' if numbered else ''}{x.text}" for n, x in enumerate(section.sentences, 1)]
+        rows = [x for x in section.sentences if x.state != "rejected"]
+        numbered = section.id == "impression" and len(rows) > 1
+        lines += [f"{f'{n}. ' if numbered else ''}{x.text}" for n, x in enumerate(rows, 1)]
     lines += ["", *[f"*** {b} ***" for b in report.banner[:1]], f"{report.bundle} {report.bundle_hash[:12]}"]
     return "\n".join(lines) + "\n"

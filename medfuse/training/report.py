@@ -50,23 +50,29 @@ def reports_of(row: ManifestRow) -> dict[str, str]:
 
 def _sequences(
     rng: np.random.Generator, tokenizer: Tokenizer, rows: list[ManifestRow], labels: np.ndarray, index: list[int], task: Task,
-    lexicons: Lexicon | None, length: int,
+    lexicon: Lexicon | None, length: int, *, questions: bool,
 ) -> tuple[list[int], list[list[int]], list[int], list[int]]:  # fmt: skip
-    """For a batch of cases: case of each sequence, token ids, from which position on the loss counts, closed class."""
+    """For a batch of cases: case of each sequence, token ids, from which position on the loss counts, closed class.
+
+    A report of each case in a language drawn for it, or two ``questions``: one kind a batch, since questions are short.
+    """
     of, ids, begins, closed = [], [], [], []
     for i in index:
-        for language, text in reports_of(rows[i]).items():
+        texts = reports_of(rows[i])
+        language = sorted(texts)[int(rng.integers(len(texts)))]
+        if not questions:
             there = [f.id for n, f in enumerate(task.findings) if labels[i, n] == 1]
             of.append(i)
-            ids.append(report_ids(tokenizer, language, there, text, length))
+            ids.append(report_ids(tokenizer, language, there, texts[language], length))
             begins.append(1)
             closed.append(-1)
-            for q in questions_of(rng, text, labels[i], task, lexicons, language, most=2):
-                prefix = question_prefix(tokenizer, language, q.question)
-                of.append(i)
-                ids.append([*prefix, *tokenizer.encode(q.answer).ids, token_id(tokenizer, END)][:length])
-                begins.append(len(prefix) - 1)
-                closed.append(q.closed)
+            continue
+        for q in questions_of(rng, texts[language], labels[i], task, lexicon, language, most=2):
+            prefix = question_prefix(tokenizer, language, q.question)
+            of.append(i)
+            ids.append([*prefix, *tokenizer.encode(q.answer).ids, token_id(tokenizer, END)][:length])
+            begins.append(len(prefix) - 1)
+            closed.append(q.closed)
     return of, ids, begins, closed
 
 
@@ -108,7 +114,7 @@ def _batch_memory(writer: Writer, bundle: Bundle, data: FusionData, generator: t
 
 def train_writer(
     bundle: Bundle, tokenizer: Tokenizer, train: tuple[FeatureSet, list[ManifestRow]], val: tuple[FeatureSet, list[ManifestRow]],
-    *, budget: Budget, seed: int, log: Log, peak: float = 1e-3, max_epochs: int = 80,
+    *, budget: Budget, seed: int, log: Log, peak: float = 1e-3, max_epochs: int = 120,
 ) -> tuple[Writer, float]:  # fmt: skip
     """Train and return the writer that was best on validation, with its loss a token there."""
     torch.manual_seed(seed)
@@ -123,9 +129,13 @@ def train_writer(
     per_epoch = math.ceil(len(sets[0][1]) / BATCH)
     best, best_state, step = math.inf, None, 0
 
-    def loss_on(which: int, index: list[int], draw: np.random.Generator, some: torch.Generator | None) -> Tensor:
+    def loss_on(
+        which: int, index: list[int], draw: np.random.Generator, some: torch.Generator | None, *, questions: bool
+    ) -> Tensor:
         data, rows, labels = sets[which]
-        of, ids, begins, closed = _sequences(draw, tokenizer, rows, labels, index, task, lexicon, config.length)
+        of, ids, begins, closed = _sequences(
+            draw, tokenizer, rows, labels, index, task, lexicon, config.length, questions=questions
+        )
         words, head = sequence_loss(
             writer, _batch_memory(writer, bundle, data.pick(torch.tensor(of)), some), _pad(ids), begins, closed, answer
         )
@@ -138,7 +148,7 @@ def train_writer(
             fraction = max(budget.fraction(step), step / (per_epoch * max_epochs))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(peak, fraction)
-            loss = loss_on(0, index.tolist(), rng, generator)
+            loss = loss_on(0, index.tolist(), rng, generator, questions=step % 3 == 2)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(writer.parameters(), 1.0)
@@ -149,7 +159,9 @@ def train_writer(
         with torch.no_grad():  # the same questions every time
             draw = np.random.default_rng(0)
             parts = torch.arange(len(sets[1][1])).split(BATCH)
-            score = float(np.mean([float(loss_on(1, p.tolist(), draw, None)) for p in parts]))
+            score = float(
+                np.mean([float(loss_on(1, p.tolist(), draw, None, questions=q)) for p in parts for q in (False, True)])
+            )
         log(f"writer epoch {epoch} loss {total / per_epoch:.3f} validation {score:.3f}")
         if score < best:
             best, best_state = score, {k: v.clone() for k, v in writer.state_dict().items()}

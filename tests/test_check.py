@@ -1,0 +1,178 @@
+"""The checker and the rule layers: nothing unsupported stays, measured sides and sizes win, LI-RADS only where it applies."""
+
+from __future__ import annotations
+
+import pytest
+from test_report import TASK, case, lesion, prediction, texts
+
+from medfuse.prediction import Place
+from medfuse.reporting.check import check_sentence, checked_report
+from medfuse.reporting.compose import compose
+from medfuse.reporting.labeller import task_lexicon
+from medfuse.reporting.lirads import categorise, visualisation
+from medfuse.reporting.priors import Prior
+
+LEXICON = task_lexicon(TASK)
+
+
+def check(text, p=None, *, lesions=(), prior=False, **more):
+    return check_sentence(text, prediction(p, lesions=lesions, **more), TASK, LEXICON, has_prior=prior)
+
+
+def cyst(side="right", long=30.0):
+    return lesion().model_copy(update={"side": side, "long_axis_mm": long})
+
+
+CYST = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+
+
+@pytest.mark.parametrize(
+    ("text", "p", "action"),
+    [
+        ("Ascites is present.", {"ascites": 0.9}, "kept"),
+        ("Ascites is present.", {"ascites": 0.2}, "hedged"),
+        ("Ascites is present.", {"ascites": 0.05}, "dropped"),
+        ("No ascites.", {"ascites": 0.05}, "kept"),
+        ("No ascites.", {"ascites": 0.9}, "dropped"),
+        ("Possible cirrhosis.", {"cirrhosis": 0.3}, "kept"),
+        ("The patient is tall.", {}, "dropped"),
+        ("Ascites has increased.", {"ascites": 0.9}, "dropped"),
+        ("Stable hepatic steatosis.", {"steatosis": 0.9}, "dropped"),
+        ("A 30 mm simple hepatic cyst is seen in the right hepatic lobe.", CYST, "kept"),
+        ("A 12 mm simple hepatic cyst is seen in the right hepatic lobe.", CYST, "mended"),
+        ("A 30 mm simple hepatic cyst is seen in the left hepatic lobe.", CYST, "mended"),
+    ],
+)
+def test_what_becomes_of_a_sentence(text, p, action):
+    assert check(text, p, lesions=[cyst()]).action == action
+
+
+def test_measured_side_and_size_win():
+    got = check("A 12 mm simple hepatic cyst is seen in the left hepatic lobe.", CYST, lesions=[cyst()])
+    assert got.text == "A 30 mm simple hepatic cyst is seen in the right hepatic lobe."
+    assert "side left → right" in got.why
+    assert "size 12 → 30" in got.why
+    chinese = check("肝左葉有一 12 mm 單純性肝囊腫。", CYST, lesions=[cyst()])
+    assert chinese.text == "肝右葉有一 30 mm 單純性肝囊腫。"
+
+
+def test_a_side_that_nobody_measured_is_not_stated():
+    got = check("A 30 mm simple hepatic cyst is seen in the right hepatic lobe.", CYST)
+    assert (got.action, got.text) == ("hedged", "")
+
+
+def test_change_is_said_with_a_prior_only():
+    assert check("Ascites has increased.", {"ascites": 0.9}, prior=True).action == "kept"
+
+
+def test_absence_needs_coverage_and_unassessed_findings_are_not_named():
+    assert check("No focal liver lesion.").action == "kept"
+    assert (
+        check("No focal liver lesion.", modalities={"US": "present", "CT": "absent", "MR": "absent"}).action
+        == "dropped"
+    )
+    assert (
+        check("Suspicious for hepatocellular carcinoma.", {"hcc_like": 0.9}, not_assessed=("hcc_like",)).action
+        == "dropped"
+    )
+
+
+def test_a_checked_report_says_everything_that_is_supported_and_where_it_comes_from():
+    p = {**CYST, "steatosis": 0.95, "ascites": 0.02}
+    words = "FINDINGS: A 30 mm simple hepatic cyst is seen in the left hepatic lobe. Ascites is present. Iron deposition in the liver. IMPRESSION: Cirrhosis."
+    report = checked_report(words, prediction(p, lesions=[cyst()]), case(), TASK, "en", writer="learned")
+    found = texts(report, "findings")
+    assert "A 30 mm simple hepatic cyst is seen in the right hepatic lobe." in found
+    assert any("steatosis is present" in t for t in found)  # supported, though nobody wrote it
+    assert not any("scites is present" in t or "ron deposition" in t for t in found)
+    actions = {(c.written, c.action) for c in report.provenance}
+    assert ("Ascites is present.", "dropped") in actions
+    assert any(a == "added" for _, a in actions)
+    assert report.writer == "learned"
+    sentence = next(s for s in report.section("findings").sentences if "cyst is seen" in s.text)
+    assert sentence.evidence == [cyst().place]
+    assert sentence.probability == 0.95
+    assert not any(t == "irrhosis." for t in texts(report, "impression"))
+
+
+def test_outside_the_domain_nothing_is_written():
+    report = checked_report("FINDINGS: Ascites.", prediction(in_domain=False), case(), TASK, "en", writer="learned")
+    assert report.section("findings") is None
+    assert report.writer == "structured"
+    assert "outside" in report.provenance[0].why
+
+
+def roles(*names):
+    return [{"path": "x", "modality": "CT", "role": r, "in_domain": True, "why": "w", "code": "inside"} for r in names]
+
+
+def with_roles(p, lesions, *names):
+    made = prediction(p, lesions=lesions)
+    return type(made)(**{**made.model_dump(), "images": roles(*names)})
+
+
+@pytest.mark.parametrize(
+    ("finding", "long", "category"),
+    [("hcc_like", 25.0, "LR-5"), ("hcc_like", 12.0, "LR-5"), ("hcc_like", 8.0, "LR-4"), ("fnh_like", 25.0, "LR-4"),
+     ("fnh_like", 12.0, "LR-3"), ("metastasis_like", 20.0, "LR-M"), ("simple_cyst", 20.0, "LR-1"), ("septated_cyst", 20.0, "")],
+)  # fmt: skip
+def test_lirads_core_table(finding, long, category):
+    one = lesion(finding, long)
+    assert categorise(one, prediction({finding: 0.95}), TASK).category == category
+    assert categorise(one, prediction({finding: 0.5}), TASK).category == ""  # features uncertain
+
+
+@pytest.mark.parametrize(
+    ("risk", "phases", "said"),
+    [
+        ("cirrhosis", ("arterial", "portal", "delayed"), "LR-5"),
+        ("Cirrhosis; chronic hepatitis B", ("arterial", "portal", "delayed"), "LR-5"),
+        ("", ("arterial", "portal", "delayed"), "no risk status is documented"),
+        ("none known", ("arterial", "portal", "delayed"), "the documented risk status is none known"),
+        ("no cirrhosis", ("arterial", "portal", "delayed"), "the documented risk status is no cirrhosis"),
+        ("cirrhosis", ("arterial", "portal"), "the series lack delayed phase"),
+    ],
+)
+def test_lirads_only_where_its_conditions_are_documented(risk, phases, said):
+    who = case()
+    who.risk = risk
+    made = with_roles(
+        {"hcc_like": 0.95, "focal_lesion": 0.97, "solid_lesion": 0.97}, [lesion("hcc_like", 25.0)], *phases
+    )
+    found = [t for t in texts(compose(made, who, TASK), "findings") if "LI-RADS" in t]
+    assert len(found) == 1
+    assert said in found[0]
+
+
+def test_children_get_no_category_and_ultrasound_its_own_score():
+    who = case()
+    who.risk, who.birth_date = "cirrhosis", "20200101"
+    made = with_roles(
+        {"hcc_like": 0.95, "focal_lesion": 0.97}, [lesion("hcc_like", 25.0)], "arterial", "portal", "delayed"
+    )
+    assert any("under 18" in t for t in texts(compose(made, who, TASK), "findings"))
+    made.organ_in_view = {"US": 0.5}
+    assert visualisation(made, who).category == "B"
+    who.risk = ""
+    assert visualisation(made, who).reason == "no_risk"
+
+
+def test_priors_are_compared_with_both_measurements_and_dates():
+    now, then = prediction(CYST, lesions=[cyst()]), prediction(CYST, lesions=[cyst(long=22.0)])
+    report = compose(now, case(), TASK, prior=Prior(then, {"CT": "20230401"}))
+    found = texts(report, "comparison")
+    assert found[0] == "Compared with CT 2023-04-01."
+    assert "30 mm now, 22 mm on 2023-04-01" in found[1]
+    assert "not proven" in found[1]
+    assert texts(compose(now, case(), TASK), "comparison") == ["No prior available."]
+    elsewhere = prediction(CYST, lesions=[cyst("left", 22.0)])
+    assert len(texts(compose(now, case(), TASK, prior=Prior(elsewhere, {"CT": "20230401"})), "comparison")) == 1
+
+
+def test_features_stand_before_the_diagnosis():
+    found = [
+        t for t in texts(compose(prediction(CYST, lesions=[cyst()]), case(), TASK), "findings") if "pattern of" in t
+    ]
+    assert found[0].index("water density") < found[0].index("simple cyst")
+    assert "right hepatic lobe" in found[0]
+    assert Place(image=0).box_mm is None

@@ -1,0 +1,188 @@
+"""Questions on pictures and on cases: the contract, the controls, and "cannot tell" as a real answer."""
+
+from __future__ import annotations
+
+import json
+
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from sklearn.kernel_ridge import KernelRidge
+from test_report import case as case_of
+from test_report import lesion, prediction
+from typer.testing import CliRunner
+
+from medfuse.asking import answer, asked_about, language_of
+from medfuse.cli import app
+from medfuse.errors import UserError, WrongUse
+from medfuse.io.vqa import read_questions
+from medfuse.models.bundle import load_bundle
+from medfuse.models.vqa import Answerer, normalise
+from medfuse.predict import Predicted
+from medfuse.task import load_any_task, load_task
+from medfuse.training.vqa import examples, picture_folds
+
+TASK = load_task("upper-abdomen")
+
+
+@pytest.fixture(scope="module")
+def small(tmp_path_factory):
+    """Pictures of two kinds; the answer to one question depends on the picture alone, to another on the words alone."""
+    folder, rng = tmp_path_factory.mktemp("vqa"), np.random.default_rng(0)
+    rows = []
+    for n in range(40):
+        kind = n % 2
+        base = np.zeros((80, 80))
+        base[(slice(10, 40) if kind else slice(40, 70)), 10:70] = 200
+        Picture.fromarray((base + rng.normal(20, 6, base.shape)).clip(0, 255).astype(np.uint8)).save(
+            folder / f"{n}.png"
+        )
+        common = {"image_name": f"{n}.png", "image_organ": "CHEST" if kind else "HEAD"}
+        rows.append(
+            {
+                **common,
+                "question": "What is shown here?",
+                "answer": "Chest" if kind else "Head",
+                "answer_type": "OPEN",
+                "qid": n,
+            }
+        )
+        rows.append(
+            {**common, "question": "Is this a picture?", "answer": "Yes", "answer_type": "CLOSED", "qid": 100 + n}
+        )
+    for name, part in (("train", rows[:60]), ("test", rows[60:])):
+        (folder / f"{name}.json").write_text(json.dumps(part))
+    return folder
+
+
+def test_train_evaluate_and_ask(small, tmp_path):
+    run = CliRunner().invoke
+    out = tmp_path / "b"
+    done = run(
+        app,
+        [
+            "train",
+            "vqa.yaml",
+            "--manifest",
+            str(small / "train.json"),
+            "--images",
+            str(small),
+            "--out",
+            str(out),
+            "--minutes",
+            "1",
+            "--json",
+        ],
+    )
+    assert json.loads(done.stdout)["bundle"] == str(out)
+    done = run(app, ["evaluate", str(out), "--manifest", str(small / "test.json"), "--images", str(small), "--json"])
+    table = json.loads(done.stdout)
+    assert {"open", "closed", "overall", "blank", "shuffled", "shuffled_within_organ", "question_only"} <= set(table)
+    assert table["overall"] == 100.0
+    assert table["question_only"] == pytest.approx(75.0, abs=25.1)
+    assert table["shuffled"] < 100.0
+    assert table["shuffled_within_organ"] == 100.0  # within an organ these pictures are alike
+    done = run(app, ["ask", str(small / "39.png"), "What is shown here?", "--bundle", str(out), "--json"])
+    found = json.loads(done.stdout)
+    assert found["answer"] == "chest"
+    assert 0 < found["probability"] <= 1
+
+
+def test_saving_changes_no_answer(small, tmp_path):
+    task = load_any_task("vqa")
+    data = examples(read_questions(small / "train.json", small), small)
+    model = Answerer.fit(task, data)
+    model.save(tmp_path)
+    again = Answerer.load(tmp_path, task)
+    x = data.features[data.picture]
+    assert again.predict(data.questions, x) == model.predict(data.questions, x)
+    assert np.allclose(again.scores(data.questions, x), model.scores(data.questions, x), atol=0.02)
+
+
+def test_the_regression_is_scikit_learns(small):
+    task = load_any_task("vqa")
+    data = examples(read_questions(small / "train.json", small), small)
+    model = Answerer.fit(task, data)
+    k = model.kernel(data.questions, data.features[data.picture], own=True)
+    classes, y = np.unique(data.answers, return_inverse=True)
+    reference = KernelRidge(alpha=task.ridge, kernel="precomputed").fit(k, np.eye(len(classes))[y])
+    assert np.allclose(model.coefficients, reference.dual_coef_, atol=1e-3)
+    assert np.allclose(k, k.T, atol=1e-4)
+
+
+def test_folds_keep_a_picture_on_one_side():
+    picture = np.repeat(np.arange(17), 3)
+    fold = picture_folds(picture, 1)
+    assert all(len(set(fold[picture == p])) == 1 for p in range(17))
+    assert set(fold) == set(range(5))
+
+
+def test_bad_input_is_one_sentence(small, tmp_path):
+    with pytest.raises(WrongUse, match="no such folder"):
+        read_questions(small / "train.json", tmp_path / "nowhere")
+    (tmp_path / "pictures").mkdir()
+    with pytest.raises(UserError, match="30 of its pictures are not in"):
+        read_questions(small / "train.json", tmp_path / "pictures")
+    (tmp_path / "q.json").write_text('[{"question": "x"}]')
+    with pytest.raises(UserError, match="each row needs image_name"):
+        read_questions(tmp_path / "q.json", small)
+    (tmp_path / "pictures" / "0.png").write_bytes(b"not a picture")
+    (tmp_path / "q.json").write_text('[{"image_name": "0.png", "question": "x", "answer": 3}]')
+    rows = read_questions(tmp_path / "q.json", tmp_path / "pictures")
+    assert rows[0].answer == "3"
+    with pytest.raises(UserError, match="is not a picture"):
+        examples(rows, tmp_path / "pictures")
+    with pytest.raises(WrongUse, match="is a task of kind vqa"):
+        load_task("vqa")
+    assert normalise(" Right  Lung. ") == "right lung"
+
+
+def ask(question, p=None, *, lesions=(), **more):
+    return answer(Predicted(prediction(p, lesions=lesions, **more), []), case_of(), load_bundle(), question)
+
+
+@pytest.mark.parametrize(
+    ("question", "p", "expected"),
+    [
+        ("Is there ascites?", {"ascites": 0.9}, "yes"),
+        ("Is there ascites?", {"ascites": 0.02}, "no"),
+        ("有腹水嗎？", {"ascites": 0.9}, "是"),
+        ("Are there gallstones?", {"gallstone": 0.8}, "yes"),
+        ("Is there a focal liver lesion?", {}, "no"),
+        ("What did the patient eat?", {}, "cannot tell from these images"),
+        ("How large is the simple cyst?", {}, "cannot tell from these images"),
+    ],
+)
+def test_questions_on_a_case(question, p, expected):
+    assert ask(question, p).answer == expected
+
+
+def test_size_side_and_number_come_from_lesion_masks():
+    one = lesion().model_copy(update={"side": "right"})
+    p = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+    assert ask("How large is the simple cyst?", p, lesions=[one]).answer == "32 × 22 mm"
+    assert ask("Which lobe is the cyst in, where is the simple cyst?", p, lesions=[one]).answer == "right"
+    assert ask("How many focal liver lesions are there?", p, lesions=[one]).answer == "1"
+    assert ask("單純性囊腫在哪裡？", p, lesions=[one]).answer == "右側"
+    assert ask("Where is the simple cyst?", p, lesions=[one]).evidence == [one.place]
+
+
+def test_cannot_tell_is_an_answer():
+    assert ask(
+        "Is there a focal liver lesion?", modalities={"US": "present", "CT": "absent", "MR": "absent"}
+    ).answer.startswith("cannot tell")
+    found = ask("Is there hepatic iron overload?", {"iron": 0.9}, not_assessed=("iron",))
+    assert (found.answer, found.probability) == ("cannot tell from these images", None)
+    outside = ask("Is there ascites?", in_domain=False)
+    assert outside.source == "domain"
+    both = prediction({"ascites": 0.6})
+    for record in both.findings:
+        record.answers = ["absent", "present"]
+    assert answer(Predicted(both, []), case_of(), load_bundle(), "Is there ascites?").answer.startswith("cannot tell")
+
+
+def test_what_a_question_is_about():
+    assert asked_about("Is there a simple cyst?", TASK).id == "simple_cyst"
+    assert asked_about("脂肪肝？", TASK).id == "steatosis"
+    assert asked_about("Who won?", TASK) is None
+    assert (language_of("有嗎"), language_of("is it")) == ("zh-TW", "en")
