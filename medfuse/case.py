@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
@@ -157,6 +157,11 @@ class Case:
         """Take indication and risk status from the headers where nobody has stated them."""
         self.indication = self.indication or next((i.source.indication for i in self.images if i.source.indication), "")
         self.risk = self.risk or next((i.source.history for i in self.images if i.source.history), "")
+
+    def state_simulated(self) -> None:
+        """A manifest says so for all its images; NIfTI headers cannot."""
+        for image in self.images:
+            image.source = replace(image.source, simulated=True)
 
     def of(self, modality: str) -> list[Image]:
         return [image for image in self.images if image.modality == modality]

@@ -15,6 +15,10 @@ class WrongUse(UserError):
     exit_code = 2
 
 
+class OutputError(UserError):
+    """A result cannot be written: no space, no permission. Not the case's fault; it can be tried again."""
+
+
 class UnreadableError(UserError):
     """A file or series that cannot be read as it stands. ``path`` names it, ``reason`` says why."""
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from contextlib import ExitStack
-from dataclasses import dataclass
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .case import Case, Refusal
@@ -38,6 +38,7 @@ class Done:
     report: Report
     folder: Path
     files: list[str]
+    seconds: dict[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -54,11 +55,19 @@ class PredictOptions:
 
 
 def predict_and_write(
-    case: Case, bundle: Bundle, out: Path, options: PredictOptions, *, read_seconds: float = 0.0, prior: Prior | None = None
+    case: Case, bundle: Bundle, out: Path, options: PredictOptions, *, read_seconds: float = 0.0, prior: Prior | None = None,
+    network: AbstractContextManager | None = None, note: dict | None = None,
 ) -> Done:  # fmt: skip
-    """Predict one case and write its folder whole."""
+    """Predict one case and write its folder whole. ``network``: held while the model runs, where several cases share it."""
     check_writer(bundle, options.writer, options.language, options.llm)  # refused before any work
-    predicted = predict_case(case, bundle, device=options.device, outside_domain=options.outside_domain)
+    predicted = predict_case(
+        case,
+        bundle,
+        device=options.device,
+        outside_domain=options.outside_domain,
+        network=network,
+        backend=options.backend,
+    )
     started = time.perf_counter()
     report = draft(
         predicted,
@@ -71,10 +80,20 @@ def predict_and_write(
         device=options.device,
     )
     seconds = {"read": read_seconds, **predicted.seconds, "draft": time.perf_counter() - started}
+    started = time.perf_counter()
     folder, files = write_case(
-        out, predicted.prediction, seconds, report, case, bundle.task, predicted.masks, formats=options.formats
+        out,
+        predicted.prediction,
+        seconds,
+        report,
+        case,
+        bundle.task,
+        predicted.masks,
+        formats=options.formats,
+        note=note,
     )
-    return Done(predicted.prediction, report, folder, files)
+    seconds["write"] = time.perf_counter() - started
+    return Done(predicted.prediction, report, folder, files, seconds)
 
 
 def predict_library_case(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -40,8 +41,13 @@ class Predicted:
     logits: torch.Tensor | None = None  # (1, F), the findings head's
 
 
-def predict_case(case: Case, bundle: Bundle, *, device: str = "cpu", outside_domain: bool = False) -> Predicted:
+def predict_case(
+    case: Case, bundle: Bundle, *, device: str = "cpu", outside_domain: bool = False, network: AbstractContextManager | None = None,
+    backend: str = "torch",
+) -> Predicted:  # fmt: skip
     """Predict one case with whatever modalities it has.
+
+    network: held while the encoders and the fusion run, so that threads may share a model and read meanwhile.
 
     Images outside the validated domain are not used, unless ``outside_domain`` asks for their uncalibrated scores.
     """
@@ -66,27 +72,41 @@ def predict_case(case: Case, bundle: Bundle, *, device: str = "cpu", outside_dom
     out = Predicted(prediction, [])
     if not any(use):
         return out
-    _run(out, case, bundle, use, device, calibrate=not prediction.outside_domain_shown)
+    encoders = bundle.encoders_for(backend)
+    _run(
+        out,
+        case,
+        bundle,
+        use,
+        device,
+        encoders,
+        network or nullcontext(),
+        calibrate=not prediction.outside_domain_shown,
+    )
     return out
 
 
-def _run(out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: str, *, calibrate: bool) -> None:
-    task, model, prediction = bundle.task, bundle.model.eval(), out.prediction
+def _run(
+    out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: str, encoders, network: AbstractContextManager, *,
+    calibrate: bool,
+) -> None:  # fmt: skip
+    bundle.model.eval()
+    task, prediction = bundle.task, out.prediction
     started = time.perf_counter()
     visible = Case(case.case_id, case.patient_id, [i for i, u in zip(case.images, use, strict=True) if u])
     back = [i for i, u in enumerate(use) if u]  # visible place → place in the case
     inputs = prepare(visible, task)
     out.seconds["preprocess"] = time.perf_counter() - started
-    started = time.perf_counter()
-    with torch.inference_mode():
-        features, dense = encode(model.encoders.to(device), inputs, task, torch.device(device))
+    with network, torch.inference_mode():
+        started = time.perf_counter()
+        features, dense = encode(encoders.to(device), inputs, task, torch.device(device))
         dense = _familiar(prediction, bundle, features, dense, keep=not calibrate)
         if not features.features:
             return
         fused = _findings(prediction, case, bundle, features, calibrate)
         out.fused = {m: Tokens(t.x[-1:], t.mask[-1:]) for m, t in fused.fused.items()}
         out.logits = fused.logits[-1:]
-    out.seconds["network"] = time.perf_counter() - started
+        out.seconds["network"] = time.perf_counter() - started
     started = time.perf_counter()
     for output in dense:
         if isinstance(output.source, VolumeInput):

@@ -12,7 +12,10 @@ from .app import Json, Verbose, app, emit, progress, verbosity
 
 @app.command()
 def ingest(
-    paths: list[Path],
+    paths: Annotated[
+        list[str],
+        typer.Argument(help="Folders, files, zips, dicomweb:URL?PatientID=… or dimse:AET@HOST:PORT?StudyInstanceUID=…"),
+    ],
     export: Annotated[str | None, typer.Option(help="nifti: also write one NIfTI a readable image to --out.")] = None,
     out: Annotated[Path | None, typer.Option(help="Where --export writes.")] = None,
     deidentify: Annotated[
@@ -23,6 +26,8 @@ def ingest(
     reread: Annotated[
         bool, typer.Option("--reread", help="Open files again that an earlier ingest saw unchanged.")
     ] = False,
+    aet: Annotated[str, typer.Option(help="For dimse: our AE title, as the remote node knows it.")] = "MEDFUSE",
+    port: Annotated[int, typer.Option(help="For dimse: the port where we receive what it sends.")] = 11112,
     as_json: Json = False,
     verbose: Verbose = 0,
 ) -> None:
@@ -35,8 +40,18 @@ def ingest(
         raise WrongUse(f"--export {export}: only nifti can be exported")
     if export and out is None:
         raise WrongUse("--export needs --out: the folder to write to")
+    local = [Path(p) for p in paths if not p.startswith(("dicomweb:", "dimse:"))]
+    remote = [p for p in paths if p.startswith(("dicomweb:", "dimse:"))]
+    if remote:
+        from ..network.service import ingest_remote
+
+        if export or deidentify or local:
+            raise WrongUse("remote sources are ingested by themselves, without --export, --deidentify or local paths")
+        done = ingest_remote(remote, window=window, progress=progress, aet=aet, port=port)
+        emit(done.data, as_json, done.text)
+        raise typer.Exit(done.exit_code)
     result = ingest_command(
-        paths, window=window, export=out if export else None, deidentify=deidentify, progress=progress,
+        local, window=window, export=out if export else None, deidentify=deidentify, progress=progress,
         reuse=not reread, ledger_file=ledger,
     )  # fmt: skip
     emit(result.data, as_json, result.text)

@@ -116,7 +116,7 @@ def evaluate_reports(
         refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in case.refused]
         if case.images:
             if row.simulated:
-                _say_simulated(case)
+                case.state_simulated()
             rows.append(_one(bundle, random, row, case, masks, labels[n], lexicon, language))
         progress(n + 1, len(chosen))
     result = _tables(bundle, rows, train, lexicon, language, seed)
@@ -132,14 +132,6 @@ def evaluate_reports(
         texts = [{"case_id": r.case_id, "reference": r.reference, **r.texts} for r in rows]
         (out / "texts.jsonl").write_text("".join(json.dumps(t, ensure_ascii=False) + "\n" for t in texts))
     return result
-
-
-def _say_simulated(case: Case) -> None:
-    """A manifest says so for all its images; NIfTI headers cannot."""
-    from dataclasses import replace
-
-    for image in case.images:
-        image.source = replace(image.source, simulated=True)
 
 
 def randomised(bundle: Bundle, seed: int) -> Bundle:

@@ -142,6 +142,41 @@ class TrainingRow(Base):
     audit: Mapped[str] = mapped_column(String(64), default="")  # hash of the audit entry that says so
 
 
+class BatchRow(Base):
+    """One case of one batch (an output folder with its settings): what it came from and what became of it."""
+
+    __tablename__ = "batch"
+    out: Mapped[str] = mapped_column(String(512), primary_key=True)
+    case_id: Mapped[str] = mapped_column(String(80), primary_key=True)
+    input_hash: Mapped[str] = mapped_column(String(64))
+    bundle_hash: Mapped[str] = mapped_column(String(64))
+    settings_hash: Mapped[str] = mapped_column(String(64))
+    state: Mapped[str] = mapped_column(String(16), index=True)  # waiting, running, done, refused, failed
+    tries: Mapped[int] = mapped_column(Integer, default=0)
+    worker: Mapped[str] = mapped_column(String(120), default="")
+    reason: Mapped[str] = mapped_column(Text, default="")
+    seconds: Mapped[dict] = mapped_column(JSON, default=dict)
+    started: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
+    finished: Mapped[datetime | None] = mapped_column(DateTime(timezone=True), default=None)
+
+
+class InstanceRow(Base):
+    """One DICOM instance that the node has received and indexed."""
+
+    __tablename__ = "instances"
+    uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    sha256: Mapped[str] = mapped_column(String(64))
+    sop_class: Mapped[str] = mapped_column(String(64))
+    transfer_syntax: Mapped[str] = mapped_column(String(64))
+    study_uid: Mapped[str] = mapped_column(String(64), index=True)
+    series_uid: Mapped[str] = mapped_column(String(64), index=True)
+    patient_id: Mapped[str] = mapped_column(String(64), index=True, default="")
+    keys: Mapped[dict] = mapped_column(JSON, default=dict)  # what C-FIND and QIDO ask for, keyword → text
+    source: Mapped[str] = mapped_column(String(80), default="")  # AE title that sent it
+    received: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now, index=True)
+    filed: Mapped[bool] = mapped_column(Boolean, default=False, index=True)  # its case is in the library
+
+
 @cache
 def _engine(url: str) -> Engine:
     if url.startswith("sqlite"):

@@ -60,7 +60,7 @@ def ingest(
         scanned = _with_patients(files, known, reading)
         _unchanged(known, done)
         plans = plan_cases(scanned, window=window, folder=str(path))
-        _keep_names(plans)
+        keep_names(plans)
         for n, plan in enumerate(plans, 1):
             _add(plan, stats, done, each_image)
             adding(n, len(plans))
@@ -106,7 +106,7 @@ def _unchanged(known: dict[str, Seen], done: Ingested) -> None:
             done.images += [image for images in s.scalars(query) for image in images]
 
 
-def _keep_names(plans: list[CaseFiles]) -> None:
+def keep_names(plans: list[CaseFiles]) -> None:
     """A case keeps its name when a study joins it later: the library's name for any of its studies wins."""
     with session() as s:
         for plan in plans:

@@ -80,6 +80,13 @@ def add_case(s: Session, case: Case, paths: dict[str, list[Path]], conflict: str
     return added
 
 
+def files_of(case_id: str) -> list[str]:
+    """SHA-256 of every stored file of a case, with the role of its series: what its prediction depends on."""
+    with session() as s:
+        rows = s.scalars(select(SeriesRow).where(SeriesRow.case_id == case_id).order_by(SeriesRow.uid))
+        return [f"{x.role}:{d}" for x in rows for d in x.files]
+
+
 def load_case(case_id: str) -> Case:
     """Read a case of the library from its stored files. Roles set by a person win over headers."""
     with session() as s:

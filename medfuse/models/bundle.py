@@ -42,6 +42,7 @@ class Bundle:
     card: dict
     tokenizer_path: Path | None = None
     lesion_peaks: dict[str, float] = field(default_factory=dict)  # by modality: one false positive a validation case
+    _openvino: nn.ModuleDict | None = field(default=None, repr=False)
 
     @property
     def name(self) -> str:
@@ -73,6 +74,18 @@ class Bundle:
         except Exception as e:  # tokenizers raises bare Exception
             raise UserError(f"{folder}: the writer is damaged ({str(e).splitlines()[0]}); train it again") from e
         return writer, tokenizer
+
+    def encoders_for(self, backend: str) -> nn.ModuleDict:
+        """The encoders as torch modules, or compiled by OpenVINO behind the same interface."""
+        if backend == "torch":
+            return self.model.encoders
+        if backend != "openvino":
+            raise WrongUse(f"--backend {backend}: give torch or openvino")
+        if self._openvino is None:
+            from .openvino_backend import compiled
+
+            self._openvino = compiled(self.model.encoders, self.task)
+        return self._openvino
 
     def temperature(self, pattern: str) -> float:
         return self.calibration.get(pattern, 1.0)

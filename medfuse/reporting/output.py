@@ -11,7 +11,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..case import Case
-from ..errors import UserError
+from ..errors import OutputError
 from ..models.lesions import LesionMask
 from ..prediction import Prediction
 from ..report import Report
@@ -22,11 +22,11 @@ from .key_images import key_images
 
 def write_case(
     out: Path, prediction: Prediction, seconds: dict[str, float], report: Report, case: Case, task: Task,
-    masks: dict[str, LesionMask], *, formats: tuple[str, ...] = FORMATS,
+    masks: dict[str, LesionMask], *, formats: tuple[str, ...] = FORMATS, note: dict | None = None,
 ) -> tuple[Path, list[str]]:  # fmt: skip
     """Write prediction.json, the report in ``formats``, overlays/ and run.json; return the folder and its files.
 
-    What cannot be made (a DICOM object of images that came without identifiers) is named in run.json under "not_made".
+    note: more for run.json, such as the batch it belongs to. What cannot be made (a DICOM object of images that came without identifiers) is named in run.json under "not_made".
     """
     final = out / prediction.case_id
     part = out / f".{prediction.case_id}.{os.getpid()}.part"
@@ -47,6 +47,7 @@ def write_case(
             "bundle": {"name": prediction.bundle, "hash": prediction.bundle_hash},
             "inputs": {i.source.path: i.source.sha256 for i in case.images},
             "not_made": not_made,
+            **(note or {}),
             "seconds": {k: round(v, 3) for k, v in seconds.items()},
         }
         (part / "run.json").write_text(json.dumps(run, indent=1))
@@ -54,7 +55,7 @@ def write_case(
         part.rename(final)
     except OSError as e:
         shutil.rmtree(part, ignore_errors=True)
-        raise UserError(
+        raise OutputError(
             f"{out}: the result cannot be written ({e.strerror or e}); free space or choose another --out"
         ) from e
     files = sorted(str(p.relative_to(final)) for p in final.rglob("*") if p.is_file())

@@ -1,0 +1,310 @@
+"""`medfuse node`: a DICOM node on pynetdicom. Storage with acknowledgement only after disk and index, C-ECHO, C-FIND, C-MOVE, C-GET,
+storage commitment; allow-lists, TLS, limits (PS3.4, PS3.7, PS3.8)."""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from pydicom import dcmread
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pynetdicom.sop_class import (
+    PatientRootQueryRetrieveInformationModelFind,
+    PatientRootQueryRetrieveInformationModelGet,
+    PatientRootQueryRetrieveInformationModelMove,
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelMove,
+    Verification,
+)
+
+from ..errors import UserError, WrongUse
+from .archive import Archive, Instance, files_of, find, keys_of
+
+log = logging.getLogger(__name__)
+QUERY = (
+    PatientRootQueryRetrieveInformationModelFind, PatientRootQueryRetrieveInformationModelMove, PatientRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove, StudyRootQueryRetrieveInformationModelGet,
+)  # fmt: skip
+SUCCESS, PENDING, OUT_OF_RESOURCES, DUPLICATE, NOT_UNDERSTOOD, REFUSED_IDENTIFIER, UNKNOWN_DESTINATION, CANCELLED = (
+    0x0000, 0xFF00, 0xA700, 0x0111, 0xC000, 0xA900, 0xA801, 0xFE00,
+)  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Peer:
+    """Another node: AE title, host and port."""
+
+    aet: str
+    host: str
+    port: int
+
+    @classmethod
+    def parse(cls, text: str) -> Peer:
+        """AET@HOST:PORT."""
+        aet, _, rest = text.partition("@")
+        host, _, port = rest.rpartition(":")
+        if not aet or not host or not port.isdigit() or len(aet) > 16:
+            raise WrongUse(f"{text}: write a DICOM node as AETITLE@HOST:PORT")
+        return cls(aet, host, int(port))
+
+
+@dataclass(frozen=True)
+class NodeOptions:
+    aet: str = "MEDFUSE"
+    port: int = 11112
+    address: str = "127.0.0.1"
+    allow_aets: tuple[str, ...] = ()  # calling AE titles; none: every one
+    allow_addresses: tuple[str, ...] = ()  # networks such as 10.0.0.0/8; none: every one
+    destinations: tuple[Peer, ...] = ()  # where C-MOVE may send
+    certificate: Path | None = None
+    key: Path | None = None
+    authority: Path | None = None  # of client certificates
+    associations: int = 40
+    timeout_s: float = 30.0
+
+
+@dataclass
+class Node:
+    """A running node; `stop` ends it."""
+
+    options: NodeOptions
+    archive: Archive = field(default_factory=Archive)
+    server: object | None = None
+
+    def start(self) -> None:
+        """Listen. Raises UserError where the port is taken or a certificate is not usable."""
+        o = self.options
+        if o.address not in ("127.0.0.1", "::1", "localhost") and not (
+            o.allow_aets or o.allow_addresses or o.authority
+        ):
+            raise WrongUse(f"--address {o.address}: on an open address say who may connect (--allow-aet, --allow-address or TLS with --tls-ca)")  # fmt: skip
+        ae = AE(ae_title=o.aet)
+        ae.maximum_associations = o.associations
+        ae.acse_timeout = ae.dimse_timeout = o.timeout_s
+        ae.network_timeout = o.timeout_s * 2
+        ae.maximum_pdu_size = 0
+        if o.allow_aets:
+            ae.require_calling_aet = list(o.allow_aets)
+        ae.add_supported_context(Verification)
+        for context in AllStoragePresentationContexts:
+            ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES, scp_role=True, scu_role=True)
+        for sop_class in QUERY:
+            ae.add_supported_context(sop_class)
+        ae.add_supported_context(StorageCommitmentPushModel)
+        handlers = [
+            (evt.EVT_CONN_OPEN, self._opened), (evt.EVT_REQUESTED, self._requested), (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find), (evt.EVT_C_MOVE, self._move), (evt.EVT_C_GET, self._get),
+            (evt.EVT_N_ACTION, self._commit),
+        ]  # fmt: skip
+        try:
+            self.server = ae.start_server(
+                (o.address, o.port), block=False, evt_handlers=handlers, ssl_context=tls_server(o)
+            )
+        except OSError as e:
+            raise UserError(
+                f"port {o.port} on {o.address}: {e.strerror or e}; is another node running? choose another --port"
+            ) from e
+
+    def stop(self) -> None:
+        if self.server is not None:
+            self.server.shutdown()  # type: ignore[attr-defined]
+        self.archive.close()
+
+    def _opened(self, event) -> None:
+        """No waiting to fill packets: it costs 40 ms an object."""
+        no_delay(event.assoc)
+
+    def _requested(self, event) -> None:
+        allowed = self.options.allow_addresses
+        if not allowed:
+            return
+        address = ipaddress.ip_address(event.assoc.requestor.address.split("%")[0])
+        if not any(address in ipaddress.ip_network(n, strict=False) for n in allowed):
+            log.warning("association from %s refused: not among the allowed addresses", address)
+            event.assoc.acse.send_reject(0x01, 0x01, 0x01)
+            event.assoc.kill()
+
+    def _store(self, event) -> int:
+        try:
+            ds = event.dataset
+            keys = keys_of(ds)
+            if keys.get("SOPInstanceUID") != event.request.AffectedSOPInstanceUID:
+                return NOT_UNDERSTOOD
+            instance = Instance(
+                event.encoded_dataset(), keys, str(event.context.transfer_syntax), event.assoc.requestor.ae_title
+            )
+        except Exception as e:  # a peer may send anything; it gets a status, the node goes on
+            log.warning("object from %s not understood: %s", event.assoc.requestor.ae_title, e)
+            return NOT_UNDERSTOOD
+        try:
+            outcome = self.archive.store(instance)
+        except Exception as e:  # disk full, database away: not acknowledged
+            log.error("%s: cannot be stored: %s", instance.uid, e)
+            return OUT_OF_RESOURCES
+        return DUPLICATE if outcome == "conflict" else SUCCESS
+
+    def _find(self, event) -> Iterator[tuple[int, Dataset | None]]:
+        asked = event.identifier
+        level = str(asked.get("QueryRetrieveLevel", ""))
+        if level not in ("PATIENT", "STUDY", "SERIES", "IMAGE"):
+            yield REFUSED_IDENTIFIER, None
+            return
+        query = {e.keyword: str(e.value) if not isinstance(e.value, (list, tuple)) else "\\".join(map(str, e.value)) for e in asked if e.keyword and e.VR != "SQ" and e.keyword not in ("QueryRetrieveLevel", "SpecificCharacterSet") and e.value}  # fmt: skip
+        modalities = set(query.pop("ModalitiesInStudy", "").split("\\")) - {""}
+        query = {k: v for k, v in query.items() if not k.startswith("NumberOf")}
+        for row in find(level, query):
+            if event.is_cancelled:
+                yield CANCELLED, None
+                return
+            if modalities and not modalities & set(row["_modalities"].split("\\")):
+                continue
+            yield PENDING, self._answer(asked, level, row)
+
+    def _answer(self, asked: Dataset, level: str, row: dict[str, str]) -> Dataset:
+        """What was asked for, as far as it is known."""
+        out = Dataset()
+        out.SpecificCharacterSet = "ISO_IR 192"
+        out.QueryRetrieveLevel, out.RetrieveAETitle = level, self.options.aet
+        counted = {"ModalitiesInStudy": row["_modalities"], "NumberOfStudyRelatedInstances": row["_instances"], "NumberOfSeriesRelatedInstances": row["_instances"]}  # fmt: skip
+        for element in asked:
+            if element.keyword and element.VR != "SQ" and element.keyword not in out:
+                value = counted.get(element.keyword, row.get(element.keyword, ""))
+                setattr(out, element.keyword, value.split("\\") if "\\" in value else value)
+        return out
+
+    def _named(self, identifier: Dataset) -> list:
+        return files_of(
+            {
+                k: _text(identifier.get(k))
+                for k in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+            }
+        )
+
+    def _move(self, event):
+        destination = next((p for p in self.options.destinations if p.aet == event.move_destination), None)
+        if destination is None:
+            yield (None, None)
+            return
+        yield (
+            destination.host,
+            destination.port,
+            {"ae_title": destination.aet, "evt_handlers": [(evt.EVT_CONN_OPEN, self._opened)]},
+        )
+        yield from self._send(event, self._named(event.identifier))
+
+    def _get(self, event):
+        yield from self._send(event, self._named(event.identifier))
+
+    def _send(self, event, files: list):
+        yield len(files)
+        for uid, _, _, path in files:
+            if event.is_cancelled:
+                yield CANCELLED, None
+                return
+            try:
+                yield PENDING, dcmread(path)
+            except OSError as e:
+                log.error("%s: %s is gone: %s", uid, path, e)
+                yield 0xB000, None
+
+    def _commit(self, event):
+        """Storage commitment (PS3.4 J): accepted at once, the result follows on an association to the requestor's known address."""
+        if event.request.RequestedSOPClassUID != StorageCommitmentPushModel:
+            return 0x0118, None
+        asked = event.action_information
+        peer = next((p for p in self.options.destinations if p.aet == event.assoc.requestor.ae_title), None)
+        threading.Thread(target=self._report_commitment, args=(asked, peer, event.assoc), daemon=True).start()
+        return SUCCESS, None
+
+    def _report_commitment(self, asked: Dataset, peer: Peer | None, assoc) -> None:
+        result = commitment_result(asked)
+        kind = 1 if "FailedSOPSequence" not in result else 2
+        if peer is None:
+            log.warning(
+                "storage commitment for %s: it is not a known destination, no result can be sent",
+                assoc.requestor.ae_title,
+            )
+            return
+        ae = AE(ae_title=self.options.aet)
+        ae.add_requested_context(StorageCommitmentPushModel, [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+        from pynetdicom import build_role
+
+        role = build_role(StorageCommitmentPushModel, scp_role=True)
+        back = ae.associate(
+            peer.host, peer.port, ae_title=peer.aet, ext_neg=[role], evt_handlers=[(evt.EVT_CONN_OPEN, self._opened)]
+        )
+        if not back.is_established:
+            log.error("storage commitment: %s at %s:%d does not answer", peer.aet, peer.host, peer.port)
+            return
+        back.send_n_event_report(result, kind, StorageCommitmentPushModel, StorageCommitmentPushModelInstance)
+        back.release()
+
+
+def commitment_result(asked: Dataset) -> Dataset:
+    """Which of the asked instances are on disk and in the index."""
+    out = Dataset()
+    out.TransactionUID = asked.TransactionUID
+    wanted = list(asked.get("ReferencedSOPSequence") or [])
+    there = {
+        u: path
+        for u, _, _, path in files_of({"SOPInstanceUID": "\\".join(str(r.ReferencedSOPInstanceUID) for r in wanted)})
+    }
+    kept, failed = [], []
+    for r in wanted:
+        item = Dataset()
+        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = r.ReferencedSOPClassUID, r.ReferencedSOPInstanceUID
+        path = there.get(str(r.ReferencedSOPInstanceUID))
+        if path is not None and path.is_file():
+            kept.append(item)
+        else:
+            item.FailureReason = 0x0112  # no such object instance
+            failed.append(item)
+    if kept:
+        out.ReferencedSOPSequence = kept
+    if failed:
+        out.FailedSOPSequence = failed
+    return out
+
+
+def _text(value) -> str:
+    if value is None:
+        return ""
+    return "\\".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
+
+
+def no_delay(assoc) -> None:
+    """TCP_NODELAY on an association's socket."""
+    sock = assoc.dul.socket
+    if sock is not None and sock.socket is not None:
+        sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+
+def tls_server(o: NodeOptions) -> ssl.SSLContext | None:
+    if o.certificate is None:
+        return None
+    if o.key is None:
+        raise WrongUse("--tls-cert needs --tls-key: the certificate's private key")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.minimum_version = ssl.TLSVersion.TLSv1_2
+    try:
+        context.load_cert_chain(o.certificate, o.key)
+        if o.authority is not None:
+            context.load_verify_locations(o.authority)
+            context.verify_mode = ssl.CERT_REQUIRED
+    except (OSError, ssl.SSLError) as e:
+        raise UserError(
+            f"{o.certificate}: cannot be used for TLS ({e}); give a PEM certificate, its key and the CA's certificate"
+        ) from e
+    return context

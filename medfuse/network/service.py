@@ -1,0 +1,174 @@
+"""From received objects to cases: file what has gone quiet, predict it, and send results where they may go."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..batch.plan import Job, Plan, stat_hash
+from ..batch.run import BatchOptions, run_batch
+from ..errors import UserError
+from ..intake import CommandResult
+from ..io.cases import plan_cases
+from ..io.scan import scan_files
+from ..library.audit import record
+from ..library.catalogue import session
+from ..library.ingest import keep_names
+from ..library.store import add_case
+from ..pipeline import PredictOptions
+from .archive import Archive, mark_filed, quiet_studies
+from .client import Remote, fetch_web, find_remote, move_remote, parse_remote, send_files, stow
+from .node import Node, NodeOptions, Peer
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Destination:
+    """Where unsigned results may go: a research system that an administrator has named. A DICOM node, or a STOW-RS address."""
+
+    peer: Peer | None = None
+    url: str = ""
+
+    @classmethod
+    def parse(cls, text: str) -> Destination:
+        return cls(url=text) if text.startswith(("http://", "https://")) else cls(Peer.parse(text))
+
+    def send(self, files: list[Path], aet: str) -> None:
+        """Raises UserError that names what was not taken."""
+        if self.peer is None:
+            stow(self.url, files)
+            return
+        done = send_files(self.peer, files, aet)
+        if done.refused:
+            uid, why = done.refused[0]
+            raise UserError(
+                f"{self.peer.aet}: {len(done.refused)} of {len(files)} objects were not taken, first {uid}: {why}"
+            )
+
+
+def file_cases(files: list[Path], *, window: int = 30) -> tuple[list[str], list[tuple[str, str]]]:
+    """Put stored files into cases of the library: (case ids, refused with reasons). Identifiers that disagree wait for a person."""
+    scanned = scan_files(sorted(files))
+    plans = plan_cases(scanned, window=window)
+    keep_names(plans)
+    cases = []
+    for plan in plans:
+        case = plan.read()
+        if case.images:
+            with session() as s:
+                add_case(s, case, scanned.used_files(plan.series), plan.conflict)
+            cases.append(case.case_id)
+    return cases, [(r.path, r.reason) for r in scanned.refused]
+
+
+@dataclass
+class Service:
+    """Watches for studies that have gone quiet; `step` files them, and predicts and sends where that is wanted."""
+
+    quiet_s: float = 30.0
+    window: int = 30
+    predict: bool = False
+    out: Path = Path("medfuse-out")
+    bundle: str | None = None
+    options: PredictOptions = field(default_factory=PredictOptions)
+    destinations: tuple[Destination, ...] = ()
+    aet: str = "MEDFUSE"
+    talk: Callable[[str], None] = lambda message: None
+
+    def step(self) -> list[str]:
+        """The cases that were filed now. A fault in one patient's files is told and does not stop the others."""
+        filed: list[str] = []
+        for who, files in quiet_studies(self.quiet_s).items():
+            try:
+                cases, refused = file_cases(files, window=self.window)
+            except UserError as e:
+                self.talk(f"medfuse: {who}: {e}")
+                continue
+            mark_filed(files)
+            for path, reason in refused:
+                self.talk(f"medfuse: {path}: {reason}")
+            filed += cases
+            self.talk(f"filed {', '.join(cases) or 'nothing'} of {who}")
+        if filed and self.predict:
+            self._predict(filed)
+        return filed
+
+    def _predict(self, cases: list[str]) -> None:
+        from ..library.store import files_of
+
+        jobs = [Job(c, stat_hash([], *files_of(c)), library=True) for c in cases]
+
+        def tell(event: dict) -> None:
+            self.talk(f"{event['case_id']}: {event['state']} {event['reason']}".rstrip())
+            if event["state"] == "done":
+                self._send(event["case_id"])
+
+        try:
+            run_batch(Plan(jobs), self.out, self.options, BatchOptions(1, threads=1), bundle=self.bundle, event=tell)
+        except UserError as e:
+            self.talk(f"medfuse: {e}")
+
+    def _send(self, case_id: str) -> None:
+        """SR and SEG of an unsigned draft, to research destinations alone; they say UNVERIFIED."""
+        files = sorted((self.out / case_id).glob("*.sr.dcm")) + sorted((self.out / case_id).glob("*.seg.dcm"))
+        for destination in self.destinations if files else ():
+            where = destination.url or f"{destination.peer.aet}" if destination.peer else destination.url
+            try:
+                destination.send(files, self.aet)
+            except UserError as e:
+                self.talk(f"medfuse: {case_id}: {e}")
+                continue
+            record("draft sent", case_id=case_id, where=where, objects=len(files))
+            self.talk(f"sent {len(files)} objects of {case_id} to {where}")
+
+    def run(self, stop: threading.Event, every_s: float = 2.0) -> None:
+        while not stop.wait(min(every_s, max(0.2, self.quiet_s))):
+            self.step()
+
+
+def ingest_remote(sources: list[str], *, window: int, progress: Callable, aet: str, port: int) -> CommandResult:
+    """`medfuse ingest dicomweb:… dimse:…`: fetch what is not here, file it, and say what was refused."""
+    archive = Archive()
+    got: list[str] = []
+    refused: list[tuple[str, str]] = []
+    try:
+        for text in sources:
+            remote = parse_remote(text)
+            assert remote is not None
+            if remote.kind == "dicomweb":
+                here, lost = fetch_web(remote, archive, progress("fetched"))
+                got += here
+                refused += lost
+            else:
+                _fetch_dimse(remote, aet, port)
+    finally:
+        archive.close()
+    cases: list[str] = []
+    for files in quiet_studies(0.0).values():
+        more, bad = file_cases(files, window=window)
+        mark_filed(files)
+        cases += more
+        refused += bad
+    data = {"instances": len(got), "cases": cases, "refused": [{"path": p, "reason": r} for p, r in refused]}
+    lines = [f"case {c}" for c in cases] or ["nothing new"]
+    lines += [f"refused {p}: {r}" for p, r in refused]
+    return CommandResult(data, "\n".join(lines), 1 if refused and not cases and not got else 3 if refused else 0)
+
+
+def _fetch_dimse(remote: Remote, aet: str, port: int) -> None:
+    """C-FIND, then C-MOVE to ourselves: a node of ours listens meanwhile."""
+    peer = Peer.parse(remote.where)
+    studies = [s["StudyInstanceUID"] for s in find_remote(peer, remote.query, aet)]
+    if not studies:
+        raise UserError(f"{remote.where}: no study matches {remote.query or 'the empty query'}")
+    node = Node(NodeOptions(aet=aet, port=port))
+    node.start()
+    try:
+        for uid in studies:
+            move_remote(peer, uid, aet, aet)
+    finally:
+        node.stop()
