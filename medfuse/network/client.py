@@ -169,7 +169,7 @@ class _Session(requests.Session):
         from requests.adapters import HTTPAdapter
         from urllib3.util import Retry
 
-        retry = Retry(4, backoff_factor=0.3, status_forcelist=(502, 503, 504), allowed_methods=("GET", "HEAD"))
+        retry = Retry(3, backoff_factor=0.2, status_forcelist=(502, 503, 504), allowed_methods=("GET", "HEAD"))
         for scheme in ("http://", "https://"):
             self.mount(scheme, HTTPAdapter(max_retries=retry))
         if user:
@@ -184,9 +184,10 @@ def web_client(url: str):
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise UserError(f"{url}: not a DICOMweb address; write dicomweb:http://HOST:PORT/PATH")
     host = parts.hostname + (f":{parts.port}" if parts.port else "")
-    return DICOMwebClient(
-        f"{parts.scheme}://{host}{parts.path}", session=_Session(parts.username or "", parts.password or "")
-    )
+    session = _Session(parts.username or "", parts.password or "")
+    client = DICOMwebClient(f"{parts.scheme}://{host}{parts.path}", session=session)
+    client.set_http_retry_params(retry=False)  # the session's adapter sees to that
+    return client
 
 
 def fetch_web(remote: Remote, archive: Archive, progress: Callable[[int, int], None] = lambda d, n: None) -> tuple[list[str], list[tuple[str, str]]]:  # fmt: skip

@@ -3,7 +3,6 @@ storage commitment; allow-lists, TLS, limits (PS3.4, PS3.7, PS3.8)."""
 
 from __future__ import annotations
 
-import ipaddress
 import logging
 import socket
 import ssl
@@ -31,6 +30,7 @@ from pynetdicom.sop_class import (
 
 from ..errors import UserError, WrongUse
 from .archive import Archive, Instance, files_of, find, keys_of
+from .gate import GatedServer
 
 log = logging.getLogger(__name__)
 QUERY = (
@@ -81,7 +81,7 @@ class Node:
 
     options: NodeOptions
     archive: Archive = field(default_factory=Archive)
-    server: object | None = None
+    server: GatedServer | None = None
 
     def start(self) -> None:
         """Listen. Raises UserError where the port is taken or a certificate is not usable."""
@@ -104,37 +104,29 @@ class Node:
             ae.add_supported_context(sop_class)
         ae.add_supported_context(StorageCommitmentPushModel)
         handlers = [
-            (evt.EVT_CONN_OPEN, self._opened), (evt.EVT_REQUESTED, self._requested), (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_CONN_OPEN, self._opened),  (evt.EVT_C_ECHO, lambda event: SUCCESS),
             (evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find), (evt.EVT_C_MOVE, self._move), (evt.EVT_C_GET, self._get),
             (evt.EVT_N_ACTION, self._commit),
         ]  # fmt: skip
         try:
-            self.server = ae.start_server(
-                (o.address, o.port), block=False, evt_handlers=handlers, ssl_context=tls_server(o)
+            server = ae.make_server(
+                (o.address, o.port), evt_handlers=handlers, ssl_context=tls_server(o), server_class=GatedServer
             )
         except OSError as e:
-            raise UserError(
-                f"port {o.port} on {o.address}: {e.strerror or e}; is another node running? choose another --port"
-            ) from e
+            raise UserError(f"port {o.port} on {o.address}: {e.strerror or e}; is another node running? choose another --port") from e  # fmt: skip
+        ae._servers.append(server)  # as AE.start_server does: it takes it away again when the server stops
+        server.networks = o.allow_addresses
+        threading.Thread(target=server.serve_forever, name="node", daemon=True).start()
+        self.server = server
 
     def stop(self) -> None:
         if self.server is not None:
-            self.server.shutdown()  # type: ignore[attr-defined]
+            self.server.shutdown()
         self.archive.close()
 
     def _opened(self, event) -> None:
         """No waiting to fill packets: it costs 40 ms an object."""
         no_delay(event.assoc)
-
-    def _requested(self, event) -> None:
-        allowed = self.options.allow_addresses
-        if not allowed:
-            return
-        address = ipaddress.ip_address(event.assoc.requestor.address.split("%")[0])
-        if not any(address in ipaddress.ip_network(n, strict=False) for n in allowed):
-            log.warning("association from %s refused: not among the allowed addresses", address)
-            event.assoc.acse.send_reject(0x01, 0x01, 0x01)
-            event.assoc.kill()
 
     def _store(self, event) -> int:
         try:

@@ -1,0 +1,148 @@
+"""A door before pynetdicom's server: a connection costs a thread only once its whole association request has arrived.
+
+pynetdicom starts a thread a connection and keeps it for the ACSE timeout, also when the peer has gone: a few hundred bare connects fill
+the association limit and hundreds of MiB. Here they wait in a selector, and go when they close or are too slow. TLS handshakes, which
+pynetdicom does in its accept loop, move to the connection's own thread.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import logging
+import os
+import selectors
+import socket
+import ssl
+import threading
+import time
+from typing import Any
+
+from pynetdicom.transport import ThreadedAssociationServer
+
+log = logging.getLogger(__name__)
+PATIENCE_S = 10.0  # for an association request to arrive whole
+LONGEST = 128 * 1024  # bytes of one
+ASSOCIATE_RQ, TLS_HANDSHAKE = 0x01, 0x16
+
+
+def announced(head: bytes, tls: bool) -> int | None:
+    """Bytes of the first PDU (PS3.8 9.3.2) or TLS record, header included; None for anything else."""
+    if tls:
+        return 5 + int.from_bytes(head[3:5], "big") if head[0] == TLS_HANDSHAKE else None
+    return 6 + int.from_bytes(head[2:6], "big") if head[0] == ASSOCIATE_RQ else None
+
+
+class GatedServer(ThreadedAssociationServer):
+    """``networks``: who may connect, none for everyone."""
+
+    networks: tuple[str, ...] = ()
+    request_queue_size = 256  # of connections the kernel holds for us; 5 costs a second a connect under load
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        self._selector = selectors.DefaultSelector()
+        self._read, self._write = os.pipe()
+        self._selector.register(self._read, selectors.EVENT_READ, None)
+        self._fresh: list[tuple[socket.socket, Any]] = []
+        self._lock = threading.Lock()
+        self._open = True
+        super().__init__(*args, **kwargs)
+        self._gate = threading.Thread(target=self._watch, name="gate", daemon=True)
+        self._gate.start()
+
+    def get_request(self):
+        """Accept alone; TLS is spoken later, in the connection's thread."""
+        return self.socket.accept()
+
+    def verify_request(self, request, client_address) -> bool:
+        if not self.networks:
+            return True
+        address = ipaddress.ip_address(client_address[0].split("%")[0])
+        allowed = any(address in ipaddress.ip_network(n, strict=False) for n in self.networks)
+        if not allowed:
+            log.warning("connection from %s closed: not among the allowed addresses", address)
+        return allowed
+
+    def process_request(self, request, client_address) -> None:
+        """Called by the accept loop: the connection joins those that wait."""
+        with self._lock:
+            self._fresh.append((request, client_address))
+        os.write(self._write, b".")
+
+    def process_request_thread(self, request, client_address) -> None:
+        if self.ssl_context is not None:
+            try:
+                request.settimeout(PATIENCE_S)
+                request = self.ssl_context.wrap_socket(request, server_side=True)
+            except (OSError, ssl.SSLError) as e:
+                log.warning("TLS with %s failed: %s", client_address[0], e)
+                self.shutdown_request(request)
+                return
+        request.settimeout(self.ae.network_timeout)
+        super().process_request_thread(request, client_address)
+
+    def server_close(self) -> None:
+        self._open = False
+        os.write(self._write, b".")
+        super().server_close()
+
+    def _watch(self) -> None:
+        """The selector's loop: hand over what is complete, close what is gone, wrong or late."""
+        while self._open:
+            for key, _ in self._selector.select(1.0):
+                if key.data is None:
+                    os.read(self._read, 65536)
+                    self._admit()
+                else:
+                    self._look(key.fileobj, *key.data)
+            now = time.monotonic()
+            for key in list(self._selector.get_map().values()):
+                if key.data is not None and now > key.data[1]:
+                    self._drop(key.fileobj)
+        for key in list(self._selector.get_map().values()):
+            if key.data is not None:
+                self._drop(key.fileobj)
+        self._selector.close()
+        os.close(self._read)
+        os.close(self._write)
+
+    def _admit(self) -> None:
+        with self._lock:
+            fresh, self._fresh = self._fresh, []
+        for request, address in fresh:
+            try:
+                request.setblocking(False)
+                request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 6)
+                self._selector.register(request, selectors.EVENT_READ, (address, time.monotonic() + PATIENCE_S, 6))
+            except (OSError, ValueError):
+                self.shutdown_request(request)
+
+    def _look(self, request, address, until: float, needed: int) -> None:
+        try:
+            head = request.recv(needed, socket.MSG_PEEK)
+        except BlockingIOError:
+            return
+        except OSError:
+            self._drop(request)
+            return
+        if len(head) < needed:  # it closed before it had said enough
+            self._drop(request)
+            return
+        length = announced(head, self.ssl_context is not None)
+        if length is None or length > LONGEST:
+            log.warning("connection from %s closed: no association request", address[0])
+            self._drop(request)
+        elif len(head) < length:
+            try:
+                request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, length)
+                self._selector.modify(request, selectors.EVENT_READ, (address, until, length))
+            except OSError:
+                self._drop(request)
+        else:
+            self._selector.unregister(request)
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
+            request.setblocking(True)
+            super().process_request(request, address)
+
+    def _drop(self, request) -> None:
+        self._selector.unregister(request)
+        self.shutdown_request(request)

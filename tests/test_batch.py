@@ -1,0 +1,296 @@
+"""Batches: each case exactly once, whatever is killed; refusals named; outputs whole, identical and resumable."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from medfuse.batch import run as batch_run
+from medfuse.batch.ledger import Ledger, patiently
+from medfuse.batch.plan import LIBRARY, plan_batch, stat_hash
+from medfuse.batch.run import BatchOptions, run_batch
+from medfuse.batch.worker import Settle
+from medfuse.errors import OutputError, UserError, WrongUse
+from medfuse.library.ingest import ingest
+from medfuse.pipeline import PredictOptions
+from medfuse.simulation.population import write_population
+
+QUICK = PredictOptions(formats=("json",))
+
+
+@pytest.fixture(scope="module")
+def cases(tmp_path_factory) -> Path:
+    """Four simulated patients as DICOM; one of them damaged, and a file that is no image."""
+    folder = tmp_path_factory.mktemp("batch")
+    write_population(folder, cases=4, seed=11)
+    (folder / "notes.txt").write_text("not an image")
+    (folder / "manifest.jsonl").unlink()
+    return folder
+
+
+@pytest.fixture(scope="module")
+def reference(cases, tmp_path_factory) -> dict[str, tuple[bytes, bytes]]:
+    """What an undisturbed run writes."""
+    home = tmp_path_factory.mktemp("home")
+    old = os.environ.get("MEDFUSE_HOME")
+    os.environ["MEDFUSE_HOME"] = str(home)
+    try:
+        out = tmp_path_factory.mktemp("reference") / "out"
+        summary = run_batch(plan_batch(str(cases)), out, QUICK, BatchOptions(2), bundle=None)
+    finally:
+        if old is not None:
+            os.environ["MEDFUSE_HOME"] = old
+    assert (summary["done"], summary["refused"], summary["failed"]) == (4, 0, 0)
+    return outputs(out)
+
+
+def outputs(out: Path) -> dict[str, tuple[bytes, bytes]]:
+    return {
+        p.parent.name: ((p.parent / "prediction.json").read_bytes(), p.read_bytes()) for p in out.glob("*/report.json")
+    }
+
+
+def command(cases, out, home, *more) -> subprocess.Popen:
+    line = [
+        sys.executable,
+        "-m",
+        "medfuse",
+        "batch",
+        str(cases),
+        "--out",
+        str(out),
+        "--workers",
+        "2",
+        "--formats",
+        "json",
+        "--json",
+        *more,
+    ]
+    return subprocess.Popen(
+        line, env={**os.environ, "MEDFUSE_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+def children_of(process) -> list[psutil.Process]:
+    try:
+        return psutil.Process(process.pid).children(recursive=True)
+    except psutil.NoSuchProcess:
+        return []
+
+
+def test_the_contract(cases, reference, tmp_path, home):
+    process = command(cases, tmp_path / "out", home)
+    lines = process.communicate(timeout=300)[0].splitlines()
+    last = json.loads(lines[-1])
+    assert set(last) == {"cases", "done", "skipped", "refused", "failed", "seconds"}
+    assert (last["cases"], last["done"], last["skipped"]) == (4, 4, 0)
+    assert process.returncode == 0
+    assert outputs(tmp_path / "out") == reference
+    events = [json.loads(x) for x in lines[:-1]]
+    assert {e["case_id"] for e in events} == set(reference)
+    again = json.loads(command(cases, tmp_path / "out", home).communicate(timeout=300)[0].splitlines()[-1])
+    assert (again["done"], again["skipped"]) == (0, 4)
+    assert (tmp_path / "out" / "summary.html").read_text().count('class="done"') == 4
+    assert len((tmp_path / "out" / "summary.csv").read_text().splitlines()) == 5
+
+
+def test_killed_parents_and_workers(cases, reference, tmp_path, home):
+    """kill -9 of the parent at three moments and of a worker once: resumed each time, one output a case, all identical."""
+    out, rng = tmp_path / "out", random.Random(1)
+    for turn in range(3):
+        process = command(cases, out, home)
+        time.sleep(6 + 5 * rng.random() * (turn + 1))
+        family = children_of(process)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+        _, alive = psutil.wait_procs(family, timeout=20)
+        assert not alive, "workers outlived their parent"
+    process = command(cases, out, home)
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline:
+        workers = [p for p in children_of(process) if "spawn_main" in " ".join(p.cmdline())]
+        if workers:
+            time.sleep(2.0)
+            workers[0].kill()
+            break
+        time.sleep(0.2)
+    last = json.loads(process.communicate(timeout=300)[0].splitlines()[-1])
+    assert last["done"] + last["skipped"] == 4
+    assert outputs(out) == reference
+    assert not list(out.glob(".*.part"))
+
+
+def test_a_poison_case_is_quarantined_and_the_others_go_on(cases, tmp_path, home, monkeypatch):
+    """A case that kills its worker each time fails after three tries; nobody else is blamed."""
+    plan = plan_batch(str(cases))
+    poison = plan.jobs[1].case_id
+    monkeypatch.setenv("MEDFUSE_TEST_POISON", poison)
+    monkeypatch.setattr(batch_run, "run_job", poisoned)
+    events = []
+    summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(2), bundle=None, event=events.append)
+    assert (summary["done"], summary["failed"]) == (3, 1)
+    (failed,) = [e for e in events if e["state"] == "failed"]
+    assert failed["case_id"] == poison
+    assert "quarantined after 3 tries: its worker died each time" in failed["reason"]
+    monkeypatch.undo()
+    monkeypatch.setenv("MEDFUSE_HOME", str(home))
+    again = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
+    assert (again["done"], again["skipped"]) == (1, 3)  # the cause is gone
+
+
+def poisoned(job, work):
+    from medfuse.batch.worker import run_job
+
+    if job.case_id == os.environ.get("MEDFUSE_TEST_POISON"):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return run_job(job, work)
+
+
+def test_a_full_output_stops_with_a_name_and_goes_on_later(cases, tmp_path, home, reference):
+    """A small tmpfs as output: one sentence, nothing half-written; with room the same command finishes."""
+    if os.geteuid() != 0:
+        pytest.skip("mounting a small tmpfs takes root")
+    out = tmp_path / "small"
+    out.mkdir()
+    if subprocess.run(
+        ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(out)], capture_output=True, check=False
+    ).returncode:
+        pytest.skip("tmpfs cannot be mounted here")
+    try:
+        with pytest.raises(UserError, match=r"cannot be written .*No space left.*run the same command again"):
+            run_batch(plan_batch(str(cases)), out, QUICK, BatchOptions(1), bundle=None)
+        whole = list(out.glob("*/report.json"))
+        assert all((p.parent / "prediction.json").exists() for p in whole)
+        subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
+        summary = run_batch(plan_batch(str(cases)), out, QUICK, BatchOptions(1), bundle=None)
+        assert summary["done"] + summary["skipped"] == 4
+        assert outputs(out) == reference
+    finally:
+        subprocess.run(["umount", str(out)], check=False)
+
+
+def test_changed_inputs_and_settings_are_done_again(cases, tmp_path, home):
+    folder = tmp_path / "copy"
+    shutil.copytree(sorted(p for p in cases.iterdir() if p.is_dir())[0], folder / "a")
+    first = run_batch(plan_batch(str(folder)), tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
+    assert first["done"] == 1
+    chinese = PredictOptions(language="zh-TW", formats=("json",))
+    assert run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None)["done"] == 1
+    assert run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None)["skipped"] == 1
+    os.utime(next(folder.rglob("*.dcm")))
+    assert run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None)["done"] == 1
+    assert (
+        run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1, restart=True), bundle=None)[
+            "done"
+        ]
+        == 1
+    )
+
+
+def test_a_manifest_with_missing_files_and_bad_rows(cases, tmp_path, home, patient_nifti):
+    rows = [
+        {"case_id": "good", "simulated": True, "images": [{"path": str(p), "modality": p.name[:2], "role": p.name.split(".")[0][3:]} for p in sorted(patient_nifti.glob("MR*.nii.gz")) if "_dense" not in p.name and "mask" not in p.name][:3]},
+        {"case_id": "gone", "images": [{"path": "nowhere.nii.gz", "modality": "CT"}]},
+        {"case_id": "../escape", "images": []},
+    ]  # fmt: skip
+    manifest = tmp_path / "manifest.jsonl"
+    manifest.write_text("".join(json.dumps(r) + "\n" for r in rows))
+    plan = plan_batch(str(manifest))
+    assert {r.path: r.reason for r in plan.refused}.keys() == {"gone", "../escape"}
+    summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
+    assert (summary["cases"], summary["done"], summary["refused"]) == (3, 1, 2)
+    (tmp_path / "no.csv").write_text("case_id,path\n1,x\n")
+    with pytest.raises(UserError, match="lacks the column"):
+        plan_batch(str(tmp_path / "no.csv"))
+    (tmp_path / "twice.jsonl").write_text((json.dumps(rows[0]) + "\n") * 2)
+    with pytest.raises(UserError, match="appears twice"):
+        plan_batch(str(tmp_path / "twice.jsonl"))
+    with pytest.raises(WrongUse, match="no such folder"):
+        plan_batch(str(tmp_path / "nothing"))
+
+
+def test_the_library_as_source(database, cases, tmp_path, home):
+    from medfuse.library import store
+
+    ingest(sorted(p for p in cases.iterdir() if p.is_dir())[0])
+    plan = plan_batch(LIBRARY, with_modality=("CT",))
+    assert len(plan.jobs) == 1
+    summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
+    assert summary["done"] == 1
+    assert store.load_result(plan.jobs[0].case_id) is not None
+
+
+def test_two_batches_in_one_folder_and_a_cluster_that_is_not_there(cases, tmp_path, home):
+    out = tmp_path / "out"
+    out.mkdir()
+    with batch_run._alone(out), pytest.raises(WrongUse, match="another batch is writing there"):
+        run_batch(plan_batch(str(cases)), out, QUICK, BatchOptions(1), bundle=None)
+    with pytest.raises(UserError, match="no dask scheduler answers there"):
+        run_batch(
+            plan_batch(str(cases)), tmp_path / "o2", QUICK, BatchOptions(1, cluster="tcp://127.0.0.1:9"), bundle=None
+        )
+
+
+def test_another_dask_cluster(cases, tmp_path, home, reference):
+    from distributed import LocalCluster
+
+    with LocalCluster(
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+    ) as cluster:
+        summary = run_batch(
+            plan_batch(str(cases)),
+            tmp_path / "out",
+            QUICK,
+            BatchOptions(1, cluster=cluster.scheduler_address),
+            bundle=None,
+        )
+    assert summary["done"] == 4
+    assert outputs(tmp_path / "out") == reference
+
+
+def test_a_lost_database_is_waited_for_then_named(home, monkeypatch, tmp_path):
+    from sqlalchemy.exc import OperationalError
+
+    from medfuse.batch import ledger
+
+    monkeypatch.setattr(ledger, "PATIENCE_S", 1.0)
+    tries = []
+
+    @patiently
+    def flaky():
+        tries.append(1)
+        if len(tries) < 3:
+            raise OperationalError("select", {}, Exception("server closed the connection"))
+        return "back"
+
+    assert flaky() == "back"
+
+    @patiently
+    def gone():
+        raise OperationalError("select", {}, Exception("server closed the connection"))
+
+    with pytest.raises(UserError, match=r"cannot be reached .*run the same command again"):
+        gone()
+    made = Ledger(tmp_path)
+    made.plan([("a", ("1", "2", "3"), "waiting")], forget=False)
+    assert made.counts() == {"waiting": 1}
+
+
+def test_hashes_follow_files(tmp_path):
+    (tmp_path / "a").write_text("1")
+    before = stat_hash([tmp_path])
+    assert stat_hash([tmp_path]) == before
+    (tmp_path / "a").write_text("12")
+    assert stat_hash([tmp_path]) != before
+    assert isinstance(OutputError("x"), UserError)
+    assert Settle(1).parent is None
