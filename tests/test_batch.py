@@ -245,7 +245,7 @@ def test_another_dask_cluster(cases, tmp_path, home, reference):
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address=None, host="127.0.0.1"
+        n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
     ) as cluster:
         summary = run_batch(
             plan_batch(str(cases)),

@@ -164,7 +164,7 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
             return
         environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
         with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}), LocalCluster(
-            n_workers=batch.workers, threads_per_worker=batch.threads, processes=True, dashboard_address=None, host="127.0.0.1",
+            n_workers=batch.workers, threads_per_worker=batch.threads, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
             silence_logs=50, memory_limit=0,
         ) as cluster, Client(cluster) as client:  # fmt: skip
             client.register_plugin(Settle(1, os.getpid()), name="medfuse-settle")

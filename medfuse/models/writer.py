@@ -64,9 +64,14 @@ class _Reader(nn.Module):
         return self.split(k), self.split(v)
 
     def attend(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
-        q = self.split(self.q(self.norm(x)))
+        return self.read(self.norm(x), k, v, mask, causal)
+
+    def read(self, x: Tensor, k: Tensor, v: Tensor, mask: Tensor | None, causal: bool = False) -> Tensor:
+        """As `attend`, on positions that are normalised already."""
         drop = self.dropout if self.training else 0.0
-        y = F.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=drop, is_causal=causal)
+        y = F.scaled_dot_product_attention(
+            self.split(self.q(x)), k, v, attn_mask=mask, dropout_p=drop, is_causal=causal
+        )
         return self.out(y.transpose(1, 2).flatten(2))
 
 
@@ -81,14 +86,16 @@ class _Block(nn.Module):
 class Cache:
     """Keys and values so far: own[layer] (k, v) grow by a position a step, cross[layer] (k, v) stay."""
 
-    own: list[tuple[Tensor, Tensor] | None]
+    own: list[tuple[Tensor, Tensor]]  # room for the longest text, filled up to ``length``
     cross: list[tuple[Tensor, Tensor]]
-    mask: Tensor
+    mask: Tensor | None  # None where every memory token exists
     length: int = 0
 
     def select(self, rows: Tensor) -> None:
         """Keep these rows of the batch, in this order (beams that live on)."""
-        self.own = [None if kv is None else (kv[0][rows], kv[1][rows]) for kv in self.own]
+        n = self.length
+        for k, v in self.own:
+            k[:, :, :n], v[:, :, :n] = k[rows, :, :n], v[rows, :, :n]
 
 
 class Writer(nn.Module):
@@ -125,38 +132,45 @@ class Writer(nn.Module):
         x = self.norm_memory(torch.cat(parts, 1))
         return Memory(torch.where(mask[..., None], x, torch.zeros_like(x)), mask)
 
-    def start(self, memory: Memory) -> Cache:
-        return Cache(
-            [None] * len(self.blocks), [b.cross.keys(memory.x) for b in self.layers], memory.mask[:, None, None]
-        )
+    def start(self, memory: Memory, room: int | None = None) -> Cache:
+        """An empty cache for texts of up to ``room`` positions (default: the longest)."""
+        c = self.config
+        shape = (memory.x.shape[0], c.heads, room or c.length, c.width // c.heads)
+        own = [(memory.x.new_empty(shape), memory.x.new_empty(shape)) for _ in self.blocks]
+        mask = None if bool(memory.mask.all()) else memory.mask[:, None, None]
+        return Cache(own, [b.cross.keys(memory.x) for b in self.layers], mask)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """ids (B, L) → logits (B, L, V) of the next token, states (B, L, D)."""
-        return self.extend(ids, self.start(memory))
+        """ids (B, L) → logits (B, L, V) of the next token, states (B, L, D). Without a cache: what training runs through."""
+        if ids.shape[1] > self.config.length:
+            raise ValueError(f"{ids.shape[1]} positions, at most {self.config.length}")
+        x = self.drop(self.embed(ids) + self.position[: ids.shape[1]])
+        for block in self.layers:
+            x = x + block.own.attend(x, *block.own.keys(block.own.norm(x)), None, causal=True)
+            x = x + block.cross.attend(x, *block.cross.keys(memory.x), memory.mask[:, None, None])
+            x = x + block.mlp(x)
+        x = self.norm(x)
+        return x @ self.embed.weight.T, x
 
     def extend(self, ids: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
         """New positions ids (B, L) after those in ``cache``, which grows. Raises ValueError past the longest length."""
         n, old = ids.shape[1], cache.length
-        if old + n > self.config.length:
+        if old + n > min(self.config.length, cache.own[0][0].shape[2]):
             raise ValueError(f"{old + n} positions, at most {self.config.length}")
-        x = self.drop(self.embed(ids) + self.position[old : old + n])
-        for i, block in enumerate(self.layers):
-            k, v = block.own.keys(block.own.norm(x))
-            before = cache.own[i]
-            if before is not None:
-                k, v = torch.cat([before[0], k], 2), torch.cat([before[1], v], 2)
-            cache.own[i] = (k, v)
-            mask = None
-            if n > 1 and old:
-                mask = torch.ones(n, old + n, dtype=torch.bool, device=ids.device).tril(old)
-            x = x + block.own.attend(x, k, v, mask, causal=n > 1 and not old)
-            x = x + block.cross.attend(x, *cache.cross[i], cache.mask)
+        mask = torch.ones(n, old + n, dtype=torch.bool, device=ids.device).tril(old) if n > 1 and old else None
+        x = F.embedding(ids, self.embed.weight) + self.position[old : old + n]
+        for block, own, cross in zip(self.layers, cache.own, cache.cross, strict=True):
+            y = block.own.norm(x)
+            k, v = block.own.keys(y)
+            own[0][:, :, old : old + n], own[1][:, :, old : old + n] = k, v
+            x = x + block.own.read(y, own[0][:, :, : old + n], own[1][:, :, : old + n], mask, causal=n > 1 and not old)
+            x = x + block.cross.read(block.cross.norm(x), *cross, cache.mask)
             x = x + block.mlp(x)
         cache.length = old + n
         x = self.norm(x)
-        return x @ self.embed.weight.T, x
+        return F.linear(x, self.embed.weight), x
 
-    @torch.no_grad()
+    @torch.inference_mode()
     def generate(
         self, prefix: Tensor, memory: Memory, *, end: int, length: int = 200, beams: int = 1, temperature: float = 0.0,
         top: int = 0, generator: torch.Generator | None = None,
@@ -173,7 +187,7 @@ class Writer(nn.Module):
                 self._beam(prefix[b : b + 1], Memory(memory.x[b : b + 1], memory.mask[b : b + 1]), end, length, beams)
                 for b in range(len(prefix))
             ]
-        cache = self.start(memory)
+        cache = self.start(memory, prefix.shape[1] + length)
         logits, _ = self.extend(prefix, cache)
         out: list[list[int]] = [[] for _ in range(len(prefix))]
         done = torch.zeros(len(prefix), dtype=torch.bool)
@@ -196,7 +210,7 @@ class Writer(nn.Module):
         return out
 
     def _beam(self, prefix: Tensor, memory: Memory, end: int, length: int, beams: int) -> list[int]:
-        cache = self.start(memory.repeat(beams))
+        cache = self.start(memory.repeat(beams), prefix.shape[1] + length)
         logits, _ = self.extend(prefix.expand(beams, -1), cache)
         score = torch.full((beams,), float("-inf"), device=prefix.device)
         score[0] = 0.0  # all beams are alike at first

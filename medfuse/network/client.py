@@ -48,7 +48,7 @@ def tls_client(
 def associate(peer: Peer, contexts: list, aet: str, *, tls: ssl.SSLContext | None = None):
     """An established association. Raises UserError that says who refused and why."""
     ae = AE(ae_title=aet)
-    ae.acse_timeout, ae.connection_timeout, ae.maximum_pdu_size = 10, 10, 0
+    ae.acse_timeout, ae.connection_timeout, ae.dimse_timeout, ae.maximum_pdu_size = 10, 10, 60, 0
     assoc = ae.associate(
         peer.host, peer.port, contexts=contexts, ae_title=peer.aet, evt_handlers=[(evt.EVT_CONN_OPEN, lambda e: no_delay(e.assoc))],
         tls_args=(tls, None) if tls is not None else None,  # type: ignore[arg-type]
@@ -80,27 +80,51 @@ class Sent:
     refused: list[tuple[str, str]]
 
 
+RECONNECTS = 3
+
+
 def send_files(peer: Peer, files: Iterable[Path], aet: str = "MEDFUSE", *, tls: ssl.SSLContext | None = None) -> Sent:
-    """C-STORE files in their own transfer syntax over one association."""
-    datasets = [pydicom.dcmread(f) for f in files]
-    pairs = list(dict.fromkeys((d.SOPClassUID, d.file_meta.TransferSyntaxUID) for d in datasets))
-    assoc = associate(peer, [build_context(c, [t]) for c, t in pairs[:MAX_CONTEXTS]], aet, tls=tls)
-    done = Sent(0, [])
+    """C-STORE files in their own transfer syntax, one read at a time; a lost association is made anew a few times."""
+    paths = list(files)
+    headers = [pydicom.dcmread(f, stop_before_pixels=True, specific_tags=["SOPClassUID"]) for f in paths]
+    pairs = list(dict.fromkeys((d.file_meta.MediaStorageSOPClassUID, d.file_meta.TransferSyntaxUID) for d in headers))
+    contexts = [build_context(c, [t]) for c, t in pairs[:MAX_CONTEXTS]]
+    assoc = associate(peer, contexts, aet, tls=tls)
+    done, left = Sent(0, []), RECONNECTS
     try:
-        for ds in datasets:
-            try:
-                status = assoc.send_c_store(ds)
-            except ValueError as e:  # no accepted context for its class
-                done.refused.append((str(ds.SOPInstanceUID), str(e)))
-                continue
-            if status and status.Status in (0x0000, 0xB000, 0xB006, 0xB007):
-                done.sent += 1
+        for path in paths:
+            ds = pydicom.dcmread(path)
+            while True:
+                if not assoc.is_established and left:
+                    left -= 1
+                    assoc = associate(peer, contexts, aet, tls=tls)
+                why = _store(assoc, ds)
+                if why != LOST or not left:
+                    break
+            if why:
+                done.refused.append((str(ds.SOPInstanceUID), why))
             else:
-                code = f"status 0x{status.Status:04X}" if status else "the association was lost"
-                done.refused.append((str(ds.SOPInstanceUID), code))
+                done.sent += 1
     finally:
-        assoc.release()
+        if assoc.is_established:
+            assoc.release()
     return done
+
+
+LOST = "the association was lost"
+
+
+def _store(assoc, ds: Dataset) -> str:
+    """Why an object was not taken; "" where it was."""
+    try:
+        status = assoc.send_c_store(ds)
+    except ValueError as e:  # no accepted context for its class
+        return str(e)
+    except RuntimeError:  # not established any more
+        return LOST
+    if not status:
+        return LOST
+    return "" if status.Status in (0x0000, 0xB000, 0xB006, 0xB007) else f"status 0x{status.Status:04X}"
 
 
 def find_remote(peer: Peer, query: dict[str, str], aet: str = "MEDFUSE") -> list[dict[str, str]]:
