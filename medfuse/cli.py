@@ -5,7 +5,7 @@ Exit codes: 0 all done, 1 nothing could be done, 2 wrong use, 3 partly done (eac
 
 from __future__ import annotations
 
-from .commands import account, batch, case, find, library, model, network, start, text
+from .commands import account, batch, case, find, library, model, network, registration, start, text
 from .commands.app import app
 
-__all__ = ["account", "app", "batch", "case", "find", "library", "model", "network", "start", "text"]
+__all__ = ["account", "app", "batch", "case", "find", "library", "model", "network", "registration", "start", "text"]

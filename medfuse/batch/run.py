@@ -11,7 +11,7 @@ import shutil
 import time
 from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -163,10 +163,17 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
                 yield client
             return
         environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}), LocalCluster(
-            n_workers=batch.workers, threads_per_worker=batch.threads, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1",
-            silence_logs=50, memory_limit=0,
-        ) as cluster, Client(cluster) as client:  # fmt: skip
+        with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
+            try:
+                cluster = stack.enter_context(LocalCluster(
+                    n_workers=batch.workers, threads_per_worker=batch.threads, processes=True, dashboard_address="127.0.0.1:0",
+                    host="127.0.0.1", silence_logs=50, memory_limit=0,
+                ))  # fmt: skip
+            except RuntimeError as e:
+                raise UserError(
+                    f"the {batch.workers} workers cannot start ({e}); is there memory for them? try fewer --workers"
+                ) from e
+            client = stack.enter_context(Client(cluster))
             client.register_plugin(Settle(1, os.getpid()), name="medfuse-settle")
             yield client
 

@@ -235,6 +235,13 @@ def set_role(series_uid: str, role: str) -> None:
         row.role, row.role_confidence = role, 1.0
 
 
+def has_series(uid: str) -> bool:
+    if not (settings().home / "library.db").exists() and not settings().database_url:
+        return False
+    with session() as s:
+        return s.scalars(select(SeriesRow.id).where(SeriesRow.uid == uid)).first() is not None
+
+
 def confirm(case_id: str) -> None:
     """A person has looked at the identifiers and takes this case as it is."""
     with session() as s:

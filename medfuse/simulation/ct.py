@@ -36,10 +36,18 @@ def draw_grid(rng: np.random.Generator, anatomy: Anatomy, *, cut: bool) -> Grid:
     return axial_grid(rng, shape=(128, 104, slices), spacing=(pixel, pixel, 5.0), tilt_deg=1.2, centre=centre)
 
 
-def render(rng: np.random.Generator, anatomy: Anatomy, grid: Grid, phases: list[str], *, shifted: bool = False):
+def render(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    grid: Grid,
+    phases: list[str],
+    *,
+    shifted: bool = False,
+    breathing: float = 1.0,
+):
     """Yield (phase, HU float32 volume, dense mask) for each phase; phases breathe 1-2 mm apart."""
     points = grid.body_points()
-    breath = np.array([0, 0.15, 1.0]) * rng.normal(-4, 4)
+    breath = np.array([0, 0.15, 1.0]) * rng.normal(-4, 4) * breathing
     kernel = rng.uniform(0.45, 0.7) if not shifted else rng.uniform(0.15, 0.3)
     noise = rng.uniform(7, 14) * (1.5 if shifted else 1.0) * anatomy.habitus
     sample, diffuse = None, table()["diffuse"]

@@ -48,13 +48,21 @@ def _bias(rng: np.random.Generator, shape) -> np.ndarray:
     return np.exp(zoom(coarse, [n / c for n, c in zip(shape, coarse.shape, strict=True)], order=2)).astype(np.float32)
 
 
-def render(rng: np.random.Generator, anatomy: Anatomy, grid: Grid, sequences: list[str], *, shifted: bool = False):
-    """Yield (sequence, float32 volume in arbitrary units, dense mask)."""
+def render(
+    rng: np.random.Generator,
+    anatomy: Anatomy,
+    grid: Grid,
+    sequences: list[str],
+    *,
+    shifted: bool = False,
+    breathing: float = 1.0,
+):
+    """Yield (sequence, float32 volume in arbitrary units, dense mask). ``breathing`` 0: held where the anatomy is."""
     field3t = rng.random() < (0.9 if shifted else 0.15)
     suffix = "_3t" if field3t else ""
     te_opposed, te_in = (1.15, 2.3) if field3t else (2.3, 4.6)
     points = grid.body_points()
-    breath = np.array([0, 0.15, 1.0]) * rng.normal(-2, 5)
+    breath = np.array([0, 0.15, 1.0]) * rng.normal(-2, 5) * breathing
     bias, gain = _bias(rng, grid.shape), rng.uniform(300, 900)
     noise = rng.uniform(0.010, 0.022) * (1.8 if shifted else 1.0)
     sample = None
