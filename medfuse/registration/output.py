@@ -178,6 +178,7 @@ def spatial_registration(result: Registration, cases: tuple[Case, Case], images:
     )
     ds.ContentDate, ds.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
     ds.ContentLabel, ds.ContentDescription, ds.ContentCreatorName = "REGISTRATION", "not for clinical use", "medfuse"
+    ds.Laterality = ""
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = fixed.frame_of_reference, ""
     ds.RegistrationSequence = Sequence(
         [_item(fixed, np.eye(4)), _item(moving, np.linalg.inv(matrix_of(result.transform)))]

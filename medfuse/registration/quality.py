@@ -13,14 +13,15 @@ import numpy as np
 import SimpleITK as sitk
 
 from ..case import Case
+from ..errors import UserError
 from .register import RegisterOptions, Registration, moved, register, resampled
 
 Verdict = Literal["no fault found", "check", "failed"]
 LEAST_OVERLAP, LITTLE_OVERLAP = 0.3, 0.7  # share of the fixed body that the moved image's field covers
-LEAST_SHARED, LITTLE_SHARED = 0.06, 0.12  # normalised mutual information inside the body
+LEAST_SHARED, LITTLE_SHARED = 0.05, 0.07  # normalised mutual information inside the body
 INCONSISTENT_MM, DOUBTFUL_MM = 6.0, 2.0  # forward and back again, median over the body
 FOLDED, STRETCHED = 0.0, 3.0  # of the Jacobian determinant
-MIRROR_GAIN = 1.02  # the mirrored moving image fits this much better: the side may be wrong
+MIRROR_GAIN = 1.01  # the mirrored moving image fits this much better: the side may be wrong
 LARGE_SHIFT = 0.5  # of the field of view
 SAMPLES = 4000
 
@@ -91,7 +92,8 @@ def assess(
         "no fault found", [], result.metric, result.initial_metric, round(shared, 4), round(float(covered.mean()), 4),
         moved_mm=round(float(np.linalg.norm(there - points, axis=1).mean()), 3), same_patient=same_patient, curve=result.curve,
     )  # fmt: skip
-    quality.mirrored_information = round(_mirrored(f, m, index[covered]), 4)
+    if back and covered.any():
+        quality.mirrored_information = round(_mirrored(warped, fixed, points[covered], seed), 4)
     if result.kind == "deformable":
         quality.jacobian = _jacobian(result, fixed, inside)
     if back:
@@ -118,14 +120,24 @@ def _within(image: sitk.Image, points: np.ndarray) -> np.ndarray:
     return np.asarray(((index >= -0.5) & (index <= size - 0.5)).all(1))
 
 
-def _mirrored(f: np.ndarray, m: np.ndarray, index: np.ndarray) -> float:
-    """Shared information with the moved image mirrored left to right about the body's middle: a wrong side fits better so."""
-    if not len(index):
+def _mirrored(warped: sitk.Image, fixed: sitk.Image, points: np.ndarray, seed: int) -> float:
+    """Shared information with the moved image mirrored left to right and fitted anew: where a side is wrong, that fits better."""
+    array = sitk.GetArrayFromImage(warped)
+    axis = int(np.argmax(np.abs(np.array(fixed.GetDirection()).reshape(3, 3)[0])))  # which index runs left to right
+    mirrored = sitk.GetImageFromArray(np.flip(array, 2 - axis).copy())
+    mirrored.CopyInformation(warped)
+    try:
+        start = sitk.CenteredTransformInitializer(
+            sitk.Cast(body(fixed), sitk.sitkFloat32), sitk.Cast(body(mirrored), sitk.sitkFloat32), sitk.Euler3DTransform(),
+            sitk.CenteredTransformInitializerFilter.MOMENTS,
+        )  # fmt: skip
+        found = register(mirrored, fixed, RegisterOptions(seed=seed), start=start, quick=True).transform
+    except (RuntimeError, UserError):
         return 0.0
-    mirror = index.copy()
-    mirror[:, 0] = np.clip(2 * round(float(np.median(index[:, 0]))) - index[:, 0], 0, f.shape[2] - 1)
-    a, b = tuple(index[:, ::-1].T), tuple(mirror[:, ::-1].T)
-    return shared_information(f[a], m[b])
+    again = sitk.GetArrayViewFromImage(resampled(mirrored, fixed, found))
+    index = np.array([fixed.TransformPhysicalPointToIndex([float(v) for v in p]) for p in points])
+    at = tuple(index[:, ::-1].T)
+    return shared_information(sitk.GetArrayViewFromImage(fixed)[at], again[at])
 
 
 def _jacobian(result: Registration, fixed: sitk.Image, inside: sitk.Image) -> tuple[float, float]:
@@ -148,7 +160,7 @@ def _there_and_back(
         back = register(
             fixed, moving, RegisterOptions("rigid" if result.kind == "rigid" else "affine", seed), quick=True
         )
-    except RuntimeError:
+    except (RuntimeError, UserError):
         return None
     returned = moved(moved(points, result.transform), back.transform)
     return round(float(np.median(np.linalg.norm(returned - points, axis=1))), 3)

@@ -179,9 +179,7 @@ def _bspline(moving: sitk.Image, fixed: sitk.Image, first: sitk.Transform, optio
     shrink = (4, 2)
     method.SetMetricSamplingStrategy(method.RANDOM)
     method.SetMetricSamplingPercentagePerLevel([min(1.0, 120_000 / (voxels / s**3)) for s in shrink], options.seed)
-    method.SetOptimizerAsLBFGSB(
-        gradientConvergenceTolerance=1e-6, numberOfIterations=60, maximumNumberOfFunctionEvaluations=200
-    )
+    method.SetOptimizerAsLBFGS2(solutionAccuracy=1e-4, numberOfIterations=40, deltaConvergenceTolerance=1e-5)
     method.SetShrinkFactorsPerLevel(list(shrink))
     method.SetSmoothingSigmasPerLevel([2.0, 1.0])
     method.SmoothingSigmasAreSpecifiedInPhysicalUnitsOff()

@@ -70,8 +70,7 @@ def write_derived(fused: np.ndarray, affine: np.ndarray, images: list[Image], ou
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     ds.FrameIncrementPointer = 0x00182002
     ds.FrameLabelVector = [f"slice {k + 1}" for k in range(len(frames))]
-    ds.NominalScannedPixelSpacing = [float(f"{spacing[1]:.6g}"), float(f"{spacing[0]:.6g}")]
-    ds.PixelSpacing = ds.NominalScannedPixelSpacing
+    ds.PixelSpacing = [float(f"{spacing[1]:.6g}"), float(f"{spacing[0]:.6g}")]
     sources = []
     for image in images:
         for header in headers_of(image):
