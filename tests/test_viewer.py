@@ -181,3 +181,48 @@ def test_a_case_not_predicted_yet_shows_its_images(patient_dicom):
     assert not app.exception
     assert "Not predicted yet" in app.info[0].value
     assert len(app.slider) == 3
+
+
+def test_a_registration_is_shown_and_a_failed_one_is_not(library, tmp_path, monkeypatch):
+    import json
+    import shutil as files
+
+    import nibabel as nib
+    from streamlit.testing.v1 import AppTest
+
+    from medfuse.registration.volume import to_array, to_sitk
+
+    home, done = library
+    files.copytree(home, tmp_path / "home2")
+    monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path / "home2"))
+    case = store.load_case(done.prediction.case_id)
+    moving, fixed = [i for i in case.images if i.modality == "MR"][:2]
+    folder = tmp_path / "reg"
+    folder.mkdir()
+    pixels, affine = to_array(to_sitk(fixed))
+    nib.save(nib.Nifti1Image(pixels, affine), folder / "moved.nii.gz")
+    (folder / "quality.json").write_text(
+        json.dumps({"overlap": 0.9, "shared_information": 0.3, "inverse_consistency_mm": 0.4})
+    )
+    notes = tmp_path / "home2" / "registrations"
+    notes.mkdir()
+    row = {
+        "moving": moving.source.series_uid,
+        "fixed": fixed.source.series_uid,
+        "folder": str(folder),
+        "verdict": "check",
+        "reasons": ["look at it"],
+    }
+    (notes / "a.json").write_text(json.dumps(row))
+    page = AppTest.from_file(str(ROOT / "apps" / "viewer" / "app.py"), default_timeout=90).run()
+    assert not page.exception
+    assert any("check</span> look at it" in m.value for m in page.markdown)
+    (how,) = [r for r in page.radio if r.label == "Shown as"]
+    for kind in ("checkerboard", "fused", "overlay"):
+        page = how.set_value(kind).run()
+        assert not page.exception
+        (how,) = [r for r in page.radio if r.label == "Shown as"]
+    (notes / "a.json").write_text(json.dumps({**row, "verdict": "failed", "reasons": ["noise"]}))
+    page = AppTest.from_file(str(ROOT / "apps" / "viewer" / "app.py"), default_timeout=90).run()
+    assert any("failed and is not used" in w.value for w in page.warning)
+    assert not [r for r in page.radio if r.label == "Shown as"]

@@ -9,7 +9,7 @@ import streamlit as st
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs this file as a script
 
-from apps.viewer import findings, images, report, worklist
+from apps.viewer import findings, images, registrations, report, worklist
 from medfuse.errors import UserError
 from medfuse.library import store
 
@@ -65,6 +65,7 @@ def main() -> None:
     prediction, drafted = result
     banners(prediction, drafted)
     images.show(case, prediction)
+    registrations.show(case)
     left, right = st.columns([1.25, 1], gap="large")
     with left:
         findings.show(prediction)

@@ -19,7 +19,7 @@ def show(drafted: Report) -> None:
     lines = []
     for section in drafted.sections:
         lines.append(f"<h5 style='margin:.6rem 0 .2rem'>{html.escape(section.title)}</h5>")
-        for s in section.sentences:
+        for s in (x for x in section.sentences if x.state != "rejected"):
             mark = MARKS[s.assertion]
             colour = "#8a949c" if s.assertion == "not_assessed" else "#e8edf0"
             lines.append(f"<div style='color:{colour};margin:.12rem 0'>{mark} {html.escape(s.text)}</div>")

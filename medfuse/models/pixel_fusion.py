@@ -124,7 +124,7 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
     return (2 * mu_a * mu_b + 1e-4) * (2 * cov + 9e-4) / ((mu_a**2 + mu_b**2 + 1e-4) * (va + vb + 9e-4))
 
 
-WEIGHTS = {"gradient": 12.0, "structure": 1.0, "intensity": 3.0}
+WEIGHTS = {"gradient": 30.0, "structure": 1.0, "intensity": 5.0}
 
 
 def fusion_loss(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
