@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 MEDFUSE_SHARED ?= ../shared
 
-.PHONY: demo test lint schemas bench fuzz clean
+.PHONY: demo test lint schemas bench fuzz soak clean
 
 demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
@@ -29,10 +29,16 @@ schemas: $(VENV)/.demo
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/predict.py
 	$(BIN)/python benchmarks/io.py
+	$(BIN)/python benchmarks/writer.py
+	$(BIN)/python benchmarks/batch.py
 
 # 10,000 mutants of the real files; about ten minutes
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py --mutants 10000 --seed 1 --data $(MEDFUSE_SHARED)/data/dicom $(MEDFUSE_SHARED)/data/nifti --out docs/fuzz.json
+
+# hours: what the tests of batch and node do in minutes, at full count
+soak: $(VENV)/.dev
+	$(BIN)/python tests/soak.py
 
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -39,6 +39,7 @@ def predict(
     device: Device = "auto",
     writer: Annotated[str, typer.Option(help="structured, learned or local-llm.")] = "structured",
     llm: Annotated[Path | None, typer.Option(help="With local-llm: the folder of a causal language model.")] = None,
+    backend: Annotated[str, typer.Option(help="torch, or openvino (extra) on a CPU.")] = "torch",
     indication: Annotated[str, typer.Option(help="Why the patient was imaged.")] = "",
     risk: Annotated[str, typer.Option(help="Documented risk status, such as cirrhosis.")] = "",
     add: Annotated[bool, typer.Option(help="Also add the case and its result to the library.")] = False,
@@ -53,7 +54,7 @@ def predict(
     verbosity(verbose)
     from ..pipeline import PredictOptions, predict_command
 
-    options = PredictOptions(language, device_of(device), outside_domain, writer, llm)
+    options = PredictOptions(language, device_of(device), outside_domain, writer, llm, backend=backend)
     result = predict_command(
         path, {"US": us or [], "CT": ct or [], "MR": mr or []}, out=out, bundle=bundle, options=options, add=add,
         window=window, log=talk, indication=indication, risk=risk,
