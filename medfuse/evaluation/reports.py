@@ -339,18 +339,27 @@ def _retrieved(bundle: Bundle, rows: list[_Row], texts: dict[str, list[str]]) ->
     return out
 
 
+def _percent(share: float | None) -> str:
+    return "-" if share is None else f"{share:.1%}"
+
+
 def report_markdown(result: dict) -> str:
     """The tables as Markdown."""
     lines = ["| Report | precision | recall | micro F1 | macro F1 | BLEU-4 (ptb) | BLEU-4 (whitespace) | METEOR | ROUGE-L | CIDEr | distinct |", "|---|---|---|---|---|---|---|---|---|---|---|"]  # fmt: skip
     for name, row in result["clinical"].items():
         micro = row["micro"]
-        cells = [f"{micro['precision']:.3f}", f"{micro['recall']:.3f}", f"{micro['f1']:.3f}", f"{row['macro_f1']:.3f}"]
+        cells = [
+            f"{micro['precision']:.3f}",
+            f"{micro['recall']:.3f}",
+            f"{micro['f1']:.3f}",
+            "-" if row["macro_f1"] is None else f"{row['macro_f1']:.3f}",
+        ]
         text = result["text"].get(name)
         cells += [f"{text['ptb']['bleu4']:.3f}", f"{text['whitespace']['bleu4']:.3f}", *(f"{text['ptb'][m]:.3f}" for m in METRICS[4:]), f"{result['diversity'][name]['distinct_reports']:.2f}"] if text else ["-"] * 6  # fmt: skip
         lines.append(f"| {name} | " + " | ".join(cells) + " |")
     if result["unsupported"]:
         b, a = result["unsupported"]["before"], result["unsupported"]["after"]
-        lines += ["", f"Sentences that the findings do not support: {b['unsupported']} of {b['sentences']} ({b['share']:.1%}) as written, {a['unsupported']} of {a['sentences']} ({a['share']:.1%}) after the checker."]  # fmt: skip
+        lines += ["", f"Sentences that the findings do not support: {b['unsupported']} of {b['sentences']} ({_percent(b['share'])}) as written, {a['unsupported']} of {a['sentences']} ({_percent(a['share'])}) after the checker."]  # fmt: skip
     p = result["pointing"]
     lines += [
         "",
