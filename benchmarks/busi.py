@@ -117,11 +117,11 @@ def marks_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.nda
 
 def medfuse_rows(manifest: Path, out: Path, minutes: float, seed: int, order: list[str]) -> np.ndarray:
     """Train by the command's own function, predict the test split by the bundle."""
-    from medfuse.evaluation.calibration import calibrated
     from medfuse.evaluation.evaluate import features_of
     from medfuse.evaluation.feature_set import collect, predict_logits
     from medfuse.io.manifest import read_manifest
     from medfuse.models.bundle import load_bundle
+    from medfuse.models.calibration import calibrated
     from medfuse.task import load_task
     from medfuse.training.train import TrainOptions, train
 

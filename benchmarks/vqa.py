@@ -17,9 +17,9 @@ import numpy as np
 
 from medfuse.evaluation.vqa import accuracies, clustered_difference, controls, question_only
 from medfuse.io.vqa import read_questions
-from medfuse.models.vqa import Answerer, Examples
+from medfuse.models.vqa import Answerer, Examples, examples
 from medfuse.task import VqaTask, load_any_task
-from medfuse.training.vqa import FOLDS, examples, picture_folds
+from medfuse.training.vqa import FOLDS, picture_folds
 
 ROWS = ("overall", "open", "closed", "question_only", "blank", "shuffled", "shuffled_within_organ")
 

@@ -15,8 +15,8 @@ from .errors import OutputError, UserError, WrongUse
 from .intake import CommandResult
 from .io import picture
 from .models.pixel_fusion import fuse, scaled
+from .registering import load_transform, pick
 from .registration.register import resampled
-from .registration.run import load_transform, pick
 from .registration.volume import from_array, to_array, to_sitk
 
 PICTURES, VOLUMES = (".png",), (".nii", ".nii.gz", ".dcm")
@@ -107,9 +107,9 @@ def _fuse_volumes(
     made: list[str] = []
     if kind == ".png":
         middle = from_array(fused, affine)
-        from .registration.output import _slices
+        from .reporting.registration_files import middle_slices
 
-        axial, spacing = _slices(middle)[0]
+        axial, spacing = middle_slices(middle)[0]
         h, w = axial.shape
         shown = Picture.fromarray((255 * np.clip(axial, 0, 1)).astype(np.uint8)).resize(
             (w, max(1, round(h * spacing[0] / spacing[1])))

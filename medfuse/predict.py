@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from .case import Case
-from .evaluation.calibration import calibrated
-from .evaluation.conformal import answer_sets
 from .models.bundle import Bundle
+from .models.calibration import calibrated
+from .models.conformal import answer_sets
 from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
 from .models.lesions import LesionMask, find_lesions, place_of

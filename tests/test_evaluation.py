@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from medfuse.evaluation.conformal import answer_sets, coverage_of, fit_quantiles
 from medfuse.evaluation.cost import fusion_cost
 from medfuse.evaluation.findings import finding_auroc, paired_difference
 from medfuse.evaluation.lesions import LesionScores, score_case
 from medfuse.evaluation.retrieval import label_oracle, recall, retrieval_table
+from medfuse.models.conformal import answer_sets, coverage_of, fit_quantiles
 from medfuse.models.features import DenseOutput
 from medfuse.preprocess.tensors import CineInput, VolumeInput
 from medfuse.task import load_task

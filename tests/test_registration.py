@@ -17,11 +17,11 @@ from medfuse.case import Case, Image, Source
 from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
 from medfuse.pipeline import read_case
-from medfuse.registration.output import matrix_of
+from medfuse.registering import known_registrations, load_transform, read_landmarks, register_command
 from medfuse.registration.quality import assess, same_patient, shared_information
 from medfuse.registration.register import RegisterOptions, by_landmarks, moved, register
-from medfuse.registration.run import known_registrations, load_transform, read_landmarks, register_command
 from medfuse.registration.volume import from_array, points_lps, straightened, to_array, to_sitk
+from medfuse.reporting.registration_files import matrix_of
 
 GRID = np.array(np.meshgrid(*[np.linspace(-30, 30, 4)] * 3)).reshape(3, -1).T
 

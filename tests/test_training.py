@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from medfuse.errors import UserError
-from medfuse.evaluation.calibration import expected_calibration_error, fit_temperature
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.evaluation.findings import finding_auroc
 from medfuse.evaluation.markdown import markdown
 from medfuse.io.manifest import read_manifest
 from medfuse.models.baselines import LogitStack
 from medfuse.models.bundle import find_bundle, load_bundle, save_bundle
+from medfuse.models.calibration import expected_calibration_error, fit_temperature
 from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.budget import Budget, learning_rate

@@ -17,10 +17,10 @@ from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
 from medfuse.io.vqa import read_questions
 from medfuse.models.bundle import load_bundle
-from medfuse.models.vqa import Answerer, normalise
+from medfuse.models.vqa import Answerer, examples, normalise
 from medfuse.predict import Predicted
 from medfuse.task import load_any_task, load_task
-from medfuse.training.vqa import examples, picture_folds
+from medfuse.training.vqa import picture_folds
 
 TASK = load_task("upper-abdomen")
 

@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from medfuse.case import Case, Image
 from medfuse.fusing import scaled_volume
 from medfuse.models.pixel_fusion import fuse
-from medfuse.registration.run import known_registrations
+from medfuse.registering import known_registrations
 from medfuse.registration.volume import to_array, to_sitk
 from medfuse.reporting.display import view_of
 

@@ -38,7 +38,7 @@ def register(
     """Bring MOVING onto FIXED by mutual information, measure how far that may be believed, and say it."""
     verbosity(verbose)
     from ..errors import WrongUse
-    from ..registration.run import register_command
+    from ..registering import register_command
 
     if kind not in ("rigid", "affine", "deformable") or method not in ("intensity", "landmarks"):
         raise WrongUse("--kind takes rigid, affine or deformable; --method takes intensity or landmarks")

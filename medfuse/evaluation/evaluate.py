@@ -17,13 +17,13 @@ from .. import __version__
 from ..errors import UserError
 from ..io.manifest import ManifestRow, load_row, read_manifest
 from ..models.bundle import Bundle
+from ..models.calibration import calibrated, expected_calibration_error
+from ..models.conformal import coverage_of
 from ..models.features import CaseFeatures, encode
 from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..preprocess.prepare import prepare
 from ..task import Task
-from .calibration import calibrated, expected_calibration_error
-from .conformal import coverage_of
 from .cost import fusion_cost
 from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
 from .findings import accuracy, finding_auroc, paired_difference, table_row

@@ -9,9 +9,8 @@ import numpy as np
 
 from ..errors import UserError
 from ..io.vqa import read_questions
-from ..models.vqa import Answerer, Examples
+from ..models.vqa import Answerer, Examples, examples
 from ..task import VqaTask, load_any_task
-from ..training.vqa import examples
 
 
 def load_answerer(folder: Path) -> Answerer:

@@ -21,6 +21,7 @@ from scipy.sparse import csr_matrix, hstack
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from ..errors import UnreadableError, UserError
+from ..io.vqa import QuestionRow
 from ..task import VqaTask
 
 THUMBNAIL, EDGES = 32, 96  # pixels a side
@@ -80,6 +81,17 @@ class Examples:
         return Examples(
             [self.questions[i] for i in at], [self.answers[i] for i in at], self.picture[at], self.features, self.organ
         )
+
+
+def examples(rows: list[QuestionRow], images: Path) -> Examples:
+    """Read every picture once."""
+    names = sorted({r.image_name for r in rows})
+    at = {n: i for i, n in enumerate(names)}
+    organ = [""] * len(names)
+    for r in rows:
+        organ[at[r.image_name]] = r.image_organ
+    features = np.stack([picture_features(images / n) for n in names])
+    return Examples([r.question for r in rows], [normalise(r.answer) for r in rows], np.array([at[r.image_name] for r in rows]), features, organ)  # fmt: skip
 
 
 class Answerer:

@@ -107,11 +107,11 @@ def _limit(code: str, s: Sentences) -> str:
 
 
 def _hide(finding: Finding, task: Task, prediction: Prediction) -> bool:
-    """A wider finding says nothing new when one of its parts, or a narrower group of them, is reported just as surely."""
+    """A wider finding says nothing new when one of its parts, or a narrower group of them, is reported as at least likely, or just as surely."""
     narrower = [f.id for f in task.findings if f.derived_from and set(f.derived_from) < set(finding.derived_from)]
     said = (prediction.finding(p) for p in (*finding.derived_from, *narrower))
     own = prediction.finding(finding.id).probability or 0.0
-    least = max((x for x in (POSSIBLE, LIKELY, CERTAIN) if x <= own), default=POSSIBLE)
+    least = LIKELY if own >= LIKELY else POSSIBLE
     return any((record.probability or 0) >= least and record.assessed for record in said)
 
 

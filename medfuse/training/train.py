@@ -18,13 +18,13 @@ from torch import nn
 
 from .. import __version__
 from ..errors import UserError
-from ..evaluation.calibration import calibrated, expected_calibration_error, fit_temperature
-from ..evaluation.conformal import fit_quantiles
 from ..evaluation.feature_set import FeatureSet, collect, label_matrix, predict_logits
 from ..evaluation.findings import finding_auroc
 from ..io.manifest import ManifestRow, read_manifest
 from ..models.baselines import LateConcat, LogitStack
 from ..models.bundle import Domain, round_to_half, save_bundle
+from ..models.calibration import calibrated, expected_calibration_error, fit_temperature
+from ..models.conformal import fit_quantiles
 from ..models.domain import feature_domain
 from ..models.encoders import build_encoders
 from ..models.model import FusionModel, ModelConfig

@@ -14,22 +14,11 @@ import yaml
 from sklearn.linear_model import LogisticRegression
 
 from .. import __version__
-from ..io.vqa import QuestionRow, read_questions
-from ..models.vqa import Answerer, Examples, margins, normalise, picture_features
+from ..io.vqa import read_questions
+from ..models.vqa import Answerer, Examples, examples, margins
 from ..task import VqaTask
 
 FOLDS = 5
-
-
-def examples(rows: list[QuestionRow], images: Path) -> Examples:
-    """Read every picture once."""
-    names = sorted({r.image_name for r in rows})
-    at = {n: i for i, n in enumerate(names)}
-    organ = [""] * len(names)
-    for r in rows:
-        organ[at[r.image_name]] = r.image_organ
-    features = np.stack([picture_features(images / n) for n in names])
-    return Examples([r.question for r in rows], [normalise(r.answer) for r in rows], np.array([at[r.image_name] for r in rows]), features, organ)  # fmt: skip
 
 
 def picture_folds(picture: np.ndarray, seed: int, folds: int = FOLDS) -> np.ndarray:

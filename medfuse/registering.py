@@ -9,15 +9,15 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from ..case import Case, Image
-from ..errors import UserError, WrongUse
-from ..intake import CommandResult
-from ..pipeline import read_case
-from ..settings import settings
-from .output import write_registration
-from .quality import Quality, assess, same_patient
-from .register import Kind, RegisterOptions, Registration, by_landmarks, register
-from .volume import points_lps, to_sitk
+from .case import Case, Image
+from .errors import UserError, WrongUse
+from .intake import CommandResult
+from .pipeline import read_case
+from .registration.quality import Quality, assess, same_patient
+from .registration.register import Kind, RegisterOptions, Registration, by_landmarks, register
+from .registration.volume import points_lps, to_sitk
+from .reporting.registration_files import write_registration
+from .settings import settings
 
 
 def pick(path: Path, modality: str, role: str) -> tuple[Case, Image]:
@@ -105,7 +105,7 @@ def register_command(
 
 
 def _mask(path: Path, image: Image) -> Image:
-    from ..io.nifti import read_nifti
+    from .io.nifti import read_nifti
 
     mask = read_nifti(path, image.modality)
     if mask.pixels.shape != image.pixels.shape:
@@ -121,7 +121,7 @@ def _keep(out: Path, quality: Quality, moving: Image, fixed: Image) -> None:
     """The library remembers where the registration of two series lies, for the viewer and `fuse`."""
     if not moving.source.series_uid or not fixed.source.series_uid:
         return
-    from ..library.store import has_series
+    from .library.store import has_series
 
     if not has_series(moving.source.series_uid) or not has_series(fixed.source.series_uid):
         return

@@ -18,11 +18,11 @@ from pydicom.uid import UID, ExplicitVRLittleEndian
 from .. import __version__
 from ..case import Case, Image
 from ..errors import OutputError, UserError
-from ..reporting.dicom_source import MANUFACTURER, MODEL, from_dicom, headers_of, uid_of
-from ..reporting.display import font
-from .quality import Quality
-from .register import Registration, resampled
-from .volume import to_array
+from ..registration.quality import Quality
+from ..registration.register import Registration, resampled
+from ..registration.volume import to_array
+from .dicom_source import MANUFACTURER, MODEL, from_dicom, headers_of, uid_of
+from .display import font
 
 SPATIAL_REGISTRATION = UID("1.2.840.10008.5.1.4.1.1.66.1")
 COLOURS = {"no fault found": (60, 170, 110), "check": (230, 160, 30), "failed": (215, 60, 60)}
@@ -63,7 +63,7 @@ def _grey(slice_: np.ndarray) -> np.ndarray:
     return (np.clip((slice_ - low) / max(high - low, 1e-6), 0, 1) * 255).astype(np.uint8)
 
 
-def _slices(image: sitk.Image) -> list[tuple[np.ndarray, tuple[float, float]]]:
+def middle_slices(image: sitk.Image) -> list[tuple[np.ndarray, tuple[float, float]]]:
     """Middle axial, coronal and sagittal slice in radiological order, with (row, column) spacing."""
     turned = sitk.DICOMOrient(image, "LPS")
     a = sitk.GetArrayFromImage(turned)
@@ -96,7 +96,7 @@ def _panels(
 def checkerboard(fixed: sitk.Image, warped: sitk.Image, quality: Quality, tiles: int = 8) -> Picture.Image:
     """Fixed and moved image in alternating tiles: a shift shows as steps in what should be continuous."""
     pictures, spacings = [], []
-    for (f, s), (m, _) in zip(_slices(fixed), _slices(warped), strict=True):
+    for (f, s), (m, _) in zip(middle_slices(fixed), middle_slices(warped), strict=True):
         y, x = np.mgrid[: f.shape[0], : f.shape[1]]
         board = ((y * tiles // f.shape[0]) + (x * tiles // f.shape[1])) % 2 == 0
         pictures.append(np.where(board, _grey(f), _grey(m)))
@@ -108,7 +108,7 @@ def edges(fixed: sitk.Image, warped: sitk.Image, quality: Quality) -> Picture.Im
     """Edges of the moved image, in colour, on the fixed one."""
     pictures, spacings = [], []
     strength = sitk.GradientMagnitudeRecursiveGaussian(warped, 1.5 * min(warped.GetSpacing()))
-    for (f, s), (e, _) in zip(_slices(fixed), _slices(strength), strict=True):
+    for (f, s), (e, _) in zip(middle_slices(fixed), middle_slices(strength), strict=True):
         grey = _grey(f)
         mark = e > np.percentile(e, 93)
         pictures.append(
