@@ -13,6 +13,7 @@ class Settings(BaseSettings):
 
     home: Path = Field(default_factory=lambda: Path.home() / ".medfuse")
     database_url: str = ""
+    letterhead: str = ""  # the institution's line at the head of a PDF
     header_timeout_s: float = 4.0  # one call: up to 64 headers
     decode_timeout_s: float = 8.0  # one call: a slice or a share of a cine; a second more for every SLOW_DISK bytes
     decode_memory_gib: float = 2.0

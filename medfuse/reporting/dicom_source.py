@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pydicom
@@ -12,7 +15,20 @@ from ..case import Case, Image
 from ..errors import UserError
 from ..report import Report
 
+# of patient and study (type 2): an object that refers to a file has them, empty where the file is silent
+MAY_BE_EMPTY = (
+    "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber",
+    "ReferringPhysicianName",
+)  # fmt: skip
 MANUFACTURER, MODEL = "medfuse", "medfuse research draft"
+
+
+@contextmanager
+def odd_names() -> Iterator[None]:
+    """Patient names of one word are common in research data; highdicom warns of each."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message=".*unlikely to represent the intended person name.*")
+        yield
 
 
 def uid_of(*parts: object) -> UID:
@@ -41,6 +57,9 @@ def headers_of(image: Image) -> list[Dataset]:
             ) from e
         if str(ds.get("SOPInstanceUID", "")) != uid:
             raise UserError(f"{path}: another image lies there than was predicted; predict the case again")
+        for name in MAY_BE_EMPTY:
+            if name not in ds:
+                setattr(ds, name, "")
         out.append(ds)
     return out
 

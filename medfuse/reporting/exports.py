@@ -9,6 +9,7 @@ from ..errors import UserError, WrongUse
 from ..models.lesions import LesionMask
 from ..prediction import Prediction
 from ..report import Report
+from ..settings import settings
 from ..task import Task
 from .key_images import key_images
 from .text import report_text
@@ -19,7 +20,7 @@ PDF_PICTURES = 6
 
 def write_exports(
     folder: Path, prediction: Prediction, report: Report, case: Case, task: Task, masks: dict[str, LesionMask],
-    formats: tuple[str, ...] = FORMATS, *, letterhead: str = "",
+    formats: tuple[str, ...] = FORMATS,
 ) -> tuple[list[str], list[str]]:  # fmt: skip
     """Write the files of ``formats`` into ``folder``; return their names, and one sentence for each that cannot be made."""
     unknown = set(formats) - set(FORMATS)
@@ -40,7 +41,7 @@ def write_exports(
             elif wanted == "json":
                 put("report.json", report.model_dump_json(indent=1).encode())
             elif wanted in ("pdf", "encapsulated", "fhir"):
-                pdf = _pdf(prediction, report, case, letterhead) if pdf is None else pdf
+                pdf = _pdf(prediction, report, case) if pdf is None else pdf
                 if wanted == "pdf":
                     put("report.pdf", pdf)
                 elif wanted == "encapsulated":
@@ -65,11 +66,11 @@ def write_exports(
     return names, problems
 
 
-def _pdf(prediction: Prediction, report: Report, case: Case, letterhead: str) -> bytes:
+def _pdf(prediction: Prediction, report: Report, case: Case) -> bytes:
     from .pdf import report_pdf
 
     shown = key_images(prediction, case, most=PDF_PICTURES, plain=not prediction.lesions)
-    return report_pdf(report, case, shown, letterhead=letterhead)
+    return report_pdf(report, case, shown, letterhead=settings().letterhead)
 
 
 def _segs(

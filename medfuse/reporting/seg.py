@@ -16,7 +16,7 @@ from ..models.lesions import LesionMask
 from ..prediction import LesionRecord, Prediction
 from ..task import Task
 from .codes import ABNORMALITY, LIVER, code_of
-from .dicom_source import MANUFACTURER, MODEL, dicom_images, from_dicom, headers_of, uid_of
+from .dicom_source import MANUFACTURER, MODEL, dicom_images, from_dicom, headers_of, odd_names, uid_of
 
 LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -108,7 +108,8 @@ def _segmentation(
         assert image.affine is not None
         pixels = hd.Volume(stacked, LPS @ image.affine @ swap, "PATIENT", image.frame_of_reference, channels=channels)
     key = (prediction.case_id, prediction.bundle_hash, image.source.sha256, [x.model_dump_json() for x in kept])
-    seg = hd.seg.Segmentation(
+    with odd_names():
+        seg = hd.seg.Segmentation(
         source_images=sources, pixel_array=pixels, segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
         segment_descriptions=descriptions, series_instance_uid=uid_of("seg-series", *key), series_number=901,
         sop_instance_uid=uid_of("seg", *key), instance_number=1, manufacturer=MANUFACTURER, manufacturer_model_name=MODEL,

@@ -40,7 +40,7 @@ from ..prediction import LesionRecord, Place, Prediction
 from ..report import Report
 from ..task import Task
 from .codes import ASSERTION, ASSERTIONS, LIVER, LONG_AXIS, ML, MM, PROBABILITY, SHORT_AXIS, UNITY, VOLUME, code_of
-from .dicom_source import MANUFACTURER, MODEL, dicom_images, from_dicom, headers_of, report_key, uid_of
+from .dicom_source import MANUFACTURER, MODEL, dicom_images, from_dicom, headers_of, odd_names, report_key, uid_of
 
 SECTIONS = {
     "indication": (("121109", "Indications for Procedure"), ("121110", "Indication Description")),
@@ -115,6 +115,15 @@ def _finding_groups(
     return out
 
 
+def _nothing_assessed(algorithm: AlgorithmIdentification, key: str) -> MeasurementsAndQualitativeEvaluations:
+    """The template wants a group: outside the validated domain it says that nothing was assessed."""
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=uid_of("nothing", key), identifier="outside the validated domain"),
+        algorithm_id=algorithm,
+        qualitative_evaluations=[QualitativeEvaluation(ASSERTION, ASSERTIONS["not_assessed"])],
+    )
+
+
 def _words(report: Report) -> list[ContainerContentItem]:
     """One container a section, one text a sentence; the banner stands first."""
     out = []
@@ -182,12 +191,13 @@ def write_sr(prediction: Prediction, report: Report, case: Case, task: Task) -> 
     tag, meaning = LANGUAGES.get(report.language, (report.language, report.language))
     content = MeasurementReport(
         observation_context=context, procedure_reported=CodedConcept("363679005", "SCT", "Imaging procedure"),
-        imaging_measurements=groups or None,
+        imaging_measurements=groups or [_nothing_assessed(algorithm, key)],
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(CodedConcept(tag, "RFC5646", meaning)),
         title=CodedConcept("126000", "DCM", "Imaging Measurement Report"),
     )  # fmt: skip
     content[0].ContentSequence.extend(_words(report))
-    sr = Comprehensive3DSR(
+    with odd_names():
+        sr = Comprehensive3DSR(
         evidence=evidence, content=content[0], series_instance_uid=uid_of("sr-series", key), series_number=900,
         sop_instance_uid=uid_of("sr", key), instance_number=1, manufacturer=MANUFACTURER, is_complete=signed, is_final=signed,
         is_verified=signed, verifying_observer_name=person_name(report.signed_by) if signed else None,
