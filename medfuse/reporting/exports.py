@@ -11,7 +11,7 @@ from ..prediction import Prediction
 from ..report import Report
 from ..settings import settings
 from ..task import Task
-from .key_images import key_images
+from .key_images import KeyImage, key_images
 from .text import report_text
 
 FORMATS = ("text", "json", "pdf", "sr", "seg", "fhir", "encapsulated")
@@ -20,9 +20,9 @@ PDF_PICTURES = 6
 
 def write_exports(
     folder: Path, prediction: Prediction, report: Report, case: Case, task: Task, masks: dict[str, LesionMask],
-    formats: tuple[str, ...] = FORMATS,
+    formats: tuple[str, ...] = FORMATS, *, pictures: list[KeyImage] | None = None,
 ) -> tuple[list[str], list[str]]:  # fmt: skip
-    """Write the files of ``formats`` into ``folder``; return their names, and one sentence for each that cannot be made."""
+    """Write the files of ``formats`` into ``folder`` (``pictures``: of `key_images`, where they are drawn already); return their names, and one sentence for each that cannot be made."""
     unknown = set(formats) - set(FORMATS)
     if unknown:
         raise WrongUse(f"--format {', '.join(sorted(unknown))}: give {', '.join(FORMATS)}")
@@ -41,7 +41,7 @@ def write_exports(
             elif wanted == "json":
                 put("report.json", report.model_dump_json(indent=1).encode())
             elif wanted in ("pdf", "encapsulated", "fhir"):
-                pdf = _pdf(prediction, report, case) if pdf is None else pdf
+                pdf = _pdf(prediction, report, case, pictures) if pdf is None else pdf
                 if wanted == "pdf":
                     put("report.pdf", pdf)
                 elif wanted == "encapsulated":
@@ -66,10 +66,12 @@ def write_exports(
     return names, problems
 
 
-def _pdf(prediction: Prediction, report: Report, case: Case) -> bytes:
+def _pdf(prediction: Prediction, report: Report, case: Case, pictures: list[KeyImage] | None) -> bytes:
     from .pdf import report_pdf
 
-    shown = key_images(prediction, case, most=PDF_PICTURES, plain=not prediction.lesions)
+    found = key_images(prediction, case) if pictures is None else pictures
+    evidence = [p for p in found if not p.plain]
+    shown = (evidence or found)[:PDF_PICTURES]
     return report_pdf(report, case, shown, letterhead=settings().letterhead)
 
 

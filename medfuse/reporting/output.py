@@ -35,9 +35,10 @@ def write_case(
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
         (part / "prediction.json").write_text(prediction.model_dump_json(indent=1))
-        _, not_made = write_exports(part, prediction, report, case, task, masks, formats)
+        pictures = key_images(prediction, case)
+        _, not_made = write_exports(part, prediction, report, case, task, masks, formats, pictures=pictures)
         (part / "overlays").mkdir()
-        for one in key_images(prediction, case):
+        for one in pictures:
             (part / "overlays" / f"{one.name}.png").write_bytes(one.png)
         run = {
             "written": datetime.now(UTC).isoformat(timespec="seconds"),
