@@ -134,7 +134,7 @@ def _mirrored(warped: sitk.Image, fixed: sitk.Image, points: np.ndarray, seed: i
         found = register(mirrored, fixed, RegisterOptions(seed=seed), start=start, quick=True).transform
     except (RuntimeError, UserError):
         return 0.0
-    again = sitk.GetArrayViewFromImage(resampled(mirrored, fixed, found))
+    again = sitk.GetArrayFromImage(resampled(mirrored, fixed, found))  # a copy: the image ends here
     index = np.array([fixed.TransformPhysicalPointToIndex([float(v) for v in p]) for p in points])
     at = tuple(index[:, ::-1].T)
     return shared_information(sitk.GetArrayViewFromImage(fixed)[at], again[at])
