@@ -243,20 +243,25 @@ def verdict(n: int, seed: int, tune: bool) -> dict:
 
 
 def real(data: Path) -> dict:
-    """Real volumes: one volunteer's contrasts, CT and FLAIR templates in one space (moved by a known transform)."""
+    """Real volumes: one volunteer's contrasts, CT and T1 templates in one space; each also moved by a known transform."""
+    from medfuse.errors import UnreadableError, UserError
     from medfuse.io.nifti import read_nifti
     from medfuse.registration.volume import to_sitk
 
-    out = {}
+    out: dict = {}
     pairs = {
         "T1 ← PD, one volunteer": ("niivue/chris_PD.nii.gz", "niivue/chris_t1.nii.gz", "MR", "MR"),
         "T1 ← MRA, one volunteer": ("niivue/chris_MRA.nii.gz", "niivue/chris_t1.nii.gz", "MR", "MR"),
-        "FLAIR ← CT templates": ("spm_clinical/scct.nii.gz", "spm_clinical/gg_flair_template.nii.gz", "CT", "MR"),
+        "T1 ← CT templates, one space": ("spm_clinical/scct.nii.gz", "niivue/MNI152_T1_2mm.nii.gz", "CT", "MR"),
     }
     for name, (m, f, a, b) in pairs.items():
         if not (data / m).exists() or not (data / f).exists():
             continue
-        moving, fixed = to_sitk(read_nifti(data / m, a)), to_sitk(read_nifti(data / f, b))
+        try:
+            moving, fixed = to_sitk(read_nifti(data / m, a)), to_sitk(read_nifti(data / f, b))
+        except (UnreadableError, UserError) as e:
+            out[name] = {"refused": str(e)}
+            continue
         started = time.perf_counter()
         result = register(moving, fixed)
         took = time.perf_counter() - started
