@@ -167,7 +167,7 @@ def save_bundle(
     (part / "calibration.json").write_text(json.dumps({"temperature": calibration, "conformal": conformal}, indent=1))
     (part / "domain.json").write_text(json.dumps(asdict(domain), indent=1))
     (part / "card.json").write_text(json.dumps(card, indent=1))
-    (part / "MODEL_CARD.md").write_text(_card_text(card, domain))
+    (part / "MODEL_CARD.md").write_text(card_text(card, domain))
     if tokenizer is not None:
         tokenizer.save(str(part / "tokenizer.json"))
     shutil.copytree(task.folder, part / "task")
@@ -175,7 +175,7 @@ def save_bundle(
     part.rename(path)
 
 
-def _card_text(card: dict, domain: Domain) -> str:
+def card_text(card: dict, domain: Domain) -> str:
     lines = [f"# {card['name']}", "", card["summary"], ""]
     if domain.simulated:
         lines += [

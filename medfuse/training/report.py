@@ -20,7 +20,7 @@ from torch.nn import functional as F
 from ..errors import UserError
 from ..evaluation.feature_set import FeatureSet, FusionData, collect
 from ..io.manifest import ManifestRow, read_manifest
-from ..models.bundle import Bundle, half_weights, load_bundle, round_to_half
+from ..models.bundle import Bundle, card_text, half_weights, load_bundle, round_to_half
 from ..models.writer import (
     ANSWER,
     END,
@@ -208,6 +208,7 @@ def train_report_stage(
     }  # fmt: skip
     whole = json.loads((out / "card.json").read_text()) if (out / "card.json").exists() else {"name": out.name}
     (out / "card.json").write_text(json.dumps({**whole, "writer": card}, indent=1))
+    (out / "MODEL_CARD.md").write_text(card_text({**whole, "writer": card}, loaded.domain))
     return {"bundle": str(out), "validation": {"loss": round(best, 4)}, "seconds": round(time.monotonic() - started, 1)}
 
 
