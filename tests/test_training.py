@@ -166,7 +166,8 @@ def test_damaged_bundles_are_named(trained, tmp_path):
 
 def test_shipped_bundle_is_small_and_whole():
     path = find_bundle("upper-abdomen-simulated")
-    assert sum(f.stat().st_size for f in path.rglob("*.safetensors")) <= 12e6
+    assert sum(f.stat().st_size for f in path.glob("*.safetensors")) <= 12e6
+    assert sum(f.stat().st_size for f in (path / "writer").glob("*.safetensors")) <= 4e6
     bundle = load_bundle()
     assert bundle.task == load_task("upper-abdomen").model_copy(update={"folder": bundle.task.folder})
     from medfuse.simulation.parameters import digest
