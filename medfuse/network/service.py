@@ -116,7 +116,7 @@ class Service:
         """SR and SEG of an unsigned draft, to research destinations alone; they say UNVERIFIED."""
         files = sorted((self.out / case_id).glob("*.sr.dcm")) + sorted((self.out / case_id).glob("*.seg.dcm"))
         for destination in self.destinations if files else ():
-            where = destination.url or f"{destination.peer.aet}" if destination.peer else destination.url
+            where = destination.peer.aet if destination.peer else destination.url
             try:
                 destination.send(files, self.aet)
             except UserError as e:

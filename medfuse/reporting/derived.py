@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from pathlib import Path
 
 import numpy as np
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
-from .. import __version__
 from ..case import Image
 from ..errors import UserError
-from .dicom_source import MANUFACTURER, MODEL, from_dicom, headers_of, uid_of
+from .dicom_source import from_dicom, headers_of, object_beside
 
 CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7.2")
 
@@ -28,35 +26,8 @@ def write_derived(fused: np.ndarray, affine: np.ndarray, images: list[Image], ou
     first = headers_of(images[0])[0]
     frames = np.round(255 * np.clip(fused, 0, 1)).astype(np.uint8).transpose(2, 1, 0)
     key = ("fused", *[i.source.sha256 for i in images], frames.tobytes())
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = CAPTURE, ExplicitVRLittleEndian
-    meta.MediaStorageSOPInstanceUID = uid_of(*key)
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    for name in (
-        "PatientName",
-        "PatientID",
-        "PatientBirthDate",
-        "PatientSex",
-        "StudyInstanceUID",
-        "StudyDate",
-        "StudyTime",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-        "StudyID",
-    ):
-        setattr(ds, name, first.get(name, ""))
-    now = datetime.now()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality, ds.ConversionType = (
-        CAPTURE,
-        meta.MediaStorageSOPInstanceUID,
-        "OT",
-        "WSD",
-    )
-    ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid_of("series", *key), 904, 1
-    ds.SeriesDescription = "medfuse fused, RESEARCH, not for measurement"
-    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = MANUFACTURER, MODEL, __version__
-    ds.ContentDate, ds.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    ds = object_beside(first, CAPTURE, "OT", 904, "medfuse fused, RESEARCH, not for measurement", *key)
+    ds.ConversionType = "WSD"
     ds.ImageType = ["DERIVED", "SECONDARY", "FUSED"] + (["SIMULATED"] if images[0].source.simulated else [])
     ds.DerivationDescription = (
         f"pixel-level fusion of {' and '.join(i.modality for i in images)}; values are not measurements"

@@ -5,12 +5,14 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pydicom
-from pydicom.dataset import Dataset
-from pydicom.uid import UID, generate_uid
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from .. import __version__
 from ..case import Case, Image
 from ..errors import UserError
 from ..report import Report
@@ -62,6 +64,26 @@ def headers_of(image: Image) -> list[Dataset]:
                 setattr(ds, name, "")
         out.append(ds)
     return out
+
+
+def object_beside(
+    source: Dataset, sop_class: UID, modality: str, number: int, description: str, *key: object
+) -> FileDataset:
+    """A new object in the study of ``source``: its patient and study, a series of its own, UIDs derived from ``key``."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = sop_class, ExplicitVRLittleEndian
+    meta.MediaStorageSOPInstanceUID = uid_of(modality, *key)
+    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    for name in (*MAY_BE_EMPTY, "StudyInstanceUID"):
+        setattr(ds, name, source.get(name, ""))
+    now = datetime.now()
+    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = sop_class, meta.MediaStorageSOPInstanceUID, modality
+    ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid_of(f"{modality}-series", *key), number, 1
+    ds.SeriesDescription = description
+    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions = MANUFACTURER, MODEL, __version__
+    ds.ContentDate, ds.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    return ds
 
 
 def dicom_images(case: Case, what: str) -> list[int]:

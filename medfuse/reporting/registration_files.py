@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from datetime import datetime
 from pathlib import Path
 
 import nibabel as nib
@@ -11,9 +10,9 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image as Picture
 from PIL import ImageDraw
-from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import UID
 
 from .. import __version__
 from ..case import Case, Image
@@ -21,7 +20,7 @@ from ..errors import OutputError, UserError
 from ..registration.quality import Quality
 from ..registration.register import Registration, resampled
 from ..registration.volume import to_array
-from .dicom_source import MANUFACTURER, MODEL, from_dicom, headers_of, uid_of
+from .dicom_source import from_dicom, headers_of, object_beside
 from .display import font
 
 SPATIAL_REGISTRATION = UID("1.2.840.10008.5.1.4.1.1.66.1")
@@ -148,35 +147,8 @@ def spatial_registration(result: Registration, cases: tuple[Case, Case], images:
         raise UserError("no DICOM Spatial Registration is made: the images came without DICOM identifiers")
     first = headers_of(fixed)[0]
     key = (moving.source.sha256, fixed.source.sha256, result.transform.GetParameters())
-    meta = FileMetaDataset()
-    meta.MediaStorageSOPClassUID, meta.TransferSyntaxUID = SPATIAL_REGISTRATION, ExplicitVRLittleEndian
-    meta.MediaStorageSOPInstanceUID = uid_of("registration", *key)
-    ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-    ds.SpecificCharacterSet = "ISO_IR 192"
-    for name in (
-        "PatientName",
-        "PatientID",
-        "PatientBirthDate",
-        "PatientSex",
-        "StudyInstanceUID",
-        "StudyDate",
-        "StudyTime",
-        "AccessionNumber",
-        "ReferringPhysicianName",
-        "StudyID",
-    ):
-        setattr(ds, name, first.get(name, ""))
-    now = datetime.now()
-    ds.SOPClassUID, ds.SOPInstanceUID, ds.Modality = SPATIAL_REGISTRATION, meta.MediaStorageSOPInstanceUID, "REG"
-    ds.SeriesInstanceUID, ds.SeriesNumber, ds.InstanceNumber = uid_of("registration-series", *key), 903, 1
-    ds.SeriesDescription = "medfuse registration, RESEARCH"
-    ds.Manufacturer, ds.ManufacturerModelName, ds.SoftwareVersions, ds.DeviceSerialNumber = (
-        MANUFACTURER,
-        MODEL,
-        __version__,
-        "1",
-    )
-    ds.ContentDate, ds.ContentTime = now.strftime("%Y%m%d"), now.strftime("%H%M%S")
+    ds = object_beside(first, SPATIAL_REGISTRATION, "REG", 903, "medfuse registration, RESEARCH", *key)
+    ds.DeviceSerialNumber = "1"
     ds.ContentLabel, ds.ContentDescription, ds.ContentCreatorName = "REGISTRATION", "not for clinical use", "medfuse"
     ds.Laterality = ""
     ds.FrameOfReferenceUID, ds.PositionReferenceIndicator = fixed.frame_of_reference, ""
