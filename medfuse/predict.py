@@ -12,7 +12,7 @@ import torch
 
 from .case import Case
 from .models.bundle import Bundle
-from .models.calibration import calibrated
+from .models.calibration import calibrated, interval
 from .models.conformal import answer_sets
 from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
@@ -206,6 +206,7 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
     )
     roles = _roles(case)
     thresholds = bundle.conformal.get(subset_name(every[-1])) if calibrate else None
+    reliable = bundle.reliability.get(subset_name(every[-1])) if calibrate else None
     for f, finding in enumerate(task.findings):
         game = {frozenset(s): float(probability[i, f]) for i, s in enumerate(every)}
         judged = {m: support(finding, m, roles) for m in task.senses}
@@ -214,7 +215,8 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
         prediction.findings.append(
             FindingRecord(
                 id=finding.id, name=finding.label("en"), group=finding.group, probability=round(float(probability[-1, f]), 4),
-                calibrated=calibrate, answers=_answers(float(probability[-1, f]), thresholds[f] if thresholds else None), assessed=bool(by), assessed_by=by, why_not={} if by else reasons,
+                calibrated=calibrate, answers=_answers(float(probability[-1, f]), thresholds[f] if thresholds else None), assessed=bool(by), assessed_by=by,
+                interval=interval(float(probability[-1, f]), reliable) if reliable else None, why_not={} if by else reasons,
                 contribution={m: round(v, 4) for m, v in shapley(game, there).items()},
             )
         )  # fmt: skip

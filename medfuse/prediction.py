@@ -64,6 +64,7 @@ class FindingRecord(Model):
     answers: list[Literal["absent", "present"]] = Field(
         default_factory=list
     )  # what 90 % sets leave possible; both: cannot tell
+    interval: list[float] | None = None  # 90 % for how often validation cases with such a probability came true
     assessed: bool
     assessed_by: list[str] = Field(default_factory=list)
     why_not: dict[str, str] = Field(default_factory=dict)  # modality → not_acquired, cannot_show or lacks ROLES

@@ -12,12 +12,12 @@ import SimpleITK as sitk
 from .case import Case, Image
 from .errors import UserError, WrongUse
 from .intake import CommandResult
+from .library.registrations import registrations_folder
 from .pipeline import read_case
 from .registration.quality import Quality, assess, same_patient
 from .registration.register import Kind, RegisterOptions, Registration, by_landmarks, register
 from .registration.volume import points_lps, to_sitk
 from .reporting.registration_files import write_registration
-from .settings import settings
 
 
 def pick(path: Path, modality: str, role: str) -> tuple[Case, Image]:
@@ -113,10 +113,6 @@ def _mask(path: Path, image: Image) -> Image:
     return mask
 
 
-def registrations_folder() -> Path:
-    return settings().home / "registrations"
-
-
 def _keep(out: Path, quality: Quality, moving: Image, fixed: Image) -> None:
     """The library remembers where the registration of two series lies, for the viewer and `fuse`."""
     if not moving.source.series_uid or not fixed.source.series_uid:
@@ -135,15 +131,6 @@ def _keep(out: Path, quality: Quality, moving: Image, fixed: Image) -> None:
         "reasons": quality.reasons,
     }
     (folder / f"{moving.source.series_uid}__{fixed.source.series_uid}.json").write_text(json.dumps(note, indent=1))
-
-
-def known_registrations(series: set[str]) -> list[dict]:
-    """What the library knows of registrations between these series. A failed one is listed, and not to be used."""
-    folder = registrations_folder()
-    if not folder.is_dir():
-        return []
-    rows = [json.loads(p.read_text()) for p in sorted(folder.glob("*.json"))]
-    return [r for r in rows if r["moving"] in series and r["fixed"] in series and Path(r["folder"]).is_dir()]
 
 
 def load_transform(folder: Path) -> sitk.Transform:

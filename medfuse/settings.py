@@ -17,6 +17,7 @@ class Settings(BaseSettings):
     header_timeout_s: float = 4.0  # one call: up to 64 headers
     decode_timeout_s: float = 8.0  # one call: a slice or a share of a cine; a second more for every SLOW_DISK bytes
     decode_memory_gib: float = 2.0
+    viewer_cache_gib: float = 4.0  # encoded images under MEDFUSE_HOME/cache, made anew when needed
 
     @property
     def database(self) -> str:

@@ -16,8 +16,9 @@ from typer.testing import CliRunner
 from medfuse.case import Case, Image, Source
 from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
+from medfuse.library.registrations import known_registrations
 from medfuse.pipeline import read_case
-from medfuse.registering import known_registrations, load_transform, read_landmarks, register_command
+from medfuse.registering import load_transform, read_landmarks, register_command
 from medfuse.registration.quality import assess, same_patient, shared_information
 from medfuse.registration.register import RegisterOptions, by_landmarks, moved, register
 from medfuse.registration.volume import from_array, points_lps, straightened, to_array, to_sitk

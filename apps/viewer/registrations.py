@@ -13,71 +13,81 @@ import numpy as np
 import streamlit as st
 from PIL import Image as Picture
 
-from medfuse.case import Case, Image
-from medfuse.fusing import scaled_volume
-from medfuse.models.pixel_fusion import fuse
-from medfuse.registering import known_registrations
-from medfuse.registration.volume import to_array, to_sitk
+from apps.viewer import jobs
+from apps.viewer.words import w
+from medfuse.case import Image
+from medfuse.library import store
+from medfuse.library.registrations import known_registrations
 from medfuse.reporting.display import view_of
 
 BADGES = {"no fault found": "present", "check": "limited", "failed": "failed"}
 TINT = np.array([1.0, 0.72, 0.15])
 
 
-def show(case: Case) -> None:
-    """Nothing is shown for a case whose series were never registered."""
-    by_uid = {i.source.series_uid: i for i in case.images if i.affine is not None and i.source.series_uid}
+@st.fragment
+def show(case_id: str, images: list[dict]) -> None:
+    """A banner where the volumes of a case were never registered."""
+    by_uid = {i["series_uid"]: i for i in images if i.get("affine") and i["series_uid"]}
     known = known_registrations(set(by_uid))
     if not known:
-        if len({i.frame_of_reference for i in by_uid.values()}) > 1:
-            st.caption("The volumes of this case are not registered: nothing is overlaid. See `medfuse register`.")
+        if len({i["frame_of_reference"] for i in by_uid.values()}) > 1:
+            st.caption(w("reader.not_registered"))
         return
-    with st.expander("One modality on another", expanded=False):
-        names = [f"{_name(by_uid[r['moving']])} on {_name(by_uid[r['fixed']])}" for r in known]
-        n = st.selectbox("Registration", range(len(known)), format_func=lambda i: names[i], key=f"reg-{case.case_id}")
-        row = known[n]
-        reasons = "; ".join(row["reasons"])
-        st.markdown(
-            f'<span class="badge {BADGES[row["verdict"]]}">{row["verdict"]}</span> {reasons}', unsafe_allow_html=True
-        )
-        if row["verdict"] == "failed":
-            st.warning("This registration failed and is not used.")
-            return
-        _picture(by_uid[row["moving"]], by_uid[row["fixed"]], Path(row["folder"]), f"{case.case_id}-{n}")
-        quality = json.loads((Path(row["folder"]) / "quality.json").read_text())
-        facts = [
-            ("overlap", quality["overlap"]),
-            ("shared information", quality["shared_information"]),
-            ("there and back, mm", quality["inverse_consistency_mm"]),
-        ]
-        st.caption(" · ".join(f"{k} {v:.2f}" for k, v in facts if v is not None) + " · for looking, not for measuring")
+    if not st.toggle(w("overlay.title"), key=f"overlay-{case_id}"):
+        return
+    names = [f"{_name(by_uid[r['moving']])} → {_name(by_uid[r['fixed']])}" for r in known]
+    n = st.selectbox(w("overlay.registration"), range(len(known)), format_func=lambda i: names[i], key=f"reg-{case_id}")
+    row = known[n]
+    reasons = "; ".join(row["reasons"])
+    st.markdown(
+        f'<span class="badge {BADGES[row["verdict"]]}">{row["verdict"]}</span> {reasons}', unsafe_allow_html=True
+    )
+    if row["verdict"] == "failed":
+        st.warning(w("overlay.failed"))
+        return
+    folder = Path(row["folder"])
+    _picture(case_id, row["moving"], row["fixed"], folder, f"{case_id}-{n}")
+    quality = json.loads((folder / "quality.json").read_text())
+    facts = [(k, quality[k.replace(" ", "_")]) for k in ("overlap", "shared information", "inverse consistency mm")]
+    st.caption(" · ".join(f"{k} {v:.2f}" for k, v in facts if v is not None) + " · " + w("overlay.not_measuring"))
 
 
-def _name(image: Image) -> str:
-    return f"{image.modality} {image.role.replace('_', ' ')}"
+def _name(image: dict) -> str:
+    return f"{image['modality']} {image['role'].replace('_', ' ')}"
 
 
-@st.cache_data(max_entries=4, show_spinner="Bringing the images onto one grid…")
+@st.cache_data(max_entries=2, show_spinner="…")
 def _pair(
-    folder: str, _moving: Image, _fixed: Image, _stamp: float
+    case_id: str, moving: str, fixed: str, folder: str, _stamp: float
 ) -> tuple[np.ndarray, np.ndarray, tuple[float, float, float]]:
     """Fixed and moved volume in 0 to 1 in display order (left, back, up), and the spacing in mm."""
-    stored = nib.load(Path(folder) / "moved.nii.gz")
-    moved = np.asarray(stored.dataobj, np.float32)
-    grid, affine = to_array(to_sitk(_fixed))
+    from medfuse.fusing import scaled_volume
+    from medfuse.registration.volume import to_array, to_sitk
+
+    by_uid = {i.source.series_uid: i for i in store.load_case(case_id).images}
+    moved = np.asarray(nib.load(Path(folder) / "moved.nii.gz").dataobj, np.float32)
+    grid, affine = to_array(to_sitk(by_uid[fixed]))
     parts = []
-    for image, pixels in ((_fixed, grid), (_moving, moved)):
-        view = view_of(Image(image.modality, pixels, image.source, affine=affine))
-        parts.append(scaled_volume(image, view.pixels).astype(np.float32))
+    for uid, pixels in ((fixed, grid), (moving, moved)):
+        view = view_of(Image(by_uid[uid].modality, pixels, by_uid[uid].source, affine=affine))
+        parts.append(scaled_volume(by_uid[uid], view.pixels).astype(np.float32))
     return parts[0], parts[1], view.spacing
 
 
-def _picture(moving: Image, fixed: Image, folder: Path, key: str) -> None:
-    a, b, spacing = _pair(str(folder), moving, fixed, (folder / "moved.nii.gz").stat().st_mtime)
+def fused(fixed: np.ndarray, moved: np.ndarray) -> np.ndarray:
+    """In the model's process: the pixel fusion network on one slice."""
+    from medfuse.models.pixel_fusion import fuse
+
+    return fuse([fixed.astype(np.float64), moved.astype(np.float64)])
+
+
+def _picture(case_id: str, moving: str, fixed: str, folder: Path, key: str) -> None:
+    a, b, spacing = _pair(case_id, moving, fixed, str(folder), (folder / "moved.nii.gz").stat().st_mtime)
     left, middle, right = st.columns(3)
-    how = left.radio("Shown as", ["overlay", "checkerboard", "fused"], horizontal=True, key=f"how-{key}")
-    at = middle.slider("Slice", 1, a.shape[2], a.shape[2] // 2 + 1, key=f"regslice-{key}") - 1
-    share = right.slider("Opacity", 0.0, 1.0, 0.5, key=f"opacity-{key}", disabled=how != "overlay")
+    ways = {k: w(f"overlay.{k}") for k in ("overlay", "checkerboard", "fused")}
+    how = left.radio(w("overlay.shown_as"), list(ways), format_func=ways.__getitem__, horizontal=True, key=f"how-{key}")
+    at = middle.slider(w("reader.slice"), 1, a.shape[2], a.shape[2] // 2 + 1, key=f"regslice-{key}") - 1
+    share = right.slider(w("overlay.opacity"), 0.0, 1.0, 0.5, key=f"opacity-{key}", disabled=how != "overlay")
     f, m = a[..., at].T, b[..., at].T
     if how == "overlay":
         pixels = (1 - share) * f[..., None] + share * m[..., None] * TINT
@@ -85,12 +95,9 @@ def _picture(moving: Image, fixed: Image, folder: Path, key: str) -> None:
         y, x = np.mgrid[: f.shape[0], : f.shape[1]]
         pixels = np.where((y * 8 // f.shape[0] + x * 8 // f.shape[1]) % 2 == 0, f, m)[..., None].repeat(3, -1)
     else:
-        pixels = (
-            fuse([f.astype(np.float64), m.astype(np.float64)])[..., None].repeat(3, -1)
-            if np.ptp(f) and np.ptp(m)
-            else f[..., None].repeat(3, -1)
-        )
+        grey = jobs.call(fused, f, m) if np.ptp(f) and np.ptp(m) else f
+        pixels = grey[..., None].repeat(3, -1)
     shown = Picture.fromarray((255 * np.clip(pixels, 0, 1)).astype(np.uint8))
-    height = 420
+    height = 480
     width = max(1, round(height * f.shape[1] * spacing[0] / (f.shape[0] * spacing[1])))
-    st.image(shown.resize((width, height), Picture.Resampling.BICUBIC), caption="R on the left")
+    st.image(shown.resize((width, height), Picture.Resampling.BICUBIC), caption=w("overlay.caption"))

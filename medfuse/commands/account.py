@@ -86,3 +86,13 @@ def training_records(out: Annotated[Path, typer.Option(help="A .jsonl file.")], 
     rows = records()
     out.write_text("".join(json.dumps(r, ensure_ascii=False) + "\n" for r in rows))
     emit({"records": len(rows), "file": str(out)}, as_json, f"{len(rows)} records in {out}")
+
+
+@export_app.command("ratings")
+def export_ratings(out: Annotated[Path, typer.Option(help="A .csv file.")], as_json: Json = False) -> None:
+    """Every blinded rating of a report, one row each, for medfuse evaluate-readers."""
+    from ..library.ratings import export, ratings
+
+    rows = ratings()
+    out.write_text(export(rows))
+    emit({"ratings": len(rows), "file": str(out)}, as_json, f"{len(rows)} ratings in {out}")

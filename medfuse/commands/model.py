@@ -98,6 +98,9 @@ def evaluate(
     set_lesion_thresholds: Annotated[
         bool, typer.Option(help="With --split val: let one false positive a case through, and keep that in the bundle.")
     ] = False,
+    set_intervals: Annotated[
+        bool, typer.Option(help="With --split val: keep in the bundle how often its probabilities came true.")
+    ] = False,
     stage: Annotated[
         str, typer.Option(help="all: findings; report: the words of composer and writer, with controls.")
     ] = "all",
@@ -115,11 +118,11 @@ def evaluate(
     from ..evaluation.evaluate import evaluate as run
     from ..evaluation.evaluate import write_tables
     from ..evaluation.markdown import markdown
-    from ..models.bundle import find_bundle, is_vqa, load_bundle, set_lesion_peaks
+    from ..models.bundle import find_bundle, is_vqa, load_bundle, set_lesion_peaks, set_reliability
 
-    if set_lesion_thresholds and split != "val":
+    if (set_lesion_thresholds or set_intervals) and split != "val":
         raise WrongUse(
-            "--set-lesion-thresholds needs --split val: thresholds are chosen on validation cases, never on test cases"
+            "--set-lesion-thresholds and --set-intervals need --split val: they are chosen on validation cases, never on test cases"
         )
     folder = find_bundle(bundle)
     if is_vqa(folder):
@@ -157,5 +160,7 @@ def evaluate(
         write_tables(result, scored, loaded.task, out)
     if set_lesion_thresholds:
         talk(f"lesion thresholds in {loaded.path}: {set_lesion_peaks(loaded, result['lesions'])}")
+    if set_intervals:
+        set_reliability(loaded, scored)
     emit(result, as_json, markdown(result))
     raise typer.Exit(3 if result["refused"] else 0)

@@ -81,7 +81,9 @@ def simulate(
 @app.command()
 def view(
     port: int = 8501,
-    address: Annotated[str, typer.Option(help="Only loopback addresses are served in this version.")] = "127.0.0.1",
+    address: Annotated[
+        str, typer.Option(help="On another address than this machine's own, everybody signs in.")
+    ] = "127.0.0.1",
     verbose: Verbose = 0,
 ) -> None:
     """Open the viewer on the library."""

@@ -1,4 +1,4 @@
-"""Commands on words: evaluate-text."""
+"""Commands on words and those who read them: evaluate-text, evaluate-readers."""
 
 from __future__ import annotations
 
@@ -24,3 +24,17 @@ def evaluate_text(
 
     scores = evaluate_files(hypothesis, references, tokenizer=tokenizer)
     emit(scores, as_json, "\n".join([f"{k:8} {scores[k]:.4f}" for k in METRICS] + [scores["signature"]]))
+
+
+@app.command("evaluate-readers")
+def evaluate_readers(
+    ratings: Annotated[Path, typer.Argument(help="The CSV of medfuse export ratings, or of the viewer.")],
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
+    """What readers said of reports: means by version, Krippendorff's alpha, and which automatic metric follows them."""
+    verbosity(verbose)
+    from ..evaluation.readers import read_ratings, reader_table, readers_markdown
+
+    table = reader_table(read_ratings(ratings))
+    emit(table, as_json, readers_markdown(table))

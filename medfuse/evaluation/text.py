@@ -59,6 +59,24 @@ def text_scores(
     return out
 
 
+def item_scores(
+    hypotheses: Sequence[str], references: Sequence[str], *, tokenizer: str = "whitespace"
+) -> dict[str, list[float]]:
+    """Each text's own BLEU-1..4, ROUGE-L and CIDEr (document frequencies of all references), one reference a text."""
+    truth = _tokenize({i: [r] for i, r in enumerate(references)}, tokenizer)
+    said = _tokenize({i: [h] for i, h in enumerate(hypotheses)}, tokenizer)
+    with redirect_stdout(StringIO()), redirect_stderr(StringIO()):
+        from pycocoevalcap.bleu.bleu import Bleu
+        from pycocoevalcap.cider.cider import Cider
+        from pycocoevalcap.rouge.rouge import Rouge
+
+        _, bleu = Bleu(4).compute_score(truth, said, verbose=0)
+        _, rouge = Rouge().compute_score(truth, said)
+        _, cider = Cider().compute_score(truth, said)
+    out = {f"bleu{n}": [float(v) for v in row] for n, row in enumerate(bleu, 1)}
+    return out | {"rouge_l": [float(v) for v in rouge], "cider": [float(v) for v in cider]}
+
+
 def _tokenize(texts: dict[int, list[str]], tokenizer: str) -> dict[int, list[str]]:
     if tokenizer == "whitespace":
         # double spaces stay: ROUGE counts the empty tokens between them, and so do the published scores

@@ -100,6 +100,9 @@ class ResultRow(Base):
     made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
     prediction: Mapped[dict] = mapped_column(JSON)
     report: Mapped[dict] = mapped_column(JSON)
+    summary: Mapped[dict] = mapped_column(
+        JSON, default=dict
+    )  # what a worklist shows of it, so that it reads no prediction
     case: Mapped[CaseRow] = relationship(back_populates="results")
 
 
@@ -140,6 +143,51 @@ class TrainingRow(Base):
     made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
     bundle_hash: Mapped[str] = mapped_column(String(64), default="")
     audit: Mapped[str] = mapped_column(String(64), default="")  # hash of the audit entry that says so
+
+
+class MeasurementRow(Base):
+    """A distance or region that a person drew on an image, in pixels of the slice as displayed; a removed one stays, marked."""
+
+    __tablename__ = "measurements"
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    author: Mapped[str] = mapped_column(String(80))
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    removed: Mapped[bool] = mapped_column(Boolean, default=False)
+    data: Mapped[dict] = mapped_column(JSON)
+
+
+class EditRow(Base):
+    """What somebody is typing into a report and has not finished: one a case and account, offered again after a lost session."""
+
+    __tablename__ = "edits"
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    author: Mapped[str] = mapped_column(String(80), primary_key=True)
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
+    data: Mapped[dict] = mapped_column(JSON)
+
+
+class RatingRow(Base):
+    """One reader's blinded scores of one version of a report."""
+
+    __tablename__ = "ratings"
+    __table_args__ = (UniqueConstraint("case_id", "rater", "kind"),)
+    id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
+    rater: Mapped[str] = mapped_column(String(80), index=True)
+    background: Mapped[str] = mapped_column(Text, default="")
+    kind: Mapped[str] = mapped_column(String(16))  # drafted, edited, or an alternative writer: hidden from the rater
+    correctness: Mapped[int] = mapped_column(Integer)
+    completeness: Mapped[int] = mapped_column(Integer)
+    wording: Mapped[int] = mapped_column(Integer)
+    seconds: Mapped[float] = mapped_column(Float)
+    edit_distance: Mapped[int] = mapped_column(
+        Integer
+    )  # words to insert, delete or replace until it is the version that stands
+    language: Mapped[str] = mapped_column(String(16), default="")
+    text: Mapped[str] = mapped_column(Text)  # as it was rated
+    reference: Mapped[str] = mapped_column(Text, default="")  # the version that stood then
+    made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
 
 
 class BatchRow(Base):

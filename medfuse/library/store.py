@@ -16,6 +16,7 @@ from sqlalchemy.orm import Session, selectinload
 from ..case import Case, Image, Refusal
 from ..errors import UserError, WrongUse
 from ..io.export import describe
+from ..io.nifti import read_nifti
 from ..io.scan import scan_files
 from ..prediction import Prediction
 from ..report import Report
@@ -29,10 +30,10 @@ def stored_path(digest: str) -> Path:
     return settings().home / "images" / digest[:2] / digest
 
 
-def store_file(path: Path) -> str:
-    """Copy a file into the store under its SHA-256, once; return the digest. The file appears whole or not at all."""
+def store_file(path: Path, suffix: str = "") -> str:
+    """Copy a file into the store under its SHA-256 (and a suffix, where its reader needs one), once; return that name. The file appears whole or not at all."""
     with path.open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest()
+        digest = hashlib.file_digest(f, "sha256").hexdigest() + suffix
     target = stored_path(digest)
     if target.exists():
         return digest
@@ -115,18 +116,23 @@ def load_case(case_id: str) -> Case:
     case.refused += found.refused
     for x in series:
         if x.uid.startswith("file:") and x not in missing:
-            from ..io.nifti import read_nifti
-
             case.images.append(read_nifti(stored_path(x.files[0]), x.modality, x.role))
     case.study_uids = tuple(sorted({x.study_uid for x in series if x.study_uid}))
     return case
+
+
+def summary_of(prediction: Prediction) -> dict:
+    """What a worklist shows: states by modality, the domain, and the probability of each assessed finding."""
+    found = {f.id: round(f.probability, 3) for f in prediction.findings if f.assessed and f.probability is not None}
+    return {"states": dict(prediction.modalities), "in_domain": prediction.in_domain, "findings": found,
+            "cannot_tell": [f.id for f in prediction.findings if f.assessed and f.cannot_tell]}  # fmt: skip
 
 
 def save_result(prediction: Prediction, report: Report) -> None:
     """Keep a prediction, and its draft as the newest revision of the case's report (unless that is signed)."""
     with session() as s:
         row = ResultRow(case_id=prediction.case_id, bundle_hash=prediction.bundle_hash, language=report.language,
-                        prediction=prediction.model_dump(mode="json"), report=report.model_dump(mode="json"))  # fmt: skip
+                        prediction=prediction.model_dump(mode="json"), report=report.model_dump(mode="json"), summary=summary_of(prediction))  # fmt: skip
         s.add(row)
         s.flush()
         add_draft(s, prediction.case_id, report, row.id)
@@ -181,6 +187,43 @@ def set_words(case_id: str, *, indication: str | None = None, risk: str | None =
             raise WrongUse(f"{case_id}: no such case in the library; see medfuse cases")
         row.indication = row.indication if indication is None else indication
         row.risk = row.risk if risk is None else risk
+
+
+def add_nifti(files: list[tuple[Path, str]]) -> str:
+    """Add the NIfTI files of one patient, each with its stated modality, as one case; its id. Raises UnreadableError."""
+    images = [read_nifti(path, modality) for path, modality in files]
+    digest = hashlib.sha256("".join(i.source.sha256 for i in images).encode()).hexdigest()
+    case = Case(f"{files[0][0].name.split('.')[0]}-{digest[:8]}", images=images)
+    with session() as s:
+        row = s.get(CaseRow, case.case_id)
+        if row is not None:
+            return case.case_id
+        row = CaseRow(id=case.case_id, patient_id="", simulated=case.simulated)
+        s.add(row)
+        for (path, modality), image in zip(files, images, strict=True):
+            kept = store_file(path, ".nii.gz" if path.name.lower().endswith(".gz") else ".nii")
+            row.series.append(SeriesRow(
+                uid=f"file:{image.source.sha256}", modality=modality, role=image.role, role_confidence=image.role_confidence,
+                description=(image.source.description or path.name)[:128], files=[kept], images=[describe(image)],
+                geometry=image.geometry.outcome,
+            ))  # fmt: skip
+    return case.case_id
+
+
+def words_of(case_id: str) -> dict[str, str]:
+    with session() as s:
+        row = s.get(CaseRow, case_id)
+        return {"indication": row.indication if row else "", "risk": row.risk if row else ""}
+
+
+def series_of(case_id: str) -> list[dict]:
+    """What the library knows of each series of a case, without reading a file."""
+    with session() as s:
+        rows = s.scalars(
+            select(SeriesRow).where(SeriesRow.case_id == case_id).order_by(SeriesRow.modality, SeriesRow.id)
+        )
+        return [{"uid": x.uid, "modality": x.modality, "role": x.role, "confidence": x.role_confidence, "description": x.description,
+                 "study_date": x.study_date, "geometry": x.geometry, "files": len(x.files)} for x in rows]  # fmt: skip
 
 
 def latest_predictions(bundle_hash: str) -> Iterator[tuple[str, dict]]:

@@ -22,6 +22,7 @@ from ..errors import UserError, WrongUse
 from ..settings import settings
 from ..task import Task, load_task
 from .baselines import LateConcat, LogitStack
+from .calibration import reliability
 from .domain import Domain
 from .model import FusionModel, ModelConfig
 from .writer import Writer, WriterConfig
@@ -42,6 +43,9 @@ class Bundle:
     card: dict
     tokenizer_path: Path | None = None
     lesion_peaks: dict[str, float] = field(default_factory=dict)  # by modality: one false positive a validation case
+    reliability: dict[str, list[list[int]]] = field(
+        default_factory=dict
+    )  # by presence pattern, see calibration.reliability
     _openvino: nn.ModuleDict | None = field(default=None, repr=False)
 
     @property
@@ -148,6 +152,7 @@ def save_bundle(
     domain: Domain,
     card: dict,
     tokenizer=None,
+    reliable: dict[str, list[list[int]]] | None = None,
 ) -> None:
     """Write to a temporary folder beside ``path`` and rename it whole."""
     part = path.with_name(path.name + ".part")
@@ -164,7 +169,9 @@ def save_bundle(
         save_file(base, part / "baselines.safetensors")
     config = {"model": asdict(model.config), "baseline": asdict(baseline_config)}
     (part / "config.json").write_text(json.dumps(config, indent=1))
-    (part / "calibration.json").write_text(json.dumps({"temperature": calibration, "conformal": conformal}, indent=1))
+    (part / "calibration.json").write_text(
+        json.dumps({"temperature": calibration, "conformal": conformal, "reliability": reliable or {}}, indent=1)
+    )
     (part / "domain.json").write_text(json.dumps(asdict(domain), indent=1))
     (part / "card.json").write_text(json.dumps(card, indent=1))
     (part / "MODEL_CARD.md").write_text(card_text(card, domain))
@@ -219,7 +226,16 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
     tokenizer = path / "tokenizer.json"
     card = json.loads((path / "card.json").read_text()) if (path / "card.json").exists() else {"name": path.name}
     return Bundle(
-        path, task, model, temperature, conformal, domain, card, tokenizer if tokenizer.exists() else None, peaks
+        path,
+        task,
+        model,
+        temperature,
+        conformal,
+        domain,
+        card,
+        tokenizer if tokenizer.exists() else None,
+        peaks,
+        calibration.get("reliability", {}),
     )
 
 
@@ -234,6 +250,13 @@ def set_lesion_peaks(bundle: Bundle, lesions: dict[str, dict]) -> dict[str, floa
     path = bundle.path / "calibration.json"
     path.write_text(json.dumps({**json.loads(path.read_text()), "lesion_peaks": peaks}, indent=1))
     return peaks
+
+
+def set_reliability(bundle: Bundle, scored: dict[str, tuple[np.ndarray, np.ndarray]]) -> None:
+    """Write how often probabilities came true on validation cases into the bundle; scored: subset → labels, probability."""
+    path = bundle.path / "calibration.json"
+    tables = {subset: reliability(*pair) for subset, pair in scored.items()}
+    path.write_text(json.dumps({**json.loads(path.read_text()), "reliability": tables}, indent=1))
 
 
 def choose_bundle(case: Case, default: Bundle) -> Bundle:

@@ -5,6 +5,9 @@ from __future__ import annotations
 import numpy as np
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
+from scipy.stats import binomtest
+
+BINS, ENOUGH = 10, 20  # bins of probability, and the fewest validation answers in one that are worth an interval
 
 
 def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
@@ -34,3 +37,19 @@ def expected_calibration_error(labels: np.ndarray, probability: np.ndarray, bins
 
 def calibrated(logits: np.ndarray, temperature: float) -> np.ndarray:
     return expit(logits / temperature)
+
+
+def reliability(labels: np.ndarray, probability: np.ndarray) -> list[list[int]]:
+    """Answers and true ones among them in each of ten bins of probability, all findings together: what `interval` reads."""
+    known = labels >= 0
+    y, which = labels[known], np.minimum((probability[known] * BINS).astype(int), BINS - 1)
+    return [[int((which == b).sum()), int(y[which == b].sum())] for b in range(BINS)]
+
+
+def interval(probability: float, table: list[list[int]], confidence: float = 0.9) -> list[float] | None:
+    """How often validation cases with about this probability came true: the exact binomial interval (Clopper & Pearson 1934)."""
+    n, true = table[min(int(probability * BINS), BINS - 1)]
+    if n < ENOUGH:
+        return None
+    found = binomtest(true, n).proportion_ci(confidence)
+    return [round(float(found.low), 3), round(float(found.high), 3)]

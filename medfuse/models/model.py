@@ -25,6 +25,7 @@ class ModelConfig:
     shared: int = 64
     fusion: str = "co"
     vocabulary: int = 1500
+    additive: bool = False  # each modality's own logits join the fused ones, as in a logistic stack
 
 
 @dataclass
@@ -79,6 +80,8 @@ class FusionModel(nn.Module):
             nn.LayerNorm(3 * c.width), nn.Dropout(c.dropout), nn.Linear(3 * c.width, 2 * c.width), nn.GELU(),
             nn.Dropout(c.dropout), nn.Linear(2 * c.width, len(task.findings)),
         )  # fmt: skip
+        if c.additive:
+            self.own = nn.ModuleDict({m: nn.Linear(2 * c.width, len(task.findings)) for m in self.task_modalities})
         self.text = TextTower(c.vocabulary, c.width)
         self.projection = nn.ModuleDict({m: Projection(2 * c.width, c.shared) for m in self.task_modalities})
         self.projection["joint"] = Projection(3 * c.width, c.shared)
@@ -105,7 +108,11 @@ class FusionModel(nn.Module):
         every = Tokens(torch.cat([t.x for t in fused.values()], 1), torch.cat([t.mask for t in fused.values()], 1))
         joint = torch.cat([g, pool(every)], -1)
         embedding["joint"] = self.projection["joint"](joint)
-        return Output(exclusive_logits(self.head(joint), self.exclusive), joint, fused, embedding)
+        scores = self.head(joint)
+        if self.config.additive:
+            for m, t in tokens.items():
+                scores = scores + self.own[m](pool(t)) * t.present[:, None]
+        return Output(exclusive_logits(scores, self.exclusive), joint, fused, embedding)
 
     def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
         """(B, shared) on the unit sphere."""

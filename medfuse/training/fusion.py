@@ -48,9 +48,11 @@ def _augment(batch: dict[str, tuple[Tensor, Tensor, Tensor]], model, generator: 
     return out
 
 
-def _loss(model, data: FusionData, generator: torch.Generator) -> Tensor:
+def _loss(model, data: FusionData, generator: torch.Generator, whole: bool) -> Tensor:
     batch = _augment(data.batch, model, generator)
     modalities = model.task_modalities
+    if whole:
+        return masked_bce(model.logits(batch) if isinstance(model, LateConcat) else model(batch).logits, data.labels)
     use = draw_use(modalities, len(data.labels), generator)
     if isinstance(model, LateConcat):
         return masked_bce(model.logits(batch), data.labels) + masked_bce(model.logits(batch, use), data.labels)
@@ -78,10 +80,10 @@ def _loss(model, data: FusionData, generator: torch.Generator) -> Tensor:
     return loss
 
 
-def subset_score(model, data: FusionData) -> float:
-    """Mean macro AUROC over all subsets: what model selection looks at, on validation cases."""
+def subset_score(model, data: FusionData, whole: bool = False) -> float:
+    """Mean macro AUROC over all subsets (``whole``: of all modalities together): what model selection looks at, on validation cases."""
     scores = []
-    for s in subsets(model.task_modalities):
+    for s in [model.task_modalities] if whole else subsets(model.task_modalities):
         use = use_only(s, model.task_modalities, len(data.labels))
         auroc = finding_auroc(data.labels.numpy(), predict_logits(model, data.batch, use))
         if not np.isnan(auroc).all():
@@ -99,8 +101,12 @@ def train_fusion(
     log: Callable[[int, float, float], None] = lambda step, loss, score: None,
     peak: float = 1.5e-3,
     max_epochs: int = 60,
+    whole: bool = False,
 ) -> float:
-    """Train in place, keep the weights that were best on validation, return that score."""
+    """Train in place, keep the weights that were best on validation, return that score.
+
+    ``whole``: a specialist for all of the model's modalities together, with no modality dropped and no subset scored.
+    """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
     model.fit_standardisation(train.batch)
@@ -115,14 +121,14 @@ def train_fusion(
             fraction = max(budget.fraction(step), step / (per_epoch * max_epochs))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(peak, fraction)
-            loss = _loss(model, train.pick(index), generator)
+            loss = _loss(model, train.pick(index), generator, whole)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
             optimiser.step()
             step += 1
             total += float(loss.detach())
-        score = subset_score(model, val)
+        score = subset_score(model, val, whole)
         log(epoch, total / per_epoch, score)
         if score > best:
             best = score

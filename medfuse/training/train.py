@@ -23,7 +23,7 @@ from ..evaluation.findings import finding_auroc
 from ..io.manifest import ManifestRow, read_manifest
 from ..models.baselines import LateConcat, LogitStack
 from ..models.bundle import Domain, round_to_half, save_bundle
-from ..models.calibration import calibrated, expected_calibration_error, fit_temperature
+from ..models.calibration import calibrated, expected_calibration_error, fit_temperature, reliability
 from ..models.conformal import fit_quantiles
 from ..models.domain import feature_domain
 from ..models.encoders import build_encoders
@@ -200,11 +200,14 @@ def train_baselines(task: Task, train: FeatureSet, val: FeatureSet, config: Mode
     return singles, stack, late
 
 
-def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str, float], dict[str, list[float]], dict]:
-    """Temperature and conformal thresholds for each presence pattern, and validation figures of each."""
+def calibrate(
+    task: Task, model: FusionModel, val: FeatureSet
+) -> tuple[dict[str, float], dict[str, list[float]], dict[str, list[list[int]]], dict]:
+    """Temperature, conformal thresholds and reliability for each presence pattern, and validation figures of each."""
     data = collect(task, model.sizes, val)
     temperatures: dict[str, float] = {}
     conformal: dict[str, list[float]] = {}
+    reliable: dict[str, list[list[int]]] = {}
     figures = {}
     for s in subsets(task.senses):
         there = np.all([val.has(m) for m in s], axis=0)
@@ -217,12 +220,13 @@ def calibrate(task: Task, model: FusionModel, val: FeatureSet) -> tuple[dict[str
         temperatures[subset_name(s)] = round(t, 4)
         thresholds = fit_quantiles(labels, calibrated(logits, t))
         conformal[subset_name(s)] = [round(float(q), 4) for q in thresholds]
+        reliable[subset_name(s)] = reliability(labels, calibrated(logits, t))
         figures[subset_name(s)] = {
             "macro_auroc": None if np.isnan(auroc).all() else round(float(np.nanmean(auroc)), 4),
             "ece": round(expected_calibration_error(labels, calibrated(logits, t)), 4),
             "n": int(there.sum()),
         }
-    return temperatures, conformal, figures
+    return temperatures, conformal, reliable, figures
 
 
 def _describe(task, rows, every, is_train, out, options, work, started, model, figures, command) -> tuple[Domain, dict]:
@@ -282,11 +286,11 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
         task, model.encoders, folder, entries, rows, device=torch.device("cpu"), cache=None, workers=1
     )
     val = every.subset(~is_train)
-    temperatures, conformal, figures = calibrate(task, model, val)
+    temperatures, conformal, reliable, figures = calibrate(task, model, val)
     domain, card = _describe(task, rows, every, is_train, out, options, work, started, model, figures, command)
     domain = replace(domain, features=feature_domain(every.subset(is_train), val))
     save_bundle(out, task=task, model=model, baseline_config=config, singles={}, stack=LogitStack(), late=None,
-                calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
+                calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer, reliable=reliable)  # fmt: skip
     log(f"bundle written to {out}")
     return {
         "bundle": str(out),
@@ -362,10 +366,10 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     round_to_half(model)
     baseline_config = ModelConfig(width=64, layers=1, vocabulary=1)
     singles, stack, late = train_baselines(task, train_set, val_set, baseline_config, options.seed, 0.3 * left)
-    temperatures, conformal, figures = calibrate(task, model, val_set)
+    temperatures, conformal, reliable, figures = calibrate(task, model, val_set)
     domain, card = _describe(task, rows, every, is_train, out, options, work, started, model, figures, command)
     save_bundle(out, task=task, model=model, baseline_config=baseline_config, singles=singles, stack=stack, late=late,
-                calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer)  # fmt: skip
+                calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer, reliable=reliable)  # fmt: skip
     log(f"bundle written to {out}")
     (work / "last.json").write_text(json.dumps(card, indent=1))
     return {

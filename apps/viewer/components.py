@@ -1,0 +1,36 @@
+"""The front end's parts as Streamlit components: their programs come once from /medfuse/ui, their data with each run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import streamlit as st
+
+# the program is fetched by the browser once; what a rerun sends is the data alone
+_MOUNT = """
+const url = new URL('medfuse/ui/medfuse.js', document.baseURI).href
+export default function (component) {
+  const root = component.parentElement
+  root.medfuseGone = false
+  import(url).then((m) => { if (!root.medfuseGone) m.mount(component) })
+  return () => { root.medfuseGone = true; import(url).then((m) => { if (root.medfuseGone) m.unmount(root) }) }
+}
+"""
+_CSS = (Path(__file__).parent / "frontend" / "src" / "reader.css").read_text()
+
+
+def _part(part: str) -> Callable[..., Any]:
+    component = st.components.v2.component(f"medfuse_{part}", css=_CSS, js=_MOUNT)
+
+    def mount(data: dict, *, key: str, **events: Callable[[], None]) -> Any:
+        """``key``: another one mounts the part anew. Events are called as ``on_NAME_change``."""
+        return component(data={"part": part, "key": key, **data}, key=key, **events)
+
+    return mount
+
+
+reader = _part("reader")
+findings = _part("findings")
+report = _part("report")

@@ -1,0 +1,92 @@
+/** One plane through a stack: which voxel lies under which pixel, and the pixels themselves. */
+
+export const PLANES = ['axial', 'coronal', 'sagittal']
+export const EDGES = { axial: ['R', 'L', 'A', 'P'], coronal: ['R', 'L', 'S', 'I'], sagittal: ['A', 'P', 'S', 'I'] }
+
+/** Size in pixels, mm of a pixel, and how many planes there are. */
+export function shapeOf(stack, plane) {
+  const { nx, ny, nz, meta } = stack
+  if (meta.kind === 'cine') {
+    const mm = meta.pixel_mm ?? [1, 1]
+    return { width: nx, height: ny, mx: mm[0], my: mm[1], count: nz }
+  }
+  const [sx, sy, sz] = meta.spacing
+  if (plane === 'coronal') return { width: nx, height: nz, mx: sx, my: sz, count: ny }
+  if (plane === 'sagittal') return { width: ny, height: nz, mx: sy, my: sz, count: nx }
+  return { width: nx, height: ny, mx: sx, my: sy, count: nz }
+}
+
+/** Pixel (u, v) of plane number n → voxel. Coronal and sagittal planes have the head at the top. */
+export function voxelAt(stack, plane, n, u, v) {
+  if (plane === 'coronal') return [u, n, stack.nz - 1 - v]
+  if (plane === 'sagittal') return [n, u, stack.nz - 1 - v]
+  return [u, v, n]
+}
+
+/** Voxel → [u, v, number of the plane]. */
+export function pixelOf(stack, plane, [x, y, z]) {
+  if (plane === 'coronal') return [x, stack.nz - 1 - z, y]
+  if (plane === 'sagittal') return [y, stack.nz - 1 - z, x]
+  return [x, y, z]
+}
+
+const MAPS = {
+  grey: [[0, 0, 0], [255, 255, 255]],
+  inverted: [[255, 255, 255], [0, 0, 0]],
+  hot: [[0, 0, 0], [170, 0, 0], [255, 150, 0], [255, 255, 255]],
+  bone: [[0, 0, 0], [80, 82, 112], [166, 198, 198], [255, 255, 255]],
+  viridis: [[68, 1, 84], [59, 82, 139], [33, 145, 140], [94, 201, 98], [253, 231, 37]],
+}
+export const MAP_NAMES = Object.keys(MAPS)
+
+/** 256 colours as RGBA words, little endian as ImageData wants them. */
+function colours(name) {
+  const stops = MAPS[name]
+  return Uint32Array.from({ length: 256 }, (_, i) => {
+    const at = (i / 255) * (stops.length - 1)
+    const k = Math.min(Math.floor(at), stops.length - 2)
+    const [r, g, b] = [0, 1, 2].map((c) => Math.round(stops[k][c] + (stops[k + 1][c] - stops[k][c]) * (at - k)))
+    return ((255 << 24) | (b << 16) | (g << 8) | r) >>> 0
+  })
+}
+
+/** What every stored value looks like: 65,536 colours for a volume, 256 for ultrasound. */
+export function lookup(stack, [centre, width], map) {
+  const colour = colours(map)
+  const { slope, intercept, kind } = stack.meta
+  const low = centre - width / 2
+  if (kind === 'cine') {
+    return Uint32Array.from({ length: 256 }, (_, v) => colour[Math.max(0, Math.min(255, Math.trunc(((v - low) / width) * 255 + 1e-4)))])
+  }
+  const table = new Uint32Array(65536)
+  for (let i = 0; i < 65536; i++) {
+    const share = ((i - 32768) * slope + intercept - low) / width
+    table[i] = colour[share <= 0 ? 0 : share >= 1 ? 255 : Math.trunc(share * 255)]
+  }
+  return table
+}
+
+/** Fill `out` (Uint32Array of width × height) with plane number n. */
+export function paint(stack, plane, n, table, out) {
+  const { nx, ny, nz, data, samples } = stack
+  if (stack.meta.kind === 'cine') {
+    const at = n * nx * ny * samples
+    if (samples === 1) for (let i = 0; i < nx * ny; i++) out[i] = table[data[at + i]]
+    else
+      for (let i = 0, k = at; i < nx * ny; i++, k += 3)
+        out[i] = ((255 << 24) | (data[k + 2] << 16) | (data[k + 1] << 8) | data[k]) >>> 0
+  } else if (plane === 'axial') {
+    const at = n * nx * ny
+    for (let i = 0; i < nx * ny; i++) out[i] = table[data[at + i] + 32768]
+  } else if (plane === 'coronal') {
+    for (let v = 0, i = 0; v < nz; v++) {
+      const at = ((nz - 1 - v) * ny + n) * nx
+      for (let u = 0; u < nx; u++, i++) out[i] = table[data[at + u] + 32768]
+    }
+  } else {
+    for (let v = 0, i = 0; v < nz; v++) {
+      const at = (nz - 1 - v) * ny * nx + n
+      for (let u = 0; u < ny; u++, i++) out[i] = table[data[at + u * nx] + 32768]
+    }
+  }
+}

@@ -1,0 +1,160 @@
+/** The report to work on: each sentence with its state and source, to be accepted, edited, rejected, moved, added. */
+
+import { h, hear, say, typing } from './dom.js'
+
+const MARKS = { present: '●', possible: '◐', absent: '○', not_assessed: '–', notice: '' }
+const SAVE_AFTER_MS = 2000 // of typing: less than five seconds can be lost
+
+export class ReportEditor {
+  constructor(root, data, tell) {
+    this.tell = tell
+    this.at = [0, 0]
+    this.root = h('div', { class: 'report' })
+    root.append(this.root)
+    this.off = [hear(document, 'keydown', (e) => this.#key(e))]
+    this.update(data)
+  }
+
+  update(data) {
+    if (this.editing && data.revision === this.data.revision) return // a rerun must not take the words from under the writer
+    this.data = data
+    this.sections = structuredClone(data.sections)
+    this.editing = null
+    const open = data.pending && this.sections[data.pending.section]?.sentences[data.pending.sentence]
+    this.draw()
+    if (open && data.may_edit) this.edit(data.pending.section, data.pending.sentence, data.pending.text)
+  }
+
+  draw() {
+    const { words, may_edit } = this.data
+    const items = this.sections.flatMap((section, s) => [
+      h('h5', {}, section.title, may_edit && h('button', { class: 'quiet', title: words.add, 'data-add': section.id, onclick: () => this.add(s) }, '＋')),
+      ...section.sentences.map((x, n) => this.#sentence(x, s, n)),
+    ])
+    this.root.replaceChildren(...items, h('p', { class: 'legend' }, words.report_legend))
+  }
+
+  #sentence(x, s, n) {
+    const { words, may_edit } = this.data
+    const here = this.at[0] === s && this.at[1] === n
+    const act = (name, label, run) => h('button', { class: 'quiet', 'data-act': name, title: `${words.acts[name]}`, onclick: (e) => { e.stopPropagation(); run() } }, label)
+    const chips = x.chips.map((c) => h('button', { class: 'chip', title: c.title, onclick: (e) => { e.stopPropagation(); this.at = [s, n]; say('jump', c.place) } }, c.label))
+    const body = this.editing && here
+      ? this.#box(x, s, n)
+      : h('span', { class: 'text', ondblclick: () => may_edit && this.edit(s, n) }, `${MARKS[x.assertion]} ${x.text}`)
+    return h('div', {
+      class: `sentence ${x.state} ${here ? 'here' : ''} ${x.assertion}`, 'data-state': x.state, 'data-section': this.sections[s].id, 'data-n': n,
+      onclick: () => this.select(s, n), draggable: may_edit && !this.editing,
+      ondragstart: () => { this.dragged = [s, n] }, ondragover: (e) => e.preventDefault(), ondrop: () => this.drop(s, n),
+    }, h('span', { class: 'state', title: words.sentence_states[x.state] }, { drafted: '·', accepted: '✓', edited: '✎', rejected: '✗' }[x.state]), body, ...chips,
+    may_edit && !this.editing && h('span', { class: 'acts' }, act('accept', '✓', () => this.set(s, n, 'accepted')), act('edit', '✎', () => this.edit(s, n)), act('reject', '✗', () => this.set(s, n, 'rejected')),
+      act('up', '↑', () => this.move(s, n, -1)), act('down', '↓', () => this.move(s, n, 1))))
+  }
+
+  #box(x, s, n) {
+    const area = h('textarea', { rows: 2, 'aria-label': this.data.words.acts.edit })
+    area.value = this.editing.text
+    const later = () => {
+      clearTimeout(this.timer)
+      this.timer = setTimeout(() => this.tell('typing', { section: s, sentence: n, text: area.value, revision: this.data.revision }), SAVE_AFTER_MS)
+    }
+    area.addEventListener('input', () => { this.editing.text = area.value; later() })
+    area.addEventListener('keydown', (e) => {
+      if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) { e.preventDefault(); this.finish(s, n, area.value) }
+      if (e.key === 'Escape') { this.#quit(); this.draw() }
+    })
+    area.addEventListener('blur', () => this.editing && this.finish(s, n, area.value))
+    requestAnimationFrame(() => { area.focus(); area.style.height = `${area.scrollHeight + 4}px` })
+    return area
+  }
+
+  select(s, n) {
+    if (this.editing) return
+    this.at = [s, n]
+    this.draw()
+    const place = this.sections[s].sentences[n]?.chips[0]?.place
+    if (place) say('jump', place)
+  }
+
+  edit(s, n, text = null) {
+    this.at = [s, n]
+    this.editing = { text: text ?? this.sections[s].sentences[n].text }
+    this.draw()
+  }
+
+  #quit() {
+    clearTimeout(this.timer)
+    this.editing = null
+    this.tell('typing', null)
+  }
+
+  finish(s, n, text) {
+    clearTimeout(this.timer)
+    this.editing = null
+    const x = this.sections[s].sentences[n]
+    if (text.trim() && text.trim() !== x.text) this.#change(() => { x.text = text.trim(); x.state = 'edited' })
+    else if (!x.text) this.#change(() => this.sections[s].sentences.splice(n, 1), false)
+    else { this.tell('typing', null); this.draw() }
+  }
+
+  set(s, n, state) {
+    const x = this.sections[s].sentences[n]
+    if (!x || !this.data.may_edit) return
+    if (x.state === 'edited' && state === 'accepted') return this.next(1) // an edit is its own acceptance
+    this.#change(() => { x.state = state })
+    this.next(1)
+  }
+
+  add(s) {
+    const sentences = this.sections[s].sentences
+    sentences.push({ text: '', finding: '', probability: null, modality: [], evidence: [], assertion: 'notice', state: 'edited', chips: [], from: null })
+    this.edit(s, sentences.length - 1)
+  }
+
+  move(s, n, by) {
+    const sentences = this.sections[s].sentences
+    if (n + by < 0 || n + by >= sentences.length) return
+    this.#change(() => sentences.splice(n + by, 0, ...sentences.splice(n, 1)))
+    this.at = [s, n + by]
+    this.draw()
+  }
+
+  drop(s, n) {
+    const [from, k] = this.dragged ?? []
+    if (from !== s || k === n) return // a sentence stays in its section
+    this.#change(() => this.sections[s].sentences.splice(n, 0, ...this.sections[s].sentences.splice(k, 1)))
+  }
+
+  #change(run, tell = true) {
+    run()
+    this.draw()
+    if (tell) this.tell('changed', { revision: this.data.revision, sections: this.sections.map((x) => ({ id: x.id, sentences: x.sentences.map(({ chips, ...rest }) => rest) })), serial: Date.now() })
+  }
+
+  next(by) {
+    const every = this.sections.flatMap((x, s) => x.sentences.map((_, n) => [s, n]))
+    const here = every.findIndex(([s, n]) => s === this.at[0] && n === this.at[1])
+    const [s, n] = every[Math.max(0, Math.min(every.length - 1, here + by))]
+    this.select(s, n)
+    this.root.querySelector('.here')?.scrollIntoView({ block: 'nearest' })
+  }
+
+  #key(event) {
+    if (event.ctrlKey || event.metaKey || event.altKey || typing(event)) return
+    const [s, n] = this.at
+    if (event.key === 'j') this.next(1)
+    else if (event.key === 'k') this.next(-1)
+    else if (!this.data.may_edit) return
+    else if (event.key === 'a') this.set(s, n, 'accepted')
+    else if (event.key === 'x') this.set(s, n, 'rejected')
+    else if (event.key === 'Enter') this.edit(s, n)
+    else return
+    event.preventDefault()
+  }
+
+  close() {
+    clearTimeout(this.timer)
+    this.off.forEach((f) => f())
+    this.root.remove()
+  }
+}

@@ -1,0 +1,55 @@
+"""Findings with calibrated probability and what each modality contributed (exact Shapley values); a click leads to the evidence."""
+
+from __future__ import annotations
+
+import streamlit as st
+
+from apps.viewer import components
+from apps.viewer.evidence import Places
+from apps.viewer.words import branch, w
+from medfuse.prediction import FindingRecord, LesionRecord, Prediction
+
+
+def show(prediction: Prediction, places: Places) -> None:
+    st.markdown(f"### {w('findings.finding')}")
+    if not prediction.findings:
+        st.caption(w("findings.none"))
+        return
+    rows = [f for f in prediction.findings if f.probability is not None]
+    rows.sort(key=lambda f: (not f.assessed, -(f.probability or 0)))
+    if any(not f.calibrated for f in rows):
+        st.warning(w("findings.uncalibrated"))
+    data = {
+        "findings": [_finding(f, prediction, places) for f in rows],
+        "lesions": [row for x in prediction.lesions if (row := _lesion(x, places))],
+        "words": branch("findings"),
+    }
+    components.findings(data, key=f"findings-{prediction.case_id}")
+
+
+def _finding(f: FindingRecord, prediction: Prediction, places: Places) -> dict:
+    """Evidence of a finding: its own, else the likeliest lesion of its kind."""
+    own = list(f.evidence) or [x.place for x in prediction.lesions if x.finding == f.id]
+    where = next((at for place in own if (at := places.of(place))), None)
+    hint = (
+        "+".join(f.assessed_by)
+        if f.assessed
+        else "; ".join(f"{m}: {why.replace('_', ' ')}" for m, why in f.why_not.items())
+    )
+    return {
+        "id": f.id, "name": f.name, "probability": f.probability, "said": f"{f.probability:.2f}{' ?' if f.cannot_tell else ''}",
+        "assessed": f.assessed, "interval": f.interval if f.assessed else None, "contribution": f.contribution, "place": where, "hint": hint,
+    }  # fmt: skip
+
+
+def _lesion(x: LesionRecord, places: Places) -> dict | None:
+    at = places.of(x.place)
+    size = w("findings.not_measured") if x.long_axis_mm is None else f"{x.long_axis_mm:.0f} × {x.short_axis_mm:.0f} mm"
+    return at and {
+        "id": x.id,
+        "name": x.finding.replace("_", " "),
+        "said": f"{x.probability:.2f}",
+        "size": size,
+        "where": places.where(x.place),
+        "place": at,
+    }
