@@ -240,7 +240,7 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         page.get_by_role("button", name="Add to the library").click()
         page.get_by_text("1 case(s) added").wait_for()
         shot(page, "worklist-uploading-en-1280")
-        page.get_by_text("Predicting").wait_for(state="detached", timeout=120_000)
+        page.get_by_text("Predicting SIM").wait_for(state="detached", timeout=120_000)
         (row,) = store.list_cases()
         for _ in range(60):
             if store.load_result(row["case_id"]):

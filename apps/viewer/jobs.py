@@ -5,21 +5,19 @@ What a job leaves is in the library; what is waiting or went wrong is remembered
 
 from __future__ import annotations
 
-import threading
 import time
 from collections import OrderedDict
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 from typing import Any
+
+from loky import get_reusable_executor
 
 from medfuse.errors import UserError
 from medfuse.settings import settings
 
-_lock = threading.Lock()
-_pool: ProcessPoolExecutor | None = None
 _bundle: Any = None  # in the model's process: loaded once
 
 
@@ -40,23 +38,9 @@ class Job:
 jobs: OrderedDict[str, Job] = OrderedDict()
 
 
-def _process() -> ProcessPoolExecutor:
-    global _pool
-    with _lock:
-        if _pool is None:
-            _pool = ProcessPoolExecutor(1, mp_context=get_context("spawn"))
-        return _pool
-
-
 def _submit(work: Any, *arguments: Any) -> Future:
-    """To the model's process; one that died is started anew."""
-    global _pool
-    try:
-        return _process().submit(work, *arguments)
-    except BrokenProcessPool:
-        with _lock:
-            _pool = None
-        return _process().submit(work, *arguments)
+    """To the model's process; one that died is started anew. loky, not multiprocessing: that would run this page's script in the child."""
+    return get_reusable_executor(max_workers=1, timeout=None).submit(work, *arguments)
 
 
 def predict(case_ids: list[str], language: str) -> None:
