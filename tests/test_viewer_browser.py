@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from viewers import CHROMIUM, browsing, drawn, open_case, sampled, serving, sign_in, sign_up, viewport
+from viewers import CHROMIUM, browsing, choose_row, drawn, open_case, sampled, serving, sign_in, sign_up, viewport
 
 from medfuse.library import accounts, audit, reports, store, workbench
 from medfuse.library.ingest import ingest
@@ -246,8 +246,8 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
             if store.load_result(row["case_id"]):
                 break
             page.wait_for_timeout(1000)
-        page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 20, "y": 55})
-        page.get_by_role("button", name="Open").click()
+        choose_row(page)
+        page.locator(".st-key-open button").click()
         page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
         # a sentence that names a place leads there
         now = reports.current(row["case_id"])
@@ -261,6 +261,7 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         page.locator(".sentence.accepted").first.wait_for()
         page.locator(".sentence").nth(1).locator(".text").click()
         page.keyboard.press("Enter")
+        page.locator(".sentence textarea").wait_for()
         page.keyboard.press("Control+End")
         page.keyboard.type(" Seen by hand.")
         page.keyboard.press("Enter")
@@ -352,6 +353,7 @@ def test_bad_uploads_and_a_case_that_went(mine, tmp_path):
         page.get_by_role("button", name="Add to the library").click()
         page.get_by_text("broken.zip:").wait_for()
         page.locator("input[type=file]").set_input_files([tmp_path / "brain.nii"])
+        page.get_by_text("Modality of NIfTI files: brain.nii").wait_for()
         assert page.get_by_role("button", name="Add to the library").is_disabled()  # its modality is not guessed
         page.goto(f"{url}/read?case=nobody")
         page.get_by_text("no longer in the library").wait_for()
@@ -372,15 +374,15 @@ def test_every_page_in_both_languages(mine, language, width):
             page.get_by_text("繁體中文").first.click()
             page.get_by_text("工作清單").first.wait_for()
         for title, name in zip(titles, ("worklist", "search", "cohort", "rate", "people"), strict=True):
-            page.locator("[data-testid=stSidebarNav]").get_by_text(title).click()
+            page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title).click()
             page.locator("h3", has_text=title).first.wait_for()
             page.wait_for_timeout(800)
             assert page.locator("[data-testid=stException]").count() == 0, name
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
             shot(page, f"{name}-{language}-{width}")
-        page.locator("[data-testid=stSidebarNav]").get_by_text(titles[0]).click()
-        page.locator("[data-testid=stDataFrame] canvas").first.click(position={"x": 20, "y": 55})
-        page.get_by_role("button", name={"en": "Open", "zh": "開啟"}[language]).click()
+        page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=titles[0]).click()
+        choose_row(page)
+        page.locator(".st-key-open button").click()
         page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
         page.locator(".acts").first.wait_for()
         shot(page, f"read-{language}-{width}")

@@ -57,7 +57,7 @@ def browsing(url: str, *more_flags: str, width: int = 1600, height: int = 1000) 
         local = (url, url.replace("http", "ws"), "data:", "blob:")
         page.on("request", lambda r: page.outside.append(r.url) if not r.url.startswith(local) else None)
         page.on("pageerror", lambda e: page.problems.append(str(e)))
-        page.set_default_timeout(60_000)
+        page.set_default_timeout(20_000)
         yield page
         browser.close()
 
@@ -110,3 +110,11 @@ def sign_in(page, name: str, password: str) -> None:
     page.get_by_label("Name", exact=True).fill(name)
     page.get_by_label("Password", exact=True).fill(password)
     page.get_by_role("button", name="Sign in").click()
+
+
+def choose_row(page, n: int = 0) -> None:
+    """Tick a row of the worklist: it is one canvas, so by place."""
+    page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+    page.wait_for_timeout(700)  # it grows to its width after it appears
+    box = page.locator("[data-testid=stDataFrame]").first.bounding_box()
+    page.mouse.click(box["x"] + 22, box["y"] + 36 + 35 * n + 17)

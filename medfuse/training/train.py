@@ -349,7 +349,7 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     tokenizer = train_tokenizer(train_set.reports) if any(train_set.reports) else None
     vocabulary = tokenizer.get_vocab_size() if tokenizer is not None else 1
     left = max(0.3, options.minutes - (time.monotonic() - started) / 60)
-    config = ModelConfig(fusion=options.fusion, vocabulary=vocabulary)
+    config = ModelConfig(fusion=options.fusion, vocabulary=vocabulary, additive=len(task.senses) > 1)
     torch.manual_seed(options.seed)
     model = FusionModel(task, config)
     model.encoders.load_state_dict(encoders.state_dict())

@@ -11,6 +11,7 @@ from apps.viewer.evidence import Places
 from apps.viewer.words import LANGUAGES, branch, w
 from medfuse.errors import UserError
 from medfuse.library import reports, workbench
+from medfuse.library.accounts import Account
 from medfuse.library.reports import Conflict, Revision
 from medfuse.prediction import Prediction
 from medfuse.report import Report, Sentence
@@ -62,18 +63,19 @@ def _data(report: Report, places: Places) -> list[dict]:
 def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> None:
     who = people.account()
     pending = workbench.typed(case_id, who) if editable and who else None
-    stale = pending is not None and pending.get("revision") != now.revision
+    stale = pending is not None and pending.get("revision") != now.revision and now.author != (who.name if who else "")
     restored = f"restored-{case_id}"
     if pending and not stale and restored not in st.session_state:
         st.session_state[restored] = True
         st.toast(w("report.restored"))
     data = {"revision": now.revision, "sections": _data(now.report, places), "may_edit": editable,
-            "pending": None if stale else pending, "words": branch("report")}  # fmt: skip
+            "answered": st.session_state.get("changed"),
+        "pending": None if stale else pending, "words": branch("report")}  # fmt: skip
     key = f"report-{case_id}-{now.version}-{'edit' if editable else 'look'}"
     done = components.report(data, key=key, on_changed_change=lambda: None, on_typing_change=lambda: None)
     if not editable or who is None:
         return
-    if done.typing is not None or ("typing" in done and done.get("changed")):
+    if done.typing and not done.changed:
         _keep(case_id, done.typing, who)
     if done.changed and st.session_state.get("changed") != done.changed["serial"]:
         st.session_state["changed"] = done.changed["serial"]
@@ -89,10 +91,13 @@ def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> N
         st.rerun(scope="fragment")
 
 
-def _keep(case_id: str, typing: dict | None, who) -> None:
-    if typing:
-        workbench.keep_typing(case_id, typing, who)
-        st.session_state[f"restored-{case_id}"] = True  # this session knows it already
+def _keep(case_id: str, typing: dict, who: Account) -> None:
+    """Words in the middle of an edit, or (no text) that it was given up."""
+    if typing["text"] is None:
+        workbench.forget_typing(case_id, who)
+        return
+    workbench.keep_typing(case_id, typing, who)
+    st.session_state[f"restored-{case_id}"] = True  # this session knows it already
 
 
 def _merged(report: Report, sections: list[dict]) -> Report:

@@ -35,7 +35,7 @@ def show() -> None:
         jobs.predict(new, language())
         st.rerun()
     chosen = st.dataframe(
-        _table(rows), key="cases", hide_index=True, width="stretch", height=min(640, 38 + 35 * max(3, len(rows))),
+        _table(rows), key="cases", hide_index=True, width="stretch", height=min(640, 38 + 35 * max(1, len(rows))),
         on_select="rerun", selection_mode="single-row", column_config=_columns(),
     )  # fmt: skip
     at = chosen["selection"]["rows"]
@@ -82,7 +82,7 @@ def _columns() -> dict:
     return {
         "patient": column(w("worklist.patient"), width="medium"), "date": column(w("worklist.date"), width="small"),
         **{m: column(m, width=45, help=marks) for m in MODALITIES},
-        "found": column(w("worklist.found"), width="large"), "domain": column(w("worklist.domain"), width="small"),
+        "found": column(w("worklist.found"), width="large"), "domain": column(w("worklist.domain"), width=120),
         "state": column(w("worklist.state"), width="small"),
     }  # fmt: skip
 

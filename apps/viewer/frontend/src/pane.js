@@ -200,7 +200,7 @@ export class Pane {
   play() {
     if (this.playing) return this.stop()
     this.playing = true
-    this.button.textContent = '⏸'
+    this.button.textContent = '❚❚'
     let [last, spent] = [performance.now(), 0]
     const tick = (now) => {
       if (!this.playing) return

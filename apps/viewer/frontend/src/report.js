@@ -9,17 +9,29 @@ export class ReportEditor {
   constructor(root, data, tell) {
     this.tell = tell
     this.at = [0, 0]
+    this.serial = null // of the change that Python has not answered yet
+    this.waiting = false
     this.root = h('div', { class: 'report' })
     root.append(this.root)
     this.off = [hear(document, 'keydown', (e) => this.#key(e))]
     this.update(data)
   }
 
+  /** New state from Python. What the writer is in the middle of stays; an answer to our own change is no news. */
   update(data) {
-    if (this.editing && data.revision === this.data.revision) return // a rerun must not take the words from under the writer
+    const answer = this.serial !== null && data.answered === this.serial
+    if (answer) this.serial = null
+    if (answer && plain(data.sections) === this.sent) {
+      this.data = data
+      if (this.waiting) this.#send()
+      if (!this.editing) this.draw()
+      return
+    }
+    if (this.serial !== null || (this.editing && data.revision === this.data.revision)) return
     this.data = data
     this.sections = structuredClone(data.sections)
     this.editing = null
+    this.waiting = false
     const open = data.pending && this.sections[data.pending.section]?.sentences[data.pending.sentence]
     this.draw()
     if (open && data.may_edit) this.edit(data.pending.section, data.pending.sentence, data.pending.text)
@@ -64,7 +76,6 @@ export class ReportEditor {
       if (e.key === 'Escape') { this.#quit(); this.draw() }
     })
     area.addEventListener('blur', () => this.editing && this.finish(s, n, area.value))
-    requestAnimationFrame(() => { area.focus(); area.style.height = `${area.scrollHeight + 4}px` })
     return area
   }
 
@@ -80,12 +91,15 @@ export class ReportEditor {
     this.at = [s, n]
     this.editing = { text: text ?? this.sections[s].sentences[n].text }
     this.draw()
+    const area = this.root.querySelector('textarea') // at once: the next key must not be taken for a shortcut
+    area.focus()
+    area.style.height = `${area.scrollHeight + 4}px`
   }
 
   #quit() {
     clearTimeout(this.timer)
     this.editing = null
-    this.tell('typing', null)
+    this.tell('typing', { text: null })
   }
 
   finish(s, n, text) {
@@ -94,7 +108,7 @@ export class ReportEditor {
     const x = this.sections[s].sentences[n]
     if (text.trim() && text.trim() !== x.text) this.#change(() => { x.text = text.trim(); x.state = 'edited' })
     else if (!x.text) this.#change(() => this.sections[s].sentences.splice(n, 1), false)
-    else { this.tell('typing', null); this.draw() }
+    else { this.tell('typing', { text: null }); this.draw() }
   }
 
   set(s, n, state) {
@@ -128,7 +142,17 @@ export class ReportEditor {
   #change(run, tell = true) {
     run()
     this.draw()
-    if (tell) this.tell('changed', { revision: this.data.revision, sections: this.sections.map((x) => ({ id: x.id, sentences: x.sentences.map(({ chips, ...rest }) => rest) })), serial: Date.now() })
+    if (!tell) return
+    if (this.serial !== null) this.waiting = true // one at a time: each change goes on top of the revision before it
+    else this.#send()
+  }
+
+  #send() {
+    this.waiting = false
+    this.serial = Date.now()
+    this.sent = plain(this.sections)
+    const sections = this.sections.map((x) => ({ id: x.id, sentences: x.sentences.filter((y) => y.text).map(({ chips, ...rest }) => rest) }))
+    this.tell('changed', { revision: this.data.revision, sections, serial: this.serial })
   }
 
   next(by) {
@@ -157,4 +181,9 @@ export class ReportEditor {
     this.off.forEach((f) => f())
     this.root.remove()
   }
+}
+
+/** What counts as the same report: words and states in their order. */
+function plain(sections) {
+  return JSON.stringify(sections.map((x) => [x.id, x.sentences.filter((y) => y.text).map((y) => [y.text, y.state])]))
 }

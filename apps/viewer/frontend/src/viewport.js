@@ -179,7 +179,7 @@ export class Viewport {
     text(context, left, 8, height / 2, { size: 17, colour: LABEL, align: 'left' })
     text(context, right, width - 8, height / 2, { size: 17, colour: LABEL, align: 'right' })
     text(context, top, width / 2, 14, { size: 17, colour: LABEL })
-    text(context, bottom, width / 2, height - 14, { size: 17, colour: LABEL })
+    text(context, bottom, width / 2, height - 34, { size: 17, colour: LABEL })
   }
 
   #caption(context, stack, index, { count }, width, height) {
