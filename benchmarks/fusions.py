@@ -70,7 +70,7 @@ class Scores:
 
 
 def one_seed(
-    task, train: FeatureSet, val: FeatureSet, tests: dict[str, FeatureSet], steps: int, seed: int, log
+    task, train: FeatureSet, val: FeatureSet, tests: dict[str, FeatureSet], steps: int, seed: int, kinds: list[str], log
 ) -> dict[str, Scores]:
     scored = {name: Scores(task, data) for name, data in tests.items()}
 
@@ -90,7 +90,7 @@ def one_seed(
             return LateConcat(task, ModelConfig(width=64, layers=1, vocabulary=1))
         return FusionModel(task, config_of(kind), modalities=modalities, encoders=False)
 
-    for kind in ("merge", "cross", "co", "co_additive", "late_concat"):
+    for kind in [k for k in kinds if k not in ("logit_stack", "specialist")]:
         model = build(kind)
         fit(model, kind)
         for name, data in tests.items():
@@ -101,6 +101,8 @@ def one_seed(
                 )
     single: dict[str, dict[str, np.ndarray]] = {}
     for s in subsets(task.senses):
+        if len(s) > 1 and "specialist" not in kinds:
+            continue
         model = build("co", s)
         kept = [d.subset(np.all([d.has(m) for m in s], axis=0)) for d in (train, val)]
         started = time.monotonic()
@@ -121,54 +123,57 @@ def one_seed(
     return scored
 
 
-def summary(task, every: list[dict[str, Scores]], name: str) -> dict:
-    """Mean and spread over seeds by subset and kind; paired differences of co-attention on the averaged logits."""
-    out: dict = {"n": len(every[0][name].data.case_ids), "subsets": {}, "co_minus": {}}
+def summary(task, every: list[dict[str, Scores]], name: str, kinds: list[str], reference: str) -> dict:
+    """Mean and spread over seeds by subset and kind; paired differences of ``reference`` on the averaged logits."""
+    out: dict = {"n": len(every[0][name].data.case_ids), "subsets": {}, "reference": reference, "minus": {}}
     for s in subsets(task.senses):
         key = subset_name(s)
         out["subsets"][key] = {}
-        for kind in KINDS:
+        for kind in kinds:
             rows = [run[name].row(kind, s) for run in every]
             out["subsets"][key][kind] = {
                 g: [round(float(np.mean([r[g] for r in rows])), 4), round(float(np.std([r[g] for r in rows], ddof=1)) if len(rows) > 1 else 0.0, 4)]
                 for g in ("macro", "focal", "diffuse")
             } | {"findings": [round(float(v), 4) for v in np.mean([r["findings"] for r in rows], axis=0)]}  # fmt: skip
         labels = every[0][name].data.labels[every[0][name].there(s)]
-        mean = {k: np.mean([run[name].logits[k, key] for run in every], axis=0) for k in KINDS}
-        out["co_minus"][key] = {k: paired_difference(labels, mean["co"], mean[k]) for k in KINDS if k != "co"}
+        mean = {k: np.mean([run[name].logits[k, key] for run in every], axis=0) for k in kinds}
+        out["minus"][key] = {k: paired_difference(labels, mean[reference], mean[k]) for k in kinds if k != reference}
     full = subset_name(task.senses)
     singles = [subset_name((m,)) for m in task.senses]
-    best = max(singles, key=lambda m: out["subsets"][m]["co"]["macro"][0])
+    best = max(singles, key=lambda m: out["subsets"][m][reference]["macro"][0])
     there = every[0][name].there(task.senses)
-    alone = np.mean([run[name].logits["co", best] for run in every], axis=0)
+    alone = np.mean([run[name].logits[reference, best] for run in every], axis=0)
     rows_of_best = every[0][name].there((best,))
     out["gain"] = {"best_single": best, **paired_difference(
-        every[0][name].data.labels[there], np.mean([run[name].logits["co", full] for run in every], axis=0), alone[there[rows_of_best]])}  # fmt: skip
+        every[0][name].data.labels[there], np.mean([run[name].logits[reference, full] for run in every], axis=0), alone[there[rows_of_best]])}  # fmt: skip
     return out
 
 
-def table(task, name: str, result: dict) -> str:
+def table(name: str, result: dict, kinds: list[str]) -> str:
+    reference = result["reference"]
     cell = lambda v: f"{v[0]:.3f} ± {v[1]:.3f}"  # noqa: E731
     lines = [f"**{name}**, n = {result['n']}", ""]
     for group in ("macro", "focal", "diffuse"):
         lines += [
-            f"| {group} AUROC | " + " | ".join(k.replace("_", " ") for k in KINDS) + " |",
-            "|---" * (len(KINDS) + 1) + "|",
+            f"| {group} AUROC | " + " | ".join(k.replace("_", " ") for k in kinds) + " |",
+            "|---" * (len(kinds) + 1) + "|",
         ]
         lines += [
-            f"| {s} | " + " | ".join(cell(row[k][group]) for k in KINDS) + " |" for s, row in result["subsets"].items()
+            f"| {s} | " + " | ".join(cell(row[k][group]) for k in kinds) + " |" for s, row in result["subsets"].items()
         ] + [""]
     lines += [
-        "| co minus (paired by patient, all seeds averaged) | " + " | ".join(k for k in KINDS if k != "co") + " |",
-        "|---" * len(KINDS) + "|",
+        f"| {reference} minus (paired by patient, seeds averaged) | "
+        + " | ".join(k for k in kinds if k != reference)
+        + " |",
+        "|---" * len(kinds) + "|",
     ]
     show = lambda d: f"{d['difference']:+.3f} [{d['ci95'][0]:+.3f}, {d['ci95'][1]:+.3f}]"  # noqa: E731
     lines += [
-        f"| {s} | " + " | ".join(show(row[k]) for k in KINDS if k != "co") + " |"
-        for s, row in result["co_minus"].items()
+        f"| {s} | " + " | ".join(show(row[k]) for k in kinds if k != reference) + " |"
+        for s, row in result["minus"].items()
     ]
     g = result["gain"]
-    return "\n".join([*lines, "", f"co, all three minus {g['best_single']} alone: {show(g)}"])
+    return "\n".join([*lines, "", f"{reference}, all three minus {g['best_single']} alone: {show(g)}"])
 
 
 def main() -> None:
@@ -181,6 +186,8 @@ def main() -> None:
     parser.add_argument("--bundle", default=None)
     parser.add_argument("--steps", type=int, default=700)
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
+    parser.add_argument("--kinds", nargs="+", default=list(KINDS), choices=KINDS)
+    parser.add_argument("--reference", default="co_additive", help="What the paired differences are of.")
     parser.add_argument("--workers", type=int, default=1)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
@@ -192,9 +199,11 @@ def main() -> None:
     every = []
     for seed in options.seeds:
         every.append(
-            one_seed(bundle.task, train, val, tests, options.steps, seed, lambda line: print(line, flush=True))
+            one_seed(
+                bundle.task, train, val, tests, options.steps, seed, options.kinds, lambda line: print(line, flush=True)
+            )
         )
-    result = {name: summary(bundle.task, every, name) for name in tests}
+    result = {name: summary(bundle.task, every, name, options.kinds, options.reference) for name in tests}
     machine = (
         f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, medfuse {__version__}"
     )
@@ -205,7 +214,7 @@ def main() -> None:
     print(
         f"\nEncoders of bundle {bundle.hash[:12]}, {len(train.case_ids)} training and {len(val.case_ids)} validation cases, {options.steps} steps, seeds {options.seeds}; {machine}\n"
     )
-    print("\n\n".join(table(bundle.task, name, result[name]) for name in tests))
+    print("\n\n".join(table(name, result[name], options.kinds) for name in tests))
 
 
 if __name__ == "__main__":

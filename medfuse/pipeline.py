@@ -16,7 +16,7 @@ from .intake import CommandResult
 from .io import nifti, picture
 from .io.cases import Found, find_cases
 from .io.scan import opened, scan
-from .library import store
+from .library import store, workbench
 from .library.catalogue import session
 from .library.reports import final_version
 from .models.bundle import Bundle, choose_bundle, load_bundle
@@ -325,4 +325,6 @@ def export_report(
         masks = again.masks
     folder = out / case_id
     folder.mkdir(parents=True, exist_ok=True)
-    return write_exports(folder, prediction, report, case, bundle.task, masks, formats)
+    return write_exports(
+        folder, prediction, report, case, bundle.task, masks, formats, measured=workbench.measurements(case_id)
+    )

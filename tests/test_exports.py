@@ -252,3 +252,36 @@ def test_a_source_that_is_gone_or_another_is_named(made, tmp_path):
     with pytest.raises(UserError, match="another image"):
         headers_of(swapped)
     assert set(FORMATS) >= {"text", "json", "pdf", "sr", "seg", "fhir"}
+
+
+def test_what_a_reader_measured_stands_in_the_sr_at_its_place(patient_dicom, tmp_path):
+    """A length on CT comes back as mm between its two points in LPS, one on ultrasound as pixels of its frame."""
+    import highdicom as hd
+
+    from medfuse.library import accounts, store, workbench
+    from medfuse.library.ingest import ingest
+    from medfuse.models.bundle import load_bundle
+    from medfuse.pipeline import PredictOptions, export_report, predict_library_case
+
+    (case_id,) = ingest(patient_dicom).cases
+    predict_library_case(case_id, load_bundle(), tmp_path / "r", PredictOptions(formats=("json",)))
+    case = store.load_case(case_id)
+    ct = next(i for i, x in enumerate(case.images) if x.modality == "CT")
+    us = next(i for i, x in enumerate(case.images) if x.modality == "US")
+    spacing = case.images[ct].spacing
+    author = accounts.add_account("ari", "long enough", "author")
+    common = {"series_uid": "", "text": "", "plane": "axial"}
+    workbench.add_measurement(case_id, {**common, "kind": "distance", "image": ct, "slice": 5, "points": [[10, 12], [40, 12]], "value": 30 * spacing[0], "unit": "mm"}, author)  # fmt: skip
+    workbench.add_measurement(case_id, {**common, "kind": "roi", "image": ct, "plane": "coronal", "slice": 30, "points": [[10, 8], [20, 16]], "value": 55.0, "sd": 3.0, "unit": "HU", "area": 99.0, "area_unit": "mm2"}, author)  # fmt: skip
+    workbench.add_measurement(case_id, {**common, "kind": "distance", "image": us, "slice": 2, "points": [[5, 6], [8, 10]], "value": 5.0, "unit": "px"}, author)  # fmt: skip
+    names, problems = export_report(case_id, ("sr",), tmp_path / "out")
+    assert (names, problems) == (["report.sr.dcm"], [])
+    sr = hd.sr.srread(tmp_path / "out" / case_id / "report.sr.dcm")
+    groups = [g for g in sr.content.get_image_measurement_groups() if "reader ari" in (g.tracking_identifier or "")]
+    assert [g.get_measurements()[0].name.meaning for g in groups] == ["Length", "Area", "Length"]
+    assert groups[1].get_measurements()[1].value == 55.0
+    length = groups[0].get_measurements()[0]
+    (where,) = length.referenced_coordinates
+    ends = where.value
+    assert length.value == pytest.approx(float(np.linalg.norm(ends[1] - ends[0])), rel=1e-4)
+    assert groups[2].get_measurements()[0].unit.value == "{pixels}"

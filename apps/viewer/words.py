@@ -41,3 +41,17 @@ def w(name: str, /, **filled: object) -> str:
     for part in name.split("."):
         node = node[part]
     return node.format(**filled) if filled else node
+
+
+@cache
+def finding_names(bundle: str, language: str) -> dict[str, str]:
+    """Names of a bundle's findings in a language, from its task; empty for a bundle that is not here."""
+    import medfuse
+    from medfuse.settings import settings
+    from medfuse.task import load_task
+
+    for root in (settings().home / "bundles", Path(medfuse.__file__).parent / "bundles"):
+        path = root / bundle / "task" / "task.yaml"
+        if path.exists():
+            return {f.id: f.label(language) for f in load_task(path).findings}
+    return {}

@@ -21,8 +21,9 @@ PDF_PICTURES = 6
 def write_exports(
     folder: Path, prediction: Prediction, report: Report, case: Case, task: Task, masks: dict[str, LesionMask],
     formats: tuple[str, ...] = FORMATS, *, pictures: list[KeyImage] | None = None,
+    measured: list[dict] | None = None,
 ) -> tuple[list[str], list[str]]:  # fmt: skip
-    """Write the files of ``formats`` into ``folder`` (``pictures``: of `key_images`, where they are drawn already); return their names, and one sentence for each that cannot be made."""
+    """Write the files of ``formats`` into ``folder`` (``pictures``: of `key_images`, where they are drawn already; ``measured``: by readers, for the SR); return their names, and one sentence for each that cannot be made."""
     unknown = set(formats) - set(FORMATS)
     if unknown:
         raise WrongUse(f"--format {', '.join(sorted(unknown))}: give {', '.join(FORMATS)}")
@@ -57,7 +58,7 @@ def write_exports(
             elif wanted == "sr":
                 from .sr import write_sr
 
-                write_sr(prediction, report, case, task).save_as(folder / "report.sr.dcm")
+                write_sr(prediction, report, case, task, measured).save_as(folder / "report.sr.dcm")
                 names.append("report.sr.dcm")
             elif wanted == "seg":
                 names += _segs(folder, prediction, case, task, masks, problems)

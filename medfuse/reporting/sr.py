@@ -41,6 +41,7 @@ from ..report import Report
 from ..task import Task
 from .codes import ASSERTION, ASSERTIONS, LIVER, LONG_AXIS, ML, MM, PROBABILITY, SHORT_AXIS, UNITY, VOLUME, code_of
 from .dicom_source import MANUFACTURER, MODEL, dicom_images, from_dicom, headers_of, odd_names, report_key, uid_of
+from .sr_measurements import US_CLASSES, reader_groups
 
 SECTIONS = {
     "indication": (("121109", "Indications for Procedure"), ("121110", "Indication Description")),
@@ -69,9 +70,6 @@ def region_of(place: Place, image: Image) -> ImageRegion | ImageRegion3D | None:
     voxels = np.array([[x0, y0, k], [x1, y0, k], [x1, y1, k], [x0, y1, k], [x0, y0, k]], float)
     mm = voxels @ image.affine[:3, :3].T + image.affine[:3, 3]
     return ImageRegion3D("POLYGON", mm * np.array([-1.0, -1.0, 1.0]), image.frame_of_reference)
-
-
-US_CLASSES = {True: "1.2.840.10008.5.1.4.1.1.3.1", False: "1.2.840.10008.5.1.4.1.1.6.1"}
 
 
 def _lesion_group(
@@ -152,8 +150,10 @@ def person_name(full_name: str) -> str:
     return f"{family}^{' '.join(given)}"
 
 
-def write_sr(prediction: Prediction, report: Report, case: Case, task: Task) -> Comprehensive3DSR:
-    """The report as an SR object. Raises UserError where no image has DICOM identifiers."""
+def write_sr(
+    prediction: Prediction, report: Report, case: Case, task: Task, measured: list[dict] | None = None
+) -> Comprehensive3DSR:  # fmt: skip
+    """The report as an SR object, with what readers ``measured`` on the images. Raises UserError where no image has DICOM identifiers."""
     there = dicom_images(case, "DICOM SR")
     key = report_key(report)
     evidence: list[Dataset] = []
@@ -188,6 +188,7 @@ def write_sr(prediction: Prediction, report: Report, case: Case, task: Task) -> 
         if from_dicom(case.images[x.place.image])
     ]
     groups += _finding_groups(prediction, report, task, algorithm, key)
+    groups += reader_groups(measured or [], case, key)
     tag, meaning = LANGUAGES.get(report.language, (report.language, report.language))
     content = MeasurementReport(
         observation_context=context, procedure_reported=CodedConcept("363679005", "SCT", "Imaging procedure"),

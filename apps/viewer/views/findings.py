@@ -6,7 +6,7 @@ import streamlit as st
 
 from apps.viewer import components
 from apps.viewer.evidence import Places
-from apps.viewer.words import branch, w
+from apps.viewer.words import branch, finding_names, language, w
 from medfuse.prediction import FindingRecord, LesionRecord, Prediction
 
 
@@ -19,15 +19,16 @@ def show(prediction: Prediction, places: Places) -> None:
     rows.sort(key=lambda f: (not f.assessed, -(f.probability or 0)))
     if any(not f.calibrated for f in rows):
         st.warning(w("findings.uncalibrated"))
+    names = finding_names(prediction.bundle, language())
     data = {
-        "findings": [_finding(f, prediction, places) for f in rows],
-        "lesions": [row for x in prediction.lesions if (row := _lesion(x, places))],
+        "findings": [_finding(f, prediction, places, names) for f in rows],
+        "lesions": [row for x in prediction.lesions if (row := _lesion(x, places, names))],
         "words": branch("findings"),
     }
     components.findings(data, key=f"findings-{prediction.case_id}")
 
 
-def _finding(f: FindingRecord, prediction: Prediction, places: Places) -> dict:
+def _finding(f: FindingRecord, prediction: Prediction, places: Places, names: dict[str, str]) -> dict:
     """Evidence of a finding: its own, else the likeliest lesion of its kind."""
     own = list(f.evidence) or [x.place for x in prediction.lesions if x.finding == f.id]
     where = next((at for place in own if (at := places.of(place))), None)
@@ -37,17 +38,17 @@ def _finding(f: FindingRecord, prediction: Prediction, places: Places) -> dict:
         else "; ".join(f"{m}: {why.replace('_', ' ')}" for m, why in f.why_not.items())
     )
     return {
-        "id": f.id, "name": f.name, "probability": f.probability, "said": f"{f.probability:.2f}{' ?' if f.cannot_tell else ''}",
+        "id": f.id, "name": names.get(f.id, f.name), "probability": f.probability, "said": f"{f.probability:.2f}{' ?' if f.cannot_tell else ''}",
         "assessed": f.assessed, "interval": f.interval if f.assessed else None, "contribution": f.contribution, "place": where, "hint": hint,
     }  # fmt: skip
 
 
-def _lesion(x: LesionRecord, places: Places) -> dict | None:
+def _lesion(x: LesionRecord, places: Places, names: dict[str, str]) -> dict | None:
     at = places.of(x.place)
     size = w("findings.not_measured") if x.long_axis_mm is None else f"{x.long_axis_mm:.0f} × {x.short_axis_mm:.0f} mm"
     return at and {
         "id": x.id,
-        "name": x.finding.replace("_", " "),
+        "name": names.get(x.finding, x.finding.replace("_", " ")),
         "said": f"{x.probability:.2f}",
         "size": size,
         "where": places.where(x.place),
