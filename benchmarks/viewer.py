@@ -21,7 +21,7 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -31,6 +31,7 @@ import psutil
 import pydicom
 from pydicom.uid import MRImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
 
+Note = Callable[[str, object], None]
 FLAGS = [
     "--no-sandbox",
     "--use-angle=swiftshader",
@@ -186,11 +187,68 @@ def watched(page, problems: list[str]):
     return page
 
 
+def speed(
+    browser, home: Path, heavy: str, small: list[str], options: argparse.Namespace, note: Note, problems: list[str]
+) -> None:
+    """Seconds until something is seen, and milliseconds a slice."""
+    with viewer(home) as (url, _):
+        page = watched(browser.new_page(viewport={"width": 1600, "height": 1000}), problems)
+
+        def paint() -> None:
+            page.goto(url)
+            page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
+
+        note("worklist_first_s", round(seconds(paint), 2))
+        note("worklist_again_s", round(seconds(paint), 2))
+
+        def opened() -> None:
+            page.goto(f"{url}/read?case={heavy}")
+            page.wait_for_function(OPEN, timeout=120_000, polling=20)
+
+        note("open_cold_s", round(seconds(opened), 2))
+        note("open_warm_s", round(seconds(opened), 2))
+        page.wait_for_timeout(4000)  # the rest of the volume arrives
+        steps = page.evaluate(STEPS, 80)
+        note("slice_median_ms", round(statistics.median(steps), 1))
+        note("slice_worst_ms", round(max(steps), 1))
+        if not options.no_peer:
+            peer = page.evaluate(PEER)
+            note("niivue_load_s", round(peer["open"] / 1000, 1))
+            note("niivue_slice_median_ms", round(statistics.median(peer["times"]), 1))
+        pages = [watched(browser.new_context().new_page(), problems) for _ in range(options.readers)]
+        for n, p in enumerate(pages):
+            p.goto(f"{url}/read?case={small[n]}", wait_until="commit")
+        for p in pages:
+            p.wait_for_function(OPEN, timeout=120_000, polling=50)
+            p.evaluate(STEPS, 20)
+        note("readers_errors", len(problems) + sum(p.locator("[data-testid=stException]").count() for p in pages))
+        for p in pages:
+            p.close()
+
+
+def memory_of(
+    browser, home: Path, small: list[str], options: argparse.Namespace, note: Note, problems: list[str]
+) -> None:
+    """How the web server grows over many opened cases."""
+    # a cache too small for two cases: every opening decodes and encodes
+    with viewer(home, MEDFUSE_VIEWER_CACHE_GIB="0.001") as (url, server):
+        page = watched(browser.new_page(), problems)
+        memory = []
+        for n in range(40 + options.opened):
+            page.goto(f"{url}/read?case={small[n % len(small)]}")
+            page.wait_for_function(OPEN, timeout=60_000, polling=50)
+            if n >= 39:
+                memory.append(server.memory_info().rss / 2**20)
+        note("memory_before_mib", round(float(np.mean(memory[:10]))))
+        note("memory_growth_mib", round(float(np.mean(memory[-10:]) - np.mean(memory[:10])), 1))
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--opened", type=int, default=200)
     parser.add_argument("--readers", type=int, default=5)
+    parser.add_argument("--only", choices=("speed", "memory"))
     parser.add_argument("--no-peer", action="store_true", help="Leave niivue out: in software it takes half a minute.")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
@@ -218,48 +276,10 @@ def main() -> None:
         small = ingest(Path(folder) / "small").cases
         many_rows(options.cases)
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
-        with viewer(home) as (url, _):
-            page = watched(browser.new_page(viewport={"width": 1600, "height": 1000}), problems)
-
-            def paint() -> None:
-                page.goto(url)
-                page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
-
-            note("worklist_first_s", round(seconds(paint), 2))
-            note("worklist_again_s", round(seconds(paint), 2))
-
-            def opened() -> None:
-                page.goto(f"{url}/read?case={heavy}")
-                page.wait_for_function(OPEN, timeout=120_000, polling=20)
-
-            note("open_cold_s", round(seconds(opened), 2))
-            note("open_warm_s", round(seconds(opened), 2))
-            page.wait_for_timeout(4000)  # the rest of the volume arrives
-            steps = page.evaluate(STEPS, 80)
-            note("slice_median_ms", round(statistics.median(steps), 1))
-            note("slice_worst_ms", round(max(steps), 1))
-            if not options.no_peer:
-                peer = page.evaluate(PEER)
-                note("niivue_load_s", round(peer["open"] / 1000, 1))
-                note("niivue_slice_median_ms", round(statistics.median(peer["times"]), 1))
-            pages = [watched(browser.new_context().new_page(), problems) for _ in range(options.readers)]
-            for n, p in enumerate(pages):
-                p.goto(f"{url}/read?case={small[n]}", wait_until="commit")
-            for p in pages:
-                p.wait_for_function(OPEN, timeout=120_000, polling=50)
-                p.evaluate(STEPS, 20)
-            note("readers_errors", len(problems) + sum(p.locator("[data-testid=stException]").count() for p in pages))
-            for p in pages:
-                p.close()
-        # a cache too small for two cases: every opening decodes and encodes
-        with viewer(home, MEDFUSE_VIEWER_CACHE_GIB="0.001") as (url, server):
-            page = watched(browser.new_page(), problems)
-            memory = []
-            for n in range(40 + options.opened):
-                page.goto(f"{url}/read?case={small[n % len(small)]}")
-                page.wait_for_function(OPEN, timeout=60_000, polling=50)
-                if n >= 39:
-                    memory.append(server.memory_info().rss / 2**20)
+        if options.only != "memory":
+            speed(browser, home, heavy, small, options, note, problems)
+        if options.only != "speed":
+            memory_of(browser, home, small, options, note, problems)
         browser.close()
     result["problems"] = problems[:5]
     result["machine"] = (

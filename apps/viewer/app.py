@@ -13,7 +13,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs t
 
 from apps.viewer import people
 from apps.viewer.views import accounts, cohort, rating, reading, search, worklist
-from apps.viewer.words import LANGUAGES, w
+from apps.viewer.words import LANGUAGES, language, w
 
 STYLE = """
 <style>
@@ -44,6 +44,11 @@ def _icon() -> Picture.Image:
     return icon
 
 
+def _speak() -> None:
+    """Keep the choice under a key of our own: a widget's goes when another page is opened by a button."""
+    st.session_state["language"] = st.session_state["language-choice"]
+
+
 def main() -> None:
     st.set_page_config(page_title="medfuse", page_icon=_icon(), layout="wide")
     st.html(STYLE)
@@ -61,8 +66,8 @@ def main() -> None:
     chosen = st.navigation(list(pages.values()))
     with st.sidebar:
         st.segmented_control(
-            w("language"), list(LANGUAGES), format_func=LANGUAGES.__getitem__, key="language", required=True,
-            default=st.session_state.get("language", "en"),
+            w("language"), list(LANGUAGES), format_func=LANGUAGES.__getitem__, key="language-choice", required=True,
+            default=language(), on_change=_speak,
         )  # fmt: skip
         people.sidebar()
     if not people.may_look():

@@ -130,7 +130,7 @@ export class Viewport {
       context.globalAlpha = this.host.opacity
       context.lineWidth = flash ? 4 : 2
       context.strokeRect(left, y0 - 3, Math.abs(x1 - x0) + 6, y1 - y0 + 6)
-      if (label) text(context, label, left, y0 - 8, { colour: HIGHLIGHT, align: 'left' })
+      if (label) text(context, label, left, y0 - 8, { colour: HIGHLIGHT, align: 'left', within: this.canvas.clientWidth })
       context.globalAlpha = 1
     }
   }
@@ -251,8 +251,9 @@ function round(v) {
   return Math.abs(v) >= 10 ? Math.round(v) : v.toFixed(2)
 }
 
-function text(context, words, x, y, { size = 13, colour = '#dfe6ea', align = 'center' } = {}) {
+function text(context, words, x, y, { size = 13, colour = '#dfe6ea', align = 'center', within = 0 } = {}) {
   context.font = `600 ${size}px system-ui, sans-serif`
+  if (within) x = Math.max(2, Math.min(x, within - context.measureText(words).width - 4))
   context.textAlign = align
   context.textBaseline = 'middle'
   context.lineWidth = 3
