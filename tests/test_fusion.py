@@ -129,10 +129,13 @@ def test_co_attention_layer_equals_its_formula():
         assert torch.allclose(state[m].x, want[m], atol=1e-5)
 
 
-def test_whole_model_absent_features_are_inert():
+@pytest.mark.parametrize("additive", [False, True])
+def test_whole_model_absent_features_are_inert(additive):
     task = load_task("upper-abdomen")
     torch.manual_seed(0)
-    model = FusionModel(task, ModelConfig(width=16, layers=1, heads=2, vocabulary=5), encoders=False).eval()
+    model = FusionModel(
+        task, ModelConfig(width=16, layers=1, heads=2, vocabulary=5, additive=additive), encoders=False
+    ).eval()
     batch = {}
     for m, n in model.sizes.items():
         kind = torch.arange(1, 8).repeat(2, 1)
@@ -182,3 +185,28 @@ def test_use_only_names_its_members():
 def test_the_three_fusions_have_as_many_parameters():
     counts = [sum(p.numel() for p in FUSIONS[k](("US", "CT", "MR"), 96, 2, 4, 0.0).parameters()) for k in FUSIONS]
     assert max(counts) / min(counts) < 1.02
+
+
+def test_additive_logits_are_the_fused_ones_plus_each_modalitys_own():
+    from medfuse.models.model import pool
+
+    task = load_task("upper-abdomen")
+    torch.manual_seed(0)
+    model = FusionModel(
+        task, ModelConfig(width=16, layers=1, heads=2, vocabulary=5, additive=True), encoders=False
+    ).eval()
+    batch = {
+        m: (torch.randn(2, 7, n), torch.ones(2, 7, dtype=torch.bool), torch.arange(1, 8).repeat(2, 1))
+        for m, n in model.sizes.items()
+    }
+    use = {"US": torch.tensor([True, True]), "CT": torch.tensor([False, True]), "MR": torch.tensor([True, False])}
+    out, parts = model(batch, use), model.tokens(batch, use)
+    expected = model.head(out.joint)
+    for m in SENSES:
+        for b in range(2):
+            if use[m][b]:
+                expected[b] += model.own[m](pool(parts[m]))[b]
+    assert torch.allclose(out.logits, expected, atol=1e-5)
+    out.logits[0].sum().backward()  # the first patient has no CT: nothing flows to its own logits
+    assert torch.count_nonzero(model.own["CT"].bias.grad) == 0
+    assert torch.count_nonzero(model.own["MR"].bias.grad) > 0
