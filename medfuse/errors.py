@@ -26,6 +26,9 @@ class UnreadableError(UserError):
         super().__init__(f"{path}: {reason}")
         self.path, self.reason = str(path), reason
 
+    def __reduce__(self) -> tuple:  # so that it comes back whole from a worker's process
+        return type(self), (self.path, self.reason)
+
 
 class UnsupportedError(UnreadableError):
     """Readable, but without one true geometry or meaning: ``measured`` and ``allowed`` say what was compared."""
@@ -33,3 +36,6 @@ class UnsupportedError(UnreadableError):
     def __init__(self, path: object, reason: str, measured: str = "", allowed: str = "") -> None:
         super().__init__(path, reason)
         self.measured, self.allowed = measured or reason, allowed
+
+    def __reduce__(self) -> tuple:
+        return type(self), (self.path, self.reason, self.measured, self.allowed)

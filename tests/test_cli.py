@@ -290,3 +290,18 @@ def test_real_image_outside_the_domain(cli, tmp_path):
     assert "uncalibrated" in text
     assert "IMPRESSION" not in text
     assert np.isfinite([f["probability"] for f in shown["findings"]]).all()
+
+
+def test_errors_come_back_whole_from_another_process():
+    import pickle
+
+    from medfuse.errors import UnreadableError, UnsupportedError, UserError, WrongUse
+
+    for error in (
+        UserError("a"),
+        WrongUse("b"),
+        UnreadableError("x.dcm", "is cut"),
+        UnsupportedError("x.dcm", "gap", "5 mm", "1 mm"),
+    ):
+        back = pickle.loads(pickle.dumps(error))
+        assert (type(back), str(back), back.__dict__) == (type(error), str(error), error.__dict__)

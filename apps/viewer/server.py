@@ -16,6 +16,7 @@ from streamlit.dataframe_util import convert_anything_to_arrow_bytes
 
 from apps.viewer.pixels import shelf
 from apps.viewer.views import accounts, cohort, rating, reading, search, worklist  # noqa: F401  loaded before the first reader comes
+from apps.viewer.words import LANGUAGES, table_of
 from medfuse.library.worklist import worklist as rows_of_worklist
 from medfuse.settings import settings
 
@@ -41,7 +42,9 @@ async def pixels(request: Request) -> Response:
 
 
 def _warm() -> None:
-    """What the first page would otherwise wait for: pandas, Arrow, the catalogue."""
+    """What the first page would otherwise wait for: words, pandas, Arrow, the catalogue."""
+    for one in LANGUAGES:
+        table_of(one)
     if (settings().home / "library.db").exists():
         convert_anything_to_arrow_bytes(pd.DataFrame([{"patient": r.patient_id} for r in rows_of_worklist()]))
 

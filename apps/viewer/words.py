@@ -13,7 +13,7 @@ LANGUAGES = {"en": "English", "zh-TW": "繁體中文"}
 
 
 @cache
-def _table(language: str) -> dict[str, Any]:
+def table_of(language: str) -> dict[str, Any]:
     """words.yaml with one language picked out: the same tree, its leaves strings."""
     at = list(LANGUAGES).index(language)
 
@@ -29,7 +29,7 @@ def language() -> str:
 
 def branch(name: str) -> dict[str, Any]:
     """All words under a name, for a component."""
-    node = _table(language())
+    node = table_of(language())
     for part in name.split("."):
         node = node[part]
     return node
@@ -37,7 +37,7 @@ def branch(name: str) -> dict[str, Any]:
 
 def w(name: str, /, **filled: object) -> str:
     """One phrase by its dotted name. Raises KeyError for a name that words.yaml lacks."""
-    node: Any = _table(language())
+    node: Any = table_of(language())
     for part in name.split("."):
         node = node[part]
     return node.format(**filled) if filled else node

@@ -79,16 +79,12 @@ def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> N
         _keep(case_id, done.typing, who)
     if done.changed and st.session_state.get("changed") != done.changed["serial"]:
         st.session_state["changed"] = done.changed["serial"]
-        mine = _merged(now.report, done.changed["sections"])
-        try:
-            reports.save(case_id, done.changed["revision"], mine, who)
-            workbench.forget_typing(case_id, who)
-        except Conflict as e:
-            st.session_state[f"conflict-{case_id}"] = e
-        except UserError as e:
-            st.error(str(e))
-            return
-        st.rerun(scope="fragment")
+        _do(_save, case_id, done.changed["revision"], _merged(now.report, done.changed["sections"]), who)
+
+
+def _save(case_id: str, revision: int, mine: Report, who: Account) -> None:
+    reports.save(case_id, revision, mine, who)
+    workbench.forget_typing(case_id, who)
 
 
 def _keep(case_id: str, typing: dict, who: Account) -> None:
