@@ -381,6 +381,18 @@ def test_every_page_in_both_languages(mine, language, width):
             page.wait_for_timeout(800)
             assert page.locator("[data-testid=stException]").count() == 0, name
             assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+            if name == "search" and width == 1920:
+                page.locator(".st-key-search-words input").fill("liver lesion")
+                page.locator(".st-key-search-words input").press("Enter")
+                page.locator(".st-key-search-go button").click()
+                page.locator("img[src^='data:image/png']").first.wait_for(timeout=60_000)
+            if name == "rate":  # while a text is rated its case shows images alone
+                page.locator(".st-key-rate-open button").first.click()
+                page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
+                page.wait_for_timeout(500)
+                assert page.locator(".report").count() == page.locator(".findings").count() == 0
+                page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title).click()
+                page.locator(".st-key-rate-open").first.wait_for()
             shot(page, f"{name}-{language}-{width}")
         page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=titles[0]).click()
         choose_row(page)

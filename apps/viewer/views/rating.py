@@ -38,7 +38,7 @@ def _one(item: ratings.Item, who, left: int) -> None:
     with text.container(border=True):
         st.text(item.text)
         if st.button(w("worklist.open"), key="rate-open", help=item.case_id):
-            st.session_state["case"] = item.case_id
+            st.session_state["case"] = st.session_state["blind"] = item.case_id
             st.switch_page(st.session_state["pages"]["read"])
     with form.form(f"rate-{key}"):
         scores = {s: st.segmented_control(w(f"rate.{s}"), [1, 2, 3, 4, 5], key=f"{s}-{key}") for s in ratings.SCALES}
@@ -49,4 +49,5 @@ def _one(item: ratings.Item, who, left: int) -> None:
             except UserError as e:
                 st.error(str(e))
                 return
+            st.session_state.pop("blind", None)
             st.rerun()

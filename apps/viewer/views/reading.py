@@ -36,12 +36,17 @@ def show() -> None:
     result = store.load_result(case_id)
     prediction, drafted = result if result else (None, None)
     _banners(prediction, drafted)
-    places = Places(case["images"], prediction)
+    blind = st.session_state.get("blind") == case_id  # the report of this case is being rated
+    places = Places(case["images"], None if blind else prediction)
     with st.container(key="images"):  # stays in sight while findings and report are scrolled
         _images(case_id, case, folder, prediction, places)
     for refused in case["refused"]:
         st.caption(f"⚠ {refused['path']}: {refused['reason']}")
     registrations.show(case_id, case["images"])
+    if blind:
+        st.info(w("rate.blind"))
+        st.page_link(st.session_state["pages"]["rate"], label=w("pages.rate"))
+        return
     if prediction is None or drafted is None:
         st.info(w("report.not_predicted"))
         _predict(case_id)

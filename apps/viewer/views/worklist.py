@@ -92,6 +92,7 @@ def _chosen(row: Row, place) -> None:
     open_, predict = place.columns(2)
     if open_.button(w("worklist.open"), key="open", type="primary", disabled=bool(row.conflict)):
         st.session_state["case"] = row.case_id
+        st.session_state.pop("blind", None)  # to read it, not to rate it
         st.switch_page(st.session_state["pages"]["read"])
     label = w("worklist.predict") if row.state == "new" else w("worklist.predict_again")
     if predict.button(label, key="predict", disabled=bool(row.conflict)):
