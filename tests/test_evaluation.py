@@ -155,7 +155,39 @@ def test_plots_are_drawn(tmp_path, rng):
     n = len(TASK.findings)
     p = rng.random((120, n))
     labels = (rng.random(p.shape) < p).astype(int)
-    for name in write_plots(TASK, {"US": (labels, p), "US+CT": (labels, p)}, tmp_path, simulated=True):
+    names = write_plots(TASK, {"US": (labels, p), "US+CT": (labels, p)}, tmp_path, simulated=True)
+    assert names.pop() == "curves.json"
+    for name in names:
         with Picture.open(tmp_path / name) as picture:
             assert picture.size[0] > 800
             assert np.asarray(picture.convert("L")).std() > 5
+    # what is drawn is also there as numbers: areas as scikit-learn has them, reliability on the diagonal by construction
+    import json
+
+    from sklearn.metrics import roc_auc_score
+
+    curves = json.loads((tmp_path / "curves.json").read_text())
+    first = TASK.findings[0].id
+    assert curves["roc"]["findings"][first]["area"] == pytest.approx(roc_auc_score(labels[:, 0], p[:, 0]), abs=1e-3)
+    assert all(abs(said - true) < 0.15 for said, true in curves["reliability"]["US"])
+    assert curves["risk"]["US+CT"][-1][1] == pytest.approx(((p >= 0.5) != (labels == 1)).mean(), abs=1e-3)
+
+
+def test_probabilities_carry_the_range_in_which_they_came_true(rng):
+    """The exact binomial interval of the bin, none where validation is too thin, and it holds the truth about as often as it says."""
+    from scipy.stats import beta
+
+    from medfuse.models.calibration import interval, reliability
+
+    labels = np.r_[np.ones(30), np.zeros(70), -np.ones(9)].astype(int)[:, None]
+    table = reliability(labels, np.full((109, 1), 0.31))
+    assert table[3] == [100, 30]
+    assert sum(n for n, _ in table) == 100  # unknown labels count nowhere
+    assert interval(0.35, table) == pytest.approx([beta.ppf(0.05, 30, 71), beta.ppf(0.95, 31, 70)], abs=1e-3)
+    assert interval(0.95, table) is None
+    held = 0
+    for _ in range(200):
+        p = rng.random((200, 1))
+        low, high = interval(0.55, reliability((rng.random(p.shape) < p).astype(int), p)) or (0, 1)
+        held += low <= 0.55 <= high
+    assert held >= 170

@@ -61,7 +61,7 @@ def test_save_then_load_is_the_identity(trained, tmp_path):
 
     config = ModelConfig(**json.loads((out / "config.json").read_text())["baseline"])
     save_bundle(tmp_path / "copy", task=a.task, model=a.model, baseline_config=config, singles=singles, stack=stack, late=late,
-                calibration=a.calibration, conformal=a.conformal, domain=a.domain, card=a.card, tokenizer=a.tokenizer)  # fmt: skip
+                calibration=a.calibration, conformal=a.conformal, domain=a.domain, card=a.card, tokenizer=a.tokenizer, reliable=a.reliability)  # fmt: skip
     b = load_bundle(tmp_path / "copy")
     for (n, x), (m, y) in zip(a.model.state_dict().items(), b.model.state_dict().items(), strict=True):
         assert n == m
