@@ -105,7 +105,6 @@ def test_every_plane_shows_the_expected_pixels_on_the_expected_side(server, libr
         # the window that is chosen is the window that is shown
         page.locator(".pane[data-modality=CT] select[title=Window]").select_option("Bone")
         canvas = viewport(page, "CT")
-        page.wait_for_function("() => true")
         page.wait_for_timeout(300)
         expected = slice_array(image, int(canvas.get_attribute("data-index")), window=window_of(image, "Bone"))[0][
             ..., 0

@@ -33,9 +33,7 @@ class Places:
             low, high = [x0, y0, frame], [x1, y1, frame]
         elif place.box_voxels:
             to_view = np.asarray(image["to_view"])
-            corners = np.array(
-                [[*p] for p in np.array(np.meshgrid(*zip(*place.box_voxels, strict=True))).T.reshape(-1, 3)]
-            )
+            corners = np.array(np.meshgrid(*zip(*place.box_voxels, strict=True))).T.reshape(-1, 3)
             at = corners @ to_view[:3, :3].T + to_view[:3, 3]
             low, high = at.min(0).round().astype(int).tolist(), at.max(0).round().astype(int).tolist()
         else:

@@ -22,7 +22,6 @@ class Filters:
     until: str = ""
     finding: str = ""
     least: float = 0.5
-    unsure: bool = False  # only cases with a finding that the images cannot settle
 
 
 @dataclass(frozen=True)
@@ -85,5 +84,4 @@ def fits(row: Row, f: Filters) -> bool:
         and (not f.since or date >= f.since.replace("-", ""))
         and (not f.until or date <= f.until.replace("-", ""))
         and (not f.finding or row.findings.get(f.finding, 0.0) >= f.least)
-        and (not f.unsure or bool(row.cannot_tell))
     )

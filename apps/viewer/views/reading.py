@@ -77,7 +77,7 @@ def _predict(case_id: str) -> None:
         def watch() -> None:
             if job.state not in ("queued", "waiting"):
                 st.rerun()
-            st.progress(0.5, text=w("worklist.running", case=case_id[:24], seconds=job.seconds))
+            st.info(w("worklist.running", case=case_id[:24], seconds=job.seconds))  # how much is done, nobody knows
 
         watch()
         return
@@ -119,8 +119,8 @@ def _images(case_id: str, case: dict, folder, prediction: Prediction | None, pla
     if done.measured:
         _measured(case_id, done.measured)
     if done.expired:
-        pixels.shelf.take(people.session_id())  # the next run lays a new key
-        st.rerun(scope="fragment")
+        pixels.shelf.take(people.session_id())
+        st.rerun()  # the whole page: it makes the images anew where the cache has dropped them, and lays a new key
     _measurements(case_id)
 
 

@@ -25,8 +25,7 @@ export class Reader {
       hear(bus, 'jump', (e) => this.jump(e.detail)),
       hear(document, 'keydown', (e) => this.#key(e)),
     ]
-    const first = this.places.find((p) => p.lesion) ?? this.places[0]
-    if (first) this.openOn(first)
+    this.openOn()
   }
 
   /** New words, places or measurements from Python; images of the same case stay as they are. */
@@ -38,8 +37,7 @@ export class Reader {
     kept.stacks.forEach((stack) => { stack.meta.url = data.images[stack.meta.index].url })
     this.#bar()
     this.panes.forEach((p) => p.rebuild())
-    if (data.jump && data.jump.serial !== this.seen) this.jump(data.jump.place)
-    this.seen = data.jump?.serial
+    this.note.hidden = true
   }
 
   stackOf(index) {
