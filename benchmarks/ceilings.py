@@ -2,8 +2,9 @@
 
 python benchmarks/ceilings.py --manifest population/manifest.jsonl --work DIR [--cases 600]
 
-For each modality and dense class: its share of voxels, and per role the mean, spread and difference to the liver. A forest a
-finding and subset, trained on the split "train", scored on "val". A ceiling for features like these, not for every model.
+For each modality and structure: its voxels, and per role the mean, spread and difference to the liver. Lesions are outlined but not
+named: the statistics of the three largest, whatever they are. A forest a finding and subset, trained on the split "train", scored on "val".
+A ceiling for features like these, not for every model.
 """
 
 from __future__ import annotations
@@ -15,6 +16,7 @@ import platform
 from pathlib import Path
 
 import numpy as np
+from scipy.ndimage import label
 from sklearn.ensemble import RandomForestClassifier
 
 from medfuse.evaluation.feature_set import label_matrix
@@ -25,26 +27,29 @@ from medfuse.models.subsets import subsets
 from medfuse.task import Task, load_task
 from medfuse.training.data import load_input, preprocess_manifest
 
+LESIONS = 3
+
 
 def statistics(task: Task, modality: str, folder: Path, names: list[str]) -> np.ndarray:
-    """(classes × (1 + 3 roles),) of one case; zeros for what is not there."""
+    """((classes - lesion classes + LESIONS) × (1 + 3 roles),) of one case; zeros for what is not there."""
     roles = len(task.modalities[modality].roles)
-    classes = len(task.dense)
-    out = np.zeros((classes, 1 + 3 * roles), np.float32)
+    plain = [k for k in range(1, len(task.dense)) if k not in task.lesion_indices]
+    out = np.zeros((len(plain) + LESIONS, 1 + 3 * roles), np.float32)
     for name in names:
         values, present, dense = load_input(folder, name, roles)
         channels = values.astype(np.float32)[None] if modality == "US" else values.astype(np.float32)
         organ = dense == task.dense.index(task.organ)
         base = [c[organ].mean() if organ.any() else 0.0 for c in channels]
-        for k in range(1, classes):
-            inside = dense == k
+        parts, n = label(np.isin(dense, task.lesion_indices))
+        largest = (np.argsort(-np.bincount(parts.ravel(), minlength=n + 1)[1:]) + 1)[:LESIONS]
+        for row, inside in enumerate([dense == k for k in plain] + [parts == c for c in largest]):
             if not inside.any():
                 continue
-            out[k, 0] = np.log1p(inside.sum())
+            out[row, 0] = np.log1p(inside.sum())
             for r, channel in enumerate(channels):
                 if modality == "US" or present[r]:
                     v = channel[inside]
-                    out[k, 1 + 3 * r : 4 + 3 * r] = v.mean(), v.std(), v.mean() - base[r]
+                    out[row, 1 + 3 * r : 4 + 3 * r] = v.mean(), v.std(), v.mean() - base[r]
     return out.ravel()
 
 

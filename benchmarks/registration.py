@@ -29,10 +29,10 @@ CT = np.array([-1000, 40, 60, 300, 0, 80, 120, -80], np.float32)
 MR = np.array([0, 100, 160, 20, 230, 90, 40, 200], np.float32)
 
 
-def phantom(rng: np.random.Generator, n: int, mm: float) -> tuple[np.ndarray, np.ndarray]:
-    """A body with a spine to the back, an organ to the right and blobs, in two contrasts (n, n, n)."""
+def phantom_labels(rng: np.random.Generator, n: int, mm: float) -> np.ndarray:
+    """(n, n, n) labels: a body with a spine to the back, an organ to the right and blobs. ``mm`` is a voxel's size."""
     x = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32)] * 3, indexing="ij"))
-    x = (x - n / 2) * (128 / n)
+    x = (x - n / 2) * mm
     label = np.zeros((n, n, n), int)
     label[(x[0] / 50) ** 2 + (x[1] / 38) ** 2 + (x[2] / 56) ** 2 < 1] = 1
     label[((x[0] - 18) / 24) ** 2 + (x[1] / 22) ** 2 + ((x[2] - 8) / 26) ** 2 < 1] = 2
@@ -40,6 +40,12 @@ def phantom(rng: np.random.Generator, n: int, mm: float) -> tuple[np.ndarray, np
     for k in range(14):
         c, r = rng.uniform(-26, 26, 3), rng.uniform(4, 12, 3)
         label[sum(((x[i] - c[i]) / r[i]) ** 2 for i in range(3)) < 1] = 4 + k % 4
+    return label
+
+
+def phantom(rng: np.random.Generator, n: int, mm: float) -> tuple[np.ndarray, np.ndarray]:
+    """The same body in two contrasts (n, n, n)."""
+    label = phantom_labels(rng, n, mm)
     sigma = 1.0
     return (
         gaussian_filter(CT[label], sigma) + rng.normal(0, 15, label.shape).astype(np.float32),
@@ -90,6 +96,8 @@ def untuned(moving: sitk.Image, fixed: sitk.Image) -> sitk.Transform:
 
 def elastix(moving: sitk.Image, fixed: sitk.Image) -> sitk.Transform:
     import itk
+
+    itk.MultiThreaderBase.SetGlobalDefaultNumberOfThreads(1)  # as all others in this run
 
     def to_itk(image: sitk.Image):
         out = itk.GetImageFromArray(sitk.GetArrayFromImage(image))

@@ -10,19 +10,21 @@ import numpy as np
 import SimpleITK as sitk
 
 from .case import Case, Image
-from .errors import UserError, WrongUse
+from .errors import UnreadableError, UserError, WrongUse
 from .intake import CommandResult
+from .io.nifti import is_volume_file, read_nifti, sidecar
 from .library.registrations import registrations_folder
 from .pipeline import read_case
 from .registration.quality import Quality, assess, same_patient
 from .registration.register import Kind, RegisterOptions, Registration, by_landmarks, register
+from .registration.ultrasound import assess_ultrasound, register_ultrasound
 from .registration.volume import points_lps, to_sitk
 from .reporting.registration_files import write_registration
 
 
 def pick(path: Path, modality: str, role: str) -> tuple[Case, Image]:
     """The one volume of a path. Raises WrongUse that lists them where there are several."""
-    case = read_case(path, modality)
+    case = _sweep(path, modality) or read_case(path, modality)
     volumes = [
         i
         for i in case.images
@@ -39,6 +41,20 @@ def pick(path: Path, modality: str, role: str) -> tuple[Case, Image]:
             f"{path}: holds {len(volumes)} volumes ({listed}); name one with --moving-role or --fixed-role, or give its folder"
         )
     return case, volumes[0]
+
+
+def _sweep(path: Path, modality: str) -> Case | None:
+    """A NIfTI or MHA of ultrasound with its place in space (a sweep, or one tracked frame); None for anything else."""
+    if not path.exists() or not is_volume_file(path):
+        return None
+    stated = (modality or str(sidecar(path).get("Modality", ""))).upper()
+    if stated not in ("US", "ULTRASOUND"):
+        return None
+    try:
+        image = read_nifti(path, "US", tracked=True)
+    except UnreadableError as e:
+        raise UserError(f"{e.path}: {e.reason}") from e
+    return Case(path.name.split(".")[0], images=[image])
 
 
 def read_landmarks(path: Path) -> np.ndarray:
@@ -78,22 +94,28 @@ def register_command(
             raise UserError(
                 f"{landmarks[0]} has {len(marked[0])} points and {landmarks[1]} has {len(marked[1])}; they are matched line by line"
             )
-    options = RegisterOptions(kind, seed, threads)
+    senses = (image_m.modality, image_f.modality)
+    if method == "auto":
+        method = "intensity" if "US" not in senses else "tracked" if 1 in b.GetSize() else "lc2"
+    _check_method(method, senses, kind, a, b)
     if method == "landmarks":
         if marked is None:
             raise WrongUse("--method landmarks needs --landmarks MOVING.csv FIXED.csv")
-        transform = by_landmarks(*marked)
-        result = Registration(transform, "rigid", 0.0, 0.0)
+        result = Registration(by_landmarks(*marked), "rigid", 0.0, 0.0)
+        quality = assess(result, a, b, landmarks=marked, same_patient=same, seed=seed, back=False)
+    elif method in ("lc2", "tracked"):
+        to_volume = image_f.modality == "US"  # the transform that is kept maps the fixed image to the moving one
+        found = register_ultrasound(*((a, b) if to_volume else (b, a)), seed=seed, search=method == "lc2")
+        result = found.result
+        if not to_volume:
+            result.transform = result.transform.GetInverse()
+        quality = assess_ultrasound(found, searched=method == "lc2", landmarks=marked, same_patient=same)
     else:
-        if "US" in (image_m.modality, image_f.modality):
-            raise WrongUse(
-                "mutual information alone fails between ultrasound and other modalities; use --method landmarks (experimental)"
-            )
         mask_m, mask_f = (
             None if p is None else to_sitk(_mask(p, i)) for p, i in zip(masks, (image_m, image_f), strict=True)
         )
-        result = register(a, b, options, fixed_mask=mask_f, moving_mask=mask_m)
-    quality = assess(result, a, b, landmarks=marked, same_patient=same, seed=seed, back=method != "landmarks")
+        result = register(a, b, RegisterOptions(kind, seed, threads), fixed_mask=mask_f, moving_mask=mask_m)
+        quality = assess(result, a, b, landmarks=marked, same_patient=same, seed=seed)
     names, problems = write_registration(out, result, quality, a, b, (case_m, case_f), (image_m, image_f))
     _keep(out, quality, image_m, image_f)
     data = {"verdict": quality.verdict, "reasons": quality.reasons, "metric": round(quality.metric, 6), "seconds": round(time.perf_counter() - started, 2),
@@ -104,9 +126,21 @@ def register_command(
     return CommandResult(data, "\n".join(text), {"no fault found": 0, "check": 3, "failed": 1}[quality.verdict])
 
 
-def _mask(path: Path, image: Image) -> Image:
-    from .io.nifti import read_nifti
+def _check_method(method: str, senses: tuple[str, str], kind: Kind, moving: sitk.Image, fixed: sitk.Image) -> None:
+    """Raises WrongUse where a method does not suit the images."""
+    if method == "intensity" and "US" in senses:
+        raise WrongUse(
+            "mutual information alone fails between ultrasound and other modalities; use --method lc2 or landmarks (experimental)"
+        )
+    if method in ("lc2", "tracked") and (senses.count("US") != 1 or kind != "rigid"):
+        raise WrongUse(f"--method {method} is rigid and takes one ultrasound and one volume, not {senses[0]} and {senses[1]} ({kind})")  # fmt: skip
+    if 1 in moving.GetSize():
+        raise WrongUse("a tracked frame is the FIXED image: the volume is then cut in its plane")
+    if 1 in fixed.GetSize() and method not in ("tracked", "lc2"):
+        raise WrongUse(f"--method {method} needs a volume; a tracked frame takes --method tracked or lc2")
 
+
+def _mask(path: Path, image: Image) -> Image:
     mask = read_nifti(path, image.modality)
     if mask.pixels.shape != image.pixels.shape:
         raise UserError(f"{path}: the mask has {mask.pixels.shape} voxels, its image {image.pixels.shape}")

@@ -9,6 +9,8 @@ import typer
 
 from .app import Json, Verbose, app, emit, talk, verbosity
 
+METHODS = ("auto", "intensity", "landmarks", "lc2", "tracked")
+
 
 @app.command()
 def register(
@@ -17,8 +19,11 @@ def register(
     out: Annotated[Path, typer.Option(help="Folder for the transform, the moved image, pictures and quality.json.")],
     kind: Annotated[str, typer.Option(help="rigid, affine or deformable.")] = "rigid",
     method: Annotated[
-        str, typer.Option(help="intensity, or landmarks (experimental: MR and ultrasound).")
-    ] = "intensity",
+        str,
+        typer.Option(
+            help="auto, intensity, landmarks; with ultrasound, experimental: lc2, or tracked (a frame at its tracked place)."
+        ),
+    ] = "auto",
     moving_role: Annotated[str, typer.Option(help="Which series of MOVING, such as t2.")] = "",
     fixed_role: Annotated[str, typer.Option(help="Which series of FIXED, such as portal.")] = "",
     moving_modality: Annotated[str, typer.Option(help="CT, MR or US: for a NIfTI that does not say.")] = "",
@@ -40,8 +45,8 @@ def register(
     from ..errors import WrongUse
     from ..registering import register_command
 
-    if kind not in ("rigid", "affine", "deformable") or method not in ("intensity", "landmarks"):
-        raise WrongUse("--kind takes rigid, affine or deformable; --method takes intensity or landmarks")
+    if kind not in ("rigid", "affine", "deformable") or method not in METHODS:
+        raise WrongUse(f"--kind takes rigid, affine or deformable; --method takes {', '.join(METHODS)}")
     result = register_command(
         moving, fixed, out, kind=kind, roles=(moving_role, fixed_role), modalities=(moving_modality, fixed_modality),  # type: ignore[arg-type]
         landmarks=landmarks, masks=(moving_mask, fixed_mask), method=method, seed=seed, threads=threads, force=force,

@@ -44,8 +44,11 @@ def sidecar(path: Path) -> dict:
     return found if isinstance(found, dict) else {}
 
 
-def read_nifti(path: Path, modality: str = "", role: str = "", frame_of_reference: str = "") -> Image:
-    """Read one image.
+def read_nifti(
+    path: Path, modality: str = "", role: str = "", frame_of_reference: str = "", *, tracked: bool = False
+) -> Image:
+    """Read one image. Ultrasound becomes frames (T, H, W) without a place; ``tracked`` keeps a sweep or a tracked frame as it lies in
+    space, (I, J, K) with its affine, for registration.
 
     The modality comes from the argument or a JSON sidecar's "Modality". The affine is sform, else qform, RAS+ mm; when
     both are set and put a corner more than 0.1 mm apart, the file is refused.
@@ -77,7 +80,7 @@ def read_nifti(path: Path, modality: str = "", role: str = "", frame_of_referenc
     role = role or str(side.get("medfuse_role", "")) or "unknown"
     if not np.isfinite(data).all():
         raise UnreadableError(path, "holds NaN or infinite values; clean it before use")
-    if modality == "US":
+    if modality == "US" and not tracked:
         return _ultrasound(data, zooms, tr, source, role)
     data = data.squeeze()
     if data.ndim == 4:

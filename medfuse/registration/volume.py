@@ -25,7 +25,8 @@ def to_sitk(image: Image) -> sitk.Image:
         )
     if float(np.ptp(image.pixels)) == 0.0:
         raise UserError(f"{image.source.path}: every voxel has the same value; there is nothing to register")
-    if min(image.pixels.shape) < 4:
+    frame = image.modality == "US" and image.pixels.shape[2] == 1  # one tracked frame
+    if min(image.pixels.shape) < 4 and not frame:
         raise UserError(f"{image.source.path}: {min(image.pixels.shape)} slices are too few to register; give a volume")
     pixels, affine = image.pixels, image.affine
     directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)

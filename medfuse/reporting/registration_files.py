@@ -13,6 +13,7 @@ from PIL import ImageDraw
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
+from scipy.ndimage import gaussian_gradient_magnitude
 
 from .. import __version__
 from ..case import Case, Image
@@ -40,8 +41,10 @@ def write_registration(
         nib.save(nib.Nifti1Image(pixels, affine), out / "moved.nii.gz")
         checkerboard(fixed, warped, quality).save(out / "checkerboard.png")
         edges(fixed, warped, quality).save(out / "edges.png")
-        curve_plot(quality, out / "metric.png")
-        names += ["transform.tfm", "moved.nii.gz", "checkerboard.png", "edges.png", "metric.png"]
+        names += ["transform.tfm", "moved.nii.gz", "checkerboard.png", "edges.png"]
+        if any(quality.curve):  # nothing was searched where landmarks or a tracker placed it
+            curve_plot(quality, out / "metric.png")
+            names.append("metric.png")
         try:
             spatial_registration(result, cases, images).save_as(out / "registration.dcm", enforce_file_format=True)
             names.append("registration.dcm")
@@ -63,7 +66,9 @@ def _grey(slice_: np.ndarray) -> np.ndarray:
 
 
 def middle_slices(image: sitk.Image) -> list[tuple[np.ndarray, tuple[float, float]]]:
-    """Middle axial, coronal and sagittal slice in radiological order, with (row, column) spacing."""
+    """Middle axial, coronal and sagittal slice in radiological order, with (row, column) spacing; of a tracked frame itself alone."""
+    if image.GetSize()[2] == 1:
+        return [(sitk.GetArrayFromImage(image)[0], (image.GetSpacing()[1], image.GetSpacing()[0]))]
     turned = sitk.DICOMOrient(image, "LPS")
     a = sitk.GetArrayFromImage(turned)
     x, y, z = turned.GetSpacing()
@@ -84,7 +89,8 @@ def _panels(
     draw.rectangle([0, 0, 10, 29], fill=COLOURS[quality.verdict])
     draw.text((18, 7), f"{title}: {quality.verdict}", fill=(235, 238, 240), font=font(15))
     x = 0
-    for picture, marks in zip(shown, (("R", "L"), ("R", "L"), ("A", "P")), strict=True):
+    marked = (("R", "L"), ("R", "L"), ("A", "P")) if len(shown) == 3 else (("", ""),)  # a frame lies as it was acquired
+    for picture, marks in zip(shown, marked, strict=True):
         page.paste(picture, (x, 30))
         draw.text((x + 5, 30 + height // 2), marks[0], fill=(120, 200, 255), font=font(15))
         draw.text((x + picture.width - 16, 30 + height // 2), marks[1], fill=(120, 200, 255), font=font(15))
@@ -106,8 +112,8 @@ def checkerboard(fixed: sitk.Image, warped: sitk.Image, quality: Quality, tiles:
 def edges(fixed: sitk.Image, warped: sitk.Image, quality: Quality) -> Picture.Image:
     """Edges of the moved image, in colour, on the fixed one."""
     pictures, spacings = [], []
-    strength = sitk.GradientMagnitudeRecursiveGaussian(warped, 1.5 * min(warped.GetSpacing()))
-    for (f, s), (e, _) in zip(middle_slices(fixed), middle_slices(strength), strict=True):
+    for (f, s), (w, _) in zip(middle_slices(fixed), middle_slices(warped), strict=True):
+        e = gaussian_gradient_magnitude(w.astype(np.float32), 1.5)
         grey = _grey(f)
         mark = e > np.percentile(e, 93)
         pictures.append(
@@ -132,7 +138,7 @@ def curve_plot(quality: Quality, path: Path) -> None:
         axes.plot(range(start, start + len(level)), level, label=f"level {n}")
         start += len(level)
     axes.set_xlabel("iteration")
-    axes.set_ylabel("negative mutual information (nats)")
+    axes.set_ylabel("metric (less is better)")
     axes.legend(frameon=False)
     figure.savefig(path, dpi=110)
 
