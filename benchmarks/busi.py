@@ -1,8 +1,11 @@
 """Real breast ultrasound (BUSI) through `medfuse train`: near-duplicates in one group, grouped 5-fold, beside simple rows.
 
 python benchmarks/busi.py --data ../shared/data/ultrasound2d/busi --manifest busi/manifest.jsonl      writes a manifest
-python benchmarks/busi.py --data … --folds 5 --minutes 6 --seeds 1                                    trains and scores
+python benchmarks/busi.py --data … --folds 5 --minutes 6 --seeds 3 [--rows plain masked pretrained]     trains and scores
+   [--pretrain population/manifest.jsonl --pretrain-minutes 10]    SIMULATED ultrasound on which the encoder of row "pretrained" starts
 
+Rows: "plain" sees the images as they are; "masked" after measuring marks are painted over (as the shipped bundle does); "marks only"
+sees where marks were and nothing else.
 Groups are images whose perceptual hashes differ in at most 10 of 64 bits. BUSI has no patient ids, so other images of one
 woman may still lie on both sides.
 """
@@ -13,6 +16,7 @@ import argparse
 import json
 import os
 import platform
+from itertools import product
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
@@ -115,7 +119,43 @@ def marks_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.nda
     return LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train]).predict_proba(x[test])
 
 
-def medfuse_rows(manifest: Path, out: Path, minutes: float, seed: int, order: list[str]) -> np.ndarray:
+def pretrain(manifest: Path, folder: Path, minutes: float) -> str:
+    """A bundle whose ultrasound encoder learned the findings of SIMULATED abdominal frames, without label maps."""
+    from medfuse.task import load_task
+    from medfuse.training.train import TrainOptions, train
+
+    breast, abdomen = load_task("breast-ultrasound"), load_task("upper-abdomen")
+    seen = [f for f in abdomen.findings if "US" in f.modalities]
+    spec = breast.modalities["US"].model_copy(update={"frames": 12, "remove_marks": False, "roles": ("cine",)})
+    task = breast.model_copy(update={
+        "name": "abdominal-frames", "exclusive": (), "about": {}, "modalities": {"US": spec},
+        "findings": tuple(f.model_copy(update={"modalities": ("US",), "requires": {}}) for f in seen),
+    })  # fmt: skip
+    ids = {f.id for f in seen}
+    path = folder / "simulated.jsonl"
+    with path.open("w") as f:
+        for line in manifest.read_text().splitlines():
+            row = json.loads(line)
+            images = [{k: v for k, v in i.items() if k != "mask"} | {"path": str((manifest.parent / i["path"]).resolve())} for i in row["images"] if i["modality"] == "US"]  # fmt: skip
+            if images:
+                labels = {k: v for k, v in row["labels"].items() if k in ids}
+                f.write(json.dumps({**row, "images": images, "labels": labels, "report": "", "reports": {}}) + "\n")
+    out = folder / "pretrained"
+    result = train(
+        task,
+        path,
+        out,
+        TrainOptions(minutes=minutes, seed=1),
+        command="benchmarks/busi.py",
+        log=lambda m: print(m, flush=True),
+    )
+    print("pretrained on simulated frames:", result["validation"], flush=True)
+    return str(out)
+
+
+def medfuse_rows(
+    manifest: Path, out: Path, minutes: float, seed: int, order: list[str], *, remove_marks: bool, start: str | None
+) -> np.ndarray:
     """Train by the command's own function, predict the test split by the bundle."""
     from medfuse.evaluation.evaluate import features_of
     from medfuse.evaluation.feature_set import collect, predict_logits
@@ -126,9 +166,10 @@ def medfuse_rows(manifest: Path, out: Path, minutes: float, seed: int, order: li
     from medfuse.training.train import TrainOptions, train
 
     task = load_task("breast-ultrasound")
-    train(
-        task, manifest, out, TrainOptions(minutes=minutes, seed=seed), command="benchmarks/busi.py", log=lambda m: None
-    )
+    spec = task.modalities["US"].model_copy(update={"remove_marks": remove_marks})
+    task = task.model_copy(update={"modalities": {"US": spec}})
+    options = TrainOptions(minutes=minutes, seed=seed, start=start)
+    train(task, manifest, out, options, command="benchmarks/busi.py", log=lambda m: None)
     bundle = load_bundle(out)
     rows = [r for r in read_manifest(manifest) if r.split == "test"]
     data, _ = features_of(bundle, rows, "cpu", lambda d, n: None)
@@ -148,6 +189,9 @@ def main() -> None:
     parser.add_argument("--run", type=int, help="how many of the folds to run (default: all)")
     parser.add_argument("--minutes", type=float, default=6.0)
     parser.add_argument("--seeds", type=int, default=1)
+    parser.add_argument("--rows", nargs="+", default=["plain", "masked"], choices=["plain", "masked", "pretrained"])
+    parser.add_argument("--pretrain", type=Path, help="manifest of simulated cases, for row pretrained")
+    parser.add_argument("--pretrain-minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     paths, y = load(options.data)
@@ -158,6 +202,12 @@ def main() -> None:
         print(f"{len(paths)} images in {groups.max() + 1} groups: {options.manifest}")
         return
     rows: dict[str, list[dict]] = {}
+    start = None
+    if "pretrained" in options.rows:
+        if options.pretrain is None:
+            parser.error("row pretrained needs --pretrain, a manifest of simulated cases")
+        options.out.mkdir(parents=True, exist_ok=True)
+        start = pretrain(options.pretrain, options.out, options.pretrain_minutes)
     for k, split in enumerate(every[: options.run]):
         train, test = split == "train", split == "test"
         known = train | (split == "val")  # the simple rows choose nothing, so they may learn from both
@@ -167,18 +217,15 @@ def main() -> None:
             ("burned-in marks only", marks_rows),
         ):
             rows.setdefault(name, []).append(scores(y[test], work(paths, y, known, test)))
-        for seed in range(1, options.seeds + 1):
+        for seed, kind in product(range(1, options.seeds + 1), options.rows):
             with TemporaryDirectory() as folder:
                 manifest = Path(folder) / "manifest.jsonl"
                 write_manifest(manifest, paths, y, groups, split)
-                order = [
-                    json.loads(line)["case_id"]
-                    for line in manifest.read_text().splitlines()
-                    if json.loads(line)["split"] == "test"
-                ]
-                p = medfuse_rows(manifest, Path(folder) / "bundle", options.minutes, seed, order)
-            rows.setdefault("medfuse (marks removed)", []).append(scores(y[test], p))
-            print(f"fold {k} seed {seed}: {rows['medfuse (marks removed)'][-1]}", flush=True)
+                order = [r["case_id"] for r in map(json.loads, manifest.read_text().splitlines()) if r["split"] == "test"]  # fmt: skip
+                p = medfuse_rows(manifest, Path(folder) / "bundle", options.minutes, seed, order, remove_marks=kind == "masked",
+                                 start=start if kind == "pretrained" else None)  # fmt: skip
+            rows.setdefault(f"medfuse, {kind}", []).append(scores(y[test], p))
+            print(f"fold {k} seed {seed} {kind}: {rows[f'medfuse, {kind}'][-1]}", flush=True)
     result = {"images": len(paths), "groups": int(groups.max() + 1), "folds": options.folds, "run": len(every[: options.run]), "minutes": options.minutes,
               "machine": f"{platform.machine()}, {os.cpu_count()} cores",
               "rows": {name: {key: [round(float(np.mean([r[key] for r in rs])), 4), round(float(np.std([r[key] for r in rs])), 4)] for key in rs[0]} for name, rs in rows.items()}}  # fmt: skip

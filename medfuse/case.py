@@ -137,6 +137,17 @@ class Refusal:
     allowed: str = ""
 
 
+@dataclass(frozen=True)
+class Lab:
+    """One laboratory value: LOINC code, UCUM unit, ISO date."""
+
+    loinc: str
+    value: float
+    unit: str
+    date: str = ""
+    name: str = ""
+
+
 @dataclass
 class Case:
     """The images and words of one patient within an interval; the unit of fusion."""
@@ -150,6 +161,7 @@ class Case:
     sex: str = ""
     birth_date: str = ""
     risk: str = ""  # documented risk status, such as cirrhosis
+    labs: list[Lab] = field(default_factory=list)
     study_uids: tuple[str, ...] = ()
     folder: str = ""
 

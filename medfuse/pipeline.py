@@ -15,6 +15,7 @@ from .errors import UnreadableError, UserError, WrongUse
 from .intake import CommandResult
 from .io import nifti, picture
 from .io.cases import Found, find_cases
+from .io.labs import read_labs
 from .io.scan import opened, scan
 from .library import store, workbench
 from .library.catalogue import session
@@ -170,7 +171,7 @@ def _nothing_in(ledger: dict[str, int]) -> str:
 
 def predict_command(
     path: str | None, parts: dict[str, list[Path]], *, out: Path, bundle: str | None, options: PredictOptions, add: bool,
-    window: int, log: Callable[[str], None], indication: str = "", risk: str = "",
+    window: int, log: Callable[[str], None], indication: str = "", risk: str = "", labs: Path | None = None,
 ) -> CommandResult:  # fmt: skip
     """`medfuse predict`: a library case, a path, or stated parts."""
     stated = any(parts.values())
@@ -178,9 +179,10 @@ def predict_command(
         raise WrongUse("predict needs either a case or path, or images by --us, --ct and --mr")
     loaded = load_bundle(bundle)  # a wrong name is refused before anything is read
     check_writer(loaded, options.writer, options.language, options.llm)
+    values = read_labs(labs) if labs is not None else None
     if path is not None and not Path(path).exists() and store.has_case(path):
-        if indication or risk:
-            store.set_words(path, indication=indication or None, risk=risk or None)
+        if indication or risk or values:
+            store.set_words(path, indication=indication or None, risk=risk or None, labs=values)
         return _result(predict_library_case(path, loaded, out, options, choose=not bundle))
     started = time.perf_counter()
     with ExitStack() as stack:  # a zip stays unpacked until everything that refers to its files is written
@@ -192,6 +194,7 @@ def predict_command(
             assert path is not None
             case, found = _case_at(Path(path), window=window, stack=stack)
         case.indication, case.risk = indication or case.indication, risk or case.risk
+        case.labs = values or case.labs
         read_seconds = time.perf_counter() - started
         if not case.images:
             return _nothing(case, loaded, log)
@@ -215,7 +218,7 @@ def _nothing(case: Case, bundle: Bundle, log: Callable[[str], None]) -> CommandR
     for row in refused:
         log(f"medfuse: {row['path']}: {row['reason']}")
     data = {
-        "case_id": case.case_id, "modalities": {m: case.state(m) for m in bundle.task.senses}, "images": [], "findings": [],
+        "case_id": case.case_id, "modalities": {m: case.state(m) for m in bundle.task.image_senses}, "images": [], "findings": [],
         "lesions": [], "files": [], "refused": refused,
     }  # fmt: skip
     return CommandResult(data, "nothing could be read", 1)

@@ -18,6 +18,7 @@ from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
 from .models.lesions import LesionMask, find_lesions, place_of
 from .models.model import Output
+from .models.senses import add_senses
 from .models.subsets import name as subset_name
 from .models.subsets import shapley, subsets
 from .models.tokens import Tokens
@@ -60,7 +61,7 @@ def predict_case(
         )
         for image, (ok, code, why) in zip(case.images, judged, strict=True)
     ]  # fmt: skip
-    states = {m: case.state(m) for m in task.senses}
+    states = {m: case.state(m) for m in task.image_senses}
     in_domain = any(ok for ok, *_ in judged)
     use = [ok or outside_domain for ok, *_ in judged]
     prediction = Prediction(
@@ -103,6 +104,7 @@ def _run(
         dense = _familiar(prediction, bundle, features, dense, keep=not calibrate)
         if not features.features:
             return
+        add_senses(features, task.further, case)
         fused = _findings(prediction, case, bundle, features, calibrate)
         out.fused = {m: Tokens(t.x[-1:], t.mask[-1:]) for m, t in fused.fused.items()}
         out.logits = fused.logits[-1:]
@@ -209,8 +211,8 @@ def _findings(prediction: Prediction, case: Case, bundle: Bundle, features: Case
     reliable = bundle.reliability.get(subset_name(every[-1])) if calibrate else None
     for f, finding in enumerate(task.findings):
         game = {frozenset(s): float(probability[i, f]) for i, s in enumerate(every)}
-        judged = {m: support(finding, m, roles) for m in task.senses}
-        by = [m for m in there if judged[m][0]]
+        judged = {m: support(finding, m, roles) for m in task.image_senses}
+        by = [m for m in there if m in judged and judged[m][0]]  # words and numbers colour a finding, images assess it
         reasons = {m: why for m, (_, why) in judged.items() if why and m in finding.modalities}
         prediction.findings.append(
             FindingRecord(

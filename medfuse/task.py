@@ -12,6 +12,8 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from .case import MODALITIES
 from .errors import UserError, WrongUse
 
+FURTHER = ("LABS", "TEXT")
+
 
 class Strict(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -56,11 +58,13 @@ class Finding(Strict):
 
 
 class Task(Strict):
+    extends: str = ""  # another task, by path or shipped name: what this file does not say is as there, templates too
     name: str
     title: dict[str, str]
     body_part: str
     body_parts: tuple[str, ...] = ()  # values of BodyPartExamined that belong here; none: it is not looked at
     modalities: dict[str, ModalityTask]
+    further: tuple[Literal["LABS", "TEXT"], ...] = ()  # senses beside the images (models/senses)
     dense: tuple[str, ...] = ()  # classes of the label maps; none: only whole images are labelled
     lesion_classes: tuple[str, ...] = ()
     organ: str = ""
@@ -103,7 +107,11 @@ class Task(Strict):
 
     @property
     def senses(self) -> tuple[str, ...]:
-        """The task's modalities in the one order used everywhere."""
+        """What the task fuses, in the one order used everywhere: its image modalities, then its further senses."""
+        return (*self.image_senses, *(s for s in FURTHER if s in self.further))
+
+    @property
+    def image_senses(self) -> tuple[str, ...]:
         return tuple(m for m in MODALITIES if m in self.modalities)
 
     @property
@@ -162,6 +170,11 @@ def load_any_task(path: str | Path) -> Task | VqaTask:
         data = yaml.safe_load(p.read_text())
         if isinstance(data, dict) and data.get("kind") == "vqa":
             return VqaTask(**data)
-        return Task(**data, folder=str(p.parent))
+        folder = p.parent
+        if isinstance(data, dict) and data.get("extends"):
+            base = _task_file(data["extends"])
+            data = yaml.safe_load(base.read_text()) | data
+            folder = base.parent
+        return Task(**data, folder=str(folder))
     except (ValidationError, yaml.YAMLError, TypeError) as e:
         raise UserError(f"{p}: not a task: {str(e).splitlines()[0]}; compare with a shipped task.yaml") from e

@@ -42,6 +42,9 @@ def predict(
     backend: Annotated[str, typer.Option(help="torch, or openvino (extra) on a CPU.")] = "torch",
     indication: Annotated[str, typer.Option(help="Why the patient was imaged.")] = "",
     risk: Annotated[str, typer.Option(help="Documented risk status, such as cirrhosis.")] = "",
+    labs: Annotated[
+        Path | None, typer.Option(help="CSV of laboratory values: loinc, value, unit (UCUM), date, name.")
+    ] = None,
     add: Annotated[bool, typer.Option(help="Also add the case and its result to the library.")] = False,
     outside_domain: Annotated[
         bool, typer.Option(help="Show uncalibrated scores for images outside the validated domain.")
@@ -57,7 +60,7 @@ def predict(
     options = PredictOptions(language, device_of(device), outside_domain, writer, llm, backend=backend)
     result = predict_command(
         path, {"US": us or [], "CT": ct or [], "MR": mr or []}, out=out, bundle=bundle, options=options, add=add,
-        window=window, log=talk, indication=indication, risk=risk,
+        window=window, log=talk, indication=indication, risk=risk, labs=labs,
     )  # fmt: skip
     emit(result.data, as_json, result.text)
     raise typer.Exit(result.exit_code)

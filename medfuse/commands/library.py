@@ -88,7 +88,7 @@ def cases(
             name, _, value = given.partition("=")
             if not name or "=" not in given:
                 raise WrongUse(f"{option} {given}: write CASE={field.upper()}")
-            store.set_words(name, **{field: value})
+            store.set_words(name, **{field: value})  # type: ignore[arg-type]
     if confirm is not None:
         store.confirm(confirm)
     rows = store.list_cases(tuple(with_ or ()), tuple(without or ()))

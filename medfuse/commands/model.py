@@ -22,6 +22,9 @@ def train(
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
     ] = None,
+    start: Annotated[
+        str | None, typer.Option(help="A bundle whose encoders are the first weights, where they fit.")
+    ] = None,
     check: Annotated[bool, typer.Option("--check", help="Only check the manifest.")] = False,
     stage: Annotated[
         str, typer.Option(help="all: encoders, fusion, baselines; report: the writer, over the frozen --bundle.")
@@ -73,8 +76,11 @@ def train(
         result = train_report_stage(loaded, manifest, out, bundle=bundle, minutes=minutes, seed=seed, work=work, command=command, log=talk)  # fmt: skip
         emit(result, as_json, f"{result['bundle']}\nvalidation loss a token {result['validation']['loss']:.3f}")
         return
-    options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work)
-    command = f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
+    options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work, start)
+    command = (
+        f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
+        + (f" --start {start}" if start else "")
+    )
     result = run(loaded, manifest, out, options, command=command, log=talk)
     emit(
         result,

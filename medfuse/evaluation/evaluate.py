@@ -20,6 +20,7 @@ from ..models.bundle import Bundle
 from ..models.calibration import calibrated, expected_calibration_error
 from ..models.conformal import coverage_of
 from ..models.features import CaseFeatures, encode
+from ..models.senses import add_senses
 from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..preprocess.prepare import prepare
@@ -62,6 +63,7 @@ def features_of(
                 one, dense = encode(encoders, inputs, bundle.task, torch.device(device), keep_dense=lesions is not None)
                 if lesions is not None:
                     score_case(lesions, dense, bundle.task)
+                add_senses(one, bundle.task.further, case)
                 features.append(one)
                 kept.append(row)
             else:

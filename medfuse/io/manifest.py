@@ -11,7 +11,7 @@ import nibabel as nib
 import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..case import Case, Image, Refusal
+from ..case import Case, Image, Lab, Refusal
 from ..errors import UnreadableError, UserError, WrongUse
 from . import nifti, picture
 
@@ -23,16 +23,6 @@ class ManifestImage(BaseModel):
     role: str = ""
     mask: str = ""
     frame_of_reference: str = ""
-
-
-class Lab(BaseModel):
-    """One laboratory value: LOINC code, UCUM unit, ISO date."""
-
-    name: str = ""
-    loinc: str
-    value: float
-    unit: str
-    date: str = ""
 
 
 class ManifestRow(BaseModel):
@@ -112,7 +102,13 @@ def _read_csv(path: Path) -> list[ManifestRow]:
 def load_row(row: ManifestRow, *, with_masks: bool = False) -> tuple[Case, dict[int, np.ndarray]]:
     """Read a row's images; what cannot be read is in ``case.refused``. masks: image place → (I, J, K) or (T, H, W)."""
     case = Case(
-        row.case_id, row.patient_id, indication=row.indication, report=row.report, risk=row.risk, folder=row.root
+        row.case_id,
+        row.patient_id,
+        indication=row.indication,
+        report=row.report,
+        risk=row.risk,
+        folder=row.root,
+        labs=row.labs,
     )
     masks: dict[int, np.ndarray] = {}
     for entry in row.images:

@@ -49,6 +49,7 @@ class CaseRow(Base):
     birth_date: Mapped[str] = mapped_column(String(16), default="")
     indication: Mapped[str] = mapped_column(Text, default="")
     risk: Mapped[str] = mapped_column(Text, default="")
+    labs: Mapped[list] = mapped_column(JSON, default=list)  # laboratory values as in a manifest
     simulated: Mapped[bool] = mapped_column(Boolean, default=False)
     study_date: Mapped[str] = mapped_column(String(16), default="", index=True)
     conflict: Mapped[str] = mapped_column(Text, default="")  # identifiers disagree: waits for a person

@@ -7,13 +7,14 @@ import logging
 import os
 import shutil
 from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
 
 from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
-from ..case import Case, Image, Refusal
+from ..case import Case, Image, Lab, Refusal
 from ..errors import UserError, WrongUse
 from ..io.export import describe
 from ..io.nifti import read_nifti
@@ -60,7 +61,7 @@ def add_case(s: Session, case: Case, paths: dict[str, list[Path]], conflict: str
     if row is None:
         dates = sorted(i.source.date for i in case.images if i.source.date)
         row = CaseRow(id=case.case_id, patient_id=case.patient_id, sex=case.sex, birth_date=case.birth_date, conflict=conflict,
-                      indication=case.indication, risk=case.risk, simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
+                      indication=case.indication, risk=case.risk, labs=[asdict(x) for x in case.labs], simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
         s.add(row)
     added = False
     for uid, images in wanted.items():
@@ -99,8 +100,9 @@ def load_case(case_id: str) -> Case:
                 f"{case_id}: {row.conflict}; look at the studies, then medfuse cases --confirm {case_id} to use this one"
             )
         case = Case(
-            row.id, row.patient_id, indication=row.indication, risk=row.risk, sex=row.sex, birth_date=row.birth_date
-        )
+            row.id, row.patient_id, indication=row.indication, risk=row.risk, sex=row.sex, birth_date=row.birth_date,
+            labs=[Lab(**x) for x in row.labs],
+        )  # fmt: skip
         series = list(row.series)
     missing = [x for x in series if not all(stored_path(d).exists() for d in x.files)]
     for x in missing:
@@ -179,14 +181,17 @@ def prior_of(case_id: str) -> Prior | None:
     return None
 
 
-def set_words(case_id: str, *, indication: str | None = None, risk: str | None = None) -> None:
-    """A person's word on why a patient was imaged, or on the documented risk status."""
+def set_words(
+    case_id: str, *, indication: str | None = None, risk: str | None = None, labs: list[Lab] | None = None
+) -> None:
+    """A person's word on why a patient was imaged, on the documented risk status, or on laboratory values."""
     with session() as s:
         row = s.get(CaseRow, case_id)
         if row is None:
             raise WrongUse(f"{case_id}: no such case in the library; see medfuse cases")
         row.indication = row.indication if indication is None else indication
         row.risk = row.risk if risk is None else risk
+        row.labs = row.labs if labs is None else [asdict(x) for x in labs]
 
 
 def add_nifti(files: list[tuple[Path, str]]) -> str:

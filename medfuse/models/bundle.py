@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import yaml
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -178,6 +179,9 @@ def save_bundle(
     if tokenizer is not None:
         tokenizer.save(str(part / "tokenizer.json"))
     shutil.copytree(task.folder, part / "task")
+    if task.extends:  # a bundle stands alone
+        whole = task.model_copy(update={"extends": ""}).model_dump(mode="json", exclude_defaults=True)
+        (part / "task" / "task.yaml").write_text(yaml.safe_dump(whole, allow_unicode=True, sort_keys=False))
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
 

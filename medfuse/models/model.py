@@ -12,8 +12,9 @@ from .coordination import Projection
 from .encoders import build_encoders
 from .fusion import FUSIONS
 from .regions import feature_size
+from .senses import SENSES
 from .text import TextTower
-from .tokens import CineTokens, RegionTokens, Tokens
+from .tokens import CineTokens, KindTokens, RegionTokens, Tokens
 
 
 @dataclass(frozen=True)
@@ -55,14 +56,16 @@ class FusionModel(nn.Module):
         c, kinds = config, len(task.dense)
         self.exclusive = task.exclusive_indices
         self.sizes: dict[str, int]
+        images = [m for m in self.task_modalities if m in task.modalities]
+        further = [m for m in self.task_modalities if m in SENSES]
         if task.whole_images:
             self.encoders = build_encoders(task)
-            self.sizes = {m: int(self.encoders[m].width) for m in self.task_modalities}  # type: ignore[arg-type]
+            self.sizes = {m: int(self.encoders[m].width) for m in images}  # type: ignore[arg-type]
             self.tokenisers = nn.ModuleDict({m: RegionTokens(n, 1, c.width, c.dropout) for m, n in self.sizes.items()})
         else:
             self.sizes = {
                 m: feature_size(len(task.modalities[m].roles), len(task.dense), task.modalities[m].filters)
-                for m in self.task_modalities
+                for m in images
             }
             pooled = (*(k for k in range(1, kinds) if k not in task.lesion_indices), kinds)
             if encoders:
@@ -75,6 +78,9 @@ class FusionModel(nn.Module):
                     for m, n in self.sizes.items()
                 }
             )
+        for m in further:
+            self.sizes[m] = SENSES[m].SIZE
+            self.tokenisers[m] = KindTokens(SENSES[m].SIZE, SENSES[m].KINDS, c.width, c.dropout)
         self.fusion = FUSIONS[c.fusion](self.task_modalities, c.width, c.layers, c.heads, c.dropout)
         self.head = nn.Sequential(
             nn.LayerNorm(3 * c.width), nn.Dropout(c.dropout), nn.Linear(3 * c.width, 2 * c.width), nn.GELU(),
@@ -121,7 +127,7 @@ class FusionModel(nn.Module):
     def fit_standardisation(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]]) -> None:
         for m in self.task_modalities:
             if batch[m][1].any():
-                self.tokenisers[m].fit(batch[m][0], batch[m][1])  # type: ignore[operator]
+                self.tokenisers[m].fit(*batch[m])  # type: ignore[operator]
 
 
 def exclusive_logits(scores: Tensor, exclusive: list[int]) -> Tensor:

@@ -41,15 +41,60 @@ class RegionTokens(nn.Module):
         self.kind = nn.Embedding(kinds + 1, width)
         self.norm = nn.LayerNorm(width)
 
-    def fit(self, features: Tensor, mask: Tensor) -> None:
+    def fit(self, features: Tensor, mask: Tensor, kind: Tensor) -> None:
         """Set the standardisation from all valid regions of the training set."""
         rows = features[mask]
         self.mean.copy_(rows.mean(0))
         self.scale.copy_(rows.std(0).clamp_min(1e-3))
 
+    def spread(self, kind: Tensor) -> Tensor:
+        """Standard deviation of the features, broadcastable to (B, N, F): how strong noise on them is to be."""
+        return self.scale
+
     def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
         features = torch.where(mask[..., None], features, torch.zeros_like(features))
         z = ((features - self.mean) / self.scale).clamp(-8, 8)
+        x = self.norm(self.project(z) + self.kind(kind))
+        return Tokens(torch.where(mask[..., None], x, torch.zeros_like(x)), mask)
+
+
+class KindTokens(nn.Module):
+    """Values (B, N, F) whose meaning hangs on their kind (a laboratory analyte, a word) → Tokens, standardised kind by kind.
+
+    Kinds that the training set had fewer than SEEN times are left out: nothing was learned of them.
+    """
+
+    mean: Tensor
+    scale: Tensor
+    seen: Tensor
+    SEEN = 5
+
+    def __init__(self, features: int, kinds: int, width: int, dropout: float) -> None:
+        super().__init__()
+        self.register_buffer("mean", torch.zeros(kinds, features))
+        self.register_buffer("scale", torch.ones(kinds, features))
+        self.register_buffer("seen", torch.zeros(kinds, dtype=torch.bool))
+        self.project = nn.Sequential(
+            nn.Linear(features, width), nn.GELU(), nn.Dropout(dropout), nn.Linear(width, width)
+        )
+        self.kind = nn.Embedding(kinds, width)
+        self.norm = nn.LayerNorm(width)
+
+    def fit(self, features: Tensor, mask: Tensor, kind: Tensor) -> None:
+        self.seen.zero_()
+        for k in kind[mask].unique().tolist():
+            rows = features[mask & (kind == k)]
+            if len(rows) >= self.SEEN:
+                self.seen[k] = True
+                self.mean[k], self.scale[k] = rows.mean(0), rows.std(0).clamp_min(1e-3)
+
+    def spread(self, kind: Tensor) -> Tensor:
+        return self.scale[kind]
+
+    def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
+        mask = mask & self.seen[kind]
+        features = torch.where(mask[..., None], features, torch.zeros_like(features))
+        z = ((features - self.mean[kind]) / self.scale[kind]).clamp(-8, 8)
         x = self.norm(self.project(z) + self.kind(kind))
         return Tokens(torch.where(mask[..., None], x, torch.zeros_like(x)), mask)
 
@@ -80,8 +125,11 @@ class CineTokens(nn.Module):
         self.key = nn.Linear(width, width, bias=False)
         self.temporal = nn.Linear(width, width)
 
-    def fit(self, features: Tensor, mask: Tensor) -> None:
-        self.regions.fit(features, mask)
+    def fit(self, features: Tensor, mask: Tensor, kind: Tensor) -> None:
+        self.regions.fit(features, mask, kind)
+
+    def spread(self, kind: Tensor) -> Tensor:
+        return self.regions.scale
 
     def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
         t = self.regions(features, mask, kind)

@@ -146,9 +146,9 @@ def train_encoder(
     device: torch.device,
     log: Callable[[int, float, float], None],
     checkpoint: Path | None = None,
-    start: Path | None = None,
+    start: dict[str, Tensor] | None = None,
 ) -> DenseEncoder:
-    """Train one encoder on the inputs ``names`` (those with a label map), from the weights at ``start`` if given."""
+    """Train one encoder on the inputs ``names`` (those with a label map), from the weights ``start`` if given."""
     torch.manual_seed(seed)
     spec = task.modalities[modality]
     encoder = DenseEncoder(
@@ -158,7 +158,7 @@ def train_encoder(
         filters=spec.filters,
     ).to(device)
     if start is not None:
-        encoder.load_state_dict(torch.load(start, map_location=device, weights_only=True))
+        encoder.load_state_dict(start)
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=3e-3, weight_decay=1e-4)
     weight = class_weights(task).to(device)
     encoder.train()

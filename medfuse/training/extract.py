@@ -16,6 +16,7 @@ from torch import nn
 from ..evaluation.feature_set import FeatureSet, label_matrix
 from ..io.manifest import ManifestRow
 from ..models.features import CaseFeatures, encode
+from ..models.senses import add_senses
 from ..preprocess.tensors import CineInput, VolumeInput
 from ..task import Task
 from .data import load_input
@@ -86,7 +87,7 @@ def extract_features(
 ) -> FeatureSet:
     """Run the frozen encoders over preprocessed cases, one modality after the other, each cached in ``cache`` where one is given."""
     merged = [CaseFeatures() for _ in entries]
-    for modality in modalities or task.senses:
+    for modality in modalities or task.image_senses:
         path = None if cache is None else cache / f"features_{modality}.pkl"
         if path is not None and path.exists():
             found = pickle.loads(path.read_bytes())
@@ -103,4 +104,6 @@ def extract_features(
             case.features |= one.features
             case.mask |= one.mask
             case.kind |= one.kind
+    for case, row in zip(merged, rows, strict=True):
+        add_senses(case, task.further, row)
     return FeatureSet([r.case_id for r in rows], merged, label_matrix(task, rows), [r.report for r in rows])

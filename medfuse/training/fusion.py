@@ -40,8 +40,7 @@ def draw_use(modalities: tuple[str, ...], batch: int, generator: torch.Generator
 def _augment(batch: dict[str, tuple[Tensor, Tensor, Tensor]], model, generator: torch.Generator):
     out = {}
     for m, (x, mask, kind) in batch.items():
-        tokeniser = model.tokenisers[m]
-        scale = (tokeniser.regions if hasattr(tokeniser, "regions") else tokeniser).scale
+        scale = model.tokenisers[m].spread(kind)
         keep = torch.rand(mask.shape, generator=generator) > 0.08
         noise = torch.randn(x.shape, generator=generator) * scale * 0.15
         out[m] = (x + noise, mask & keep, kind)

@@ -22,7 +22,7 @@ from ..evaluation.feature_set import FeatureSet, collect, label_matrix, predict_
 from ..evaluation.findings import finding_auroc
 from ..io.manifest import ManifestRow, read_manifest
 from ..models.baselines import LateConcat, LogitStack
-from ..models.bundle import Domain, round_to_half, save_bundle
+from ..models.bundle import Domain, load_bundle, round_to_half, save_bundle
 from ..models.calibration import calibrated, expected_calibration_error, fit_temperature, reliability
 from ..models.conformal import fit_quantiles
 from ..models.domain import feature_domain
@@ -50,6 +50,7 @@ class TrainOptions:
     fusion: str = "co"
     encoder_steps: int | None = None  # exact steps instead of minutes: repeatable bit by bit
     work: Path | None = None  # checkpoints and caches; default OUT.work
+    start: str | None = None  # a bundle whose encoders are the first weights
 
 
 def check_manifest(task: Task, rows: list[ManifestRow]) -> dict:
@@ -78,8 +79,24 @@ def check_manifest(task: Task, rows: list[ManifestRow]) -> dict:
     return {"cases": len(rows), "splits": splits, "counts_0_1_unknown": counts, "problems": problems}
 
 
+def start_weights(bundle: str, task: Task) -> dict[str, dict[str, torch.Tensor]]:
+    """Encoder weights of a bundle by modality, for training to start from. Raises UserError where none fits the task's encoders."""
+    theirs, ours = load_bundle(bundle).model.encoders, build_encoders(task)
+    out = {}
+    for m, encoder in ours.items():
+        if m in theirs:
+            shapes = [{k: v.shape for k, v in e.state_dict().items()} for e in (encoder, theirs[m])]
+            if shapes[0] == shapes[1]:
+                out[m] = theirs[m].state_dict()
+    if not out:
+        raise UserError(
+            f"{bundle}: none of its encoders has the shape of one of task {task.name}; nothing can start from it"
+        )
+    return out
+
+
 def _encoder_job(args) -> tuple[str, float]:
-    task, modality, folder, names, budget, seed, threads, checkpoint, log_path = args
+    task, modality, folder, names, budget, seed, threads, checkpoint, log_path, start = args
     torch.set_num_threads(threads)
     budget.started = time.monotonic()
     last: list[float] = [0, 0.0]
@@ -100,6 +117,7 @@ def _encoder_job(args) -> tuple[str, float]:
             device=torch.device("cpu"),
             log=log,
             checkpoint=checkpoint,
+            start=start,
         )
     _note_encoder(checkpoint, budget, int(last[0]), last[1])
     return modality, last[1]
@@ -119,10 +137,11 @@ def train_encoders(
     jobs = []
     on_gpu = options.device != "cpu"
     cores = os.cpu_count() or 1
-    side_by_side = 1 if on_gpu else max(1, min(cores, len(task.senses)))
-    names_by = {m: [f for e in entries for f in e["files"].get(m, [])] for m in task.senses}
-    rounds = -(-len(task.senses) // side_by_side)
-    for m in task.senses:
+    side_by_side = 1 if on_gpu else max(1, min(cores, len(task.image_senses)))
+    first = start_weights(options.start, task) if options.start else {}
+    names_by = {m: [f for e in entries for f in e["files"].get(m, [])] for m in task.image_senses}
+    rounds = -(-len(task.image_senses) // side_by_side)
+    for m in task.image_senses:
         checkpoint = work / f"encoder_{m}.pt"
         if checkpoint.exists():
             log(f"encoder {m}: reusing {checkpoint}")
@@ -142,6 +161,7 @@ def train_encoders(
                 max(1, cores // side_by_side),
                 checkpoint,
                 work / f"encoder_{m}.log",
+                first.get(m),
             )
         )
     if on_gpu:
@@ -155,14 +175,14 @@ def train_encoders(
 
             train_encoder(
                 task, m, folder, job[3], budget=job[4], seed=options.seed, device=torch.device(options.device),
-                log=talk, checkpoint=job[7],
+                log=talk, checkpoint=job[7], start=job[9],
             )  # fmt: skip
     elif jobs:
         with ProcessPoolExecutor(side_by_side, mp_context=get_context("spawn")) as pool:
             for m, loss in pool.map(_encoder_job, jobs):
                 log(f"encoder {m}: trained, last loss {loss:.3f}")
     encoders = build_encoders(task)
-    for m in task.senses:
+    for m in task.image_senses:
         checkpoint = work / f"encoder_{m}.pt"
         if checkpoint.exists():
             encoders[m].load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
@@ -233,11 +253,12 @@ def _describe(task, rows, every, is_train, out, options, work, started, model, f
     """The validated domain and the model card, from what was trained on."""
     simulated = all(r.simulated for r in rows)
     roles = {
-        m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role})) for m in task.senses
+        m: tuple(sorted({i.role for r in rows for i in r.images if i.modality == m and i.role}))
+        for m in task.image_senses
     }
     domain = Domain(
         simulated,
-        tuple(m for m in task.senses if every.has(m).any()),
+        tuple(m for m in task.image_senses if every.has(m).any()),
         task.body_part,
         roles,
         body_parts=task.body_parts,
@@ -248,7 +269,9 @@ def _describe(task, rows, every, is_train, out, options, work, started, model, f
         "trained_on": f"{'simulated' if simulated else 'real'} cases: {int(is_train.sum())} train, {int((~is_train).sum())} validation",
         "command": command,
         "seed": options.seed,
-        "encoders": {m: json.loads(p.read_text()) for m in task.senses if (p := work / f"encoder_{m}.json").exists()},
+        "encoders": {
+            m: json.loads(p.read_text()) for m in task.image_senses if (p := work / f"encoder_{m}.json").exists()
+        },
         "minutes_of_the_last_call": round((time.monotonic() - started) / 60, 1),
         "machine": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, {options.device}",
         "versions": {"medfuse": __version__, "torch": torch.__version__},
@@ -274,6 +297,8 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
         width=64, layers=1, fusion=options.fusion, vocabulary=tokenizer.get_vocab_size() if tokenizer else 1
     )
     model = FusionModel(task, config)
+    for m, weights in (start_weights(options.start, task) if options.start else {}).items():
+        model.encoders[m].load_state_dict(weights)
     minutes = max(0.2, 0.9 * (options.minutes - (time.monotonic() - started) / 60) - 0.1)
     budget = Budget(minutes=None if options.encoder_steps else minutes, steps=options.encoder_steps)
 
