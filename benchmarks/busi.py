@@ -122,7 +122,8 @@ def marks_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.nda
 def pretrain(manifest: Path, folder: Path, minutes: float) -> str:
     """A bundle whose ultrasound encoder learned the findings of SIMULATED abdominal frames, without label maps."""
     from medfuse.task import load_task
-    from medfuse.training.train import TrainOptions, train
+    from medfuse.training.options import TrainOptions
+    from medfuse.training.train import train
 
     breast, abdomen = load_task("breast-ultrasound"), load_task("upper-abdomen")
     seen = [f for f in abdomen.findings if "US" in f.modalities]
@@ -163,7 +164,8 @@ def medfuse_rows(
     from medfuse.models.bundle import load_bundle
     from medfuse.models.calibration import calibrated
     from medfuse.task import load_task
-    from medfuse.training.train import TrainOptions, train
+    from medfuse.training.options import TrainOptions
+    from medfuse.training.train import train
 
     task = load_task("breast-ultrasound")
     spec = task.modalities["US"].model_copy(update={"remove_marks": remove_marks})

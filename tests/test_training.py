@@ -19,9 +19,11 @@ from medfuse.models.calibration import expected_calibration_error, fit_temperatu
 from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.budget import Budget, learning_rate
+from medfuse.training.check import check_manifest
 from medfuse.training.data import preprocess_manifest
 from medfuse.training.dense import CROP, crop_cine, crop_volume, dense_loss, lesion_loss, train_encoder
-from medfuse.training.train import TrainOptions, check_manifest, train
+from medfuse.training.options import TrainOptions
+from medfuse.training.train import train
 
 TASK = load_task("upper-abdomen")
 

@@ -19,7 +19,8 @@ from medfuse.models.model import FusionModel, ModelConfig, exclusive_logits
 from medfuse.pipeline import PredictOptions, predict_command, read_case
 from medfuse.preprocess.marks import find_marks, remove_marks
 from medfuse.task import Task, load_task
-from medfuse.training.train import TrainOptions, train
+from medfuse.training.options import TrainOptions
+from medfuse.training.train import train
 from medfuse.training.whole import augment, loss_of
 
 BREAST = load_task("breast-ultrasound")

@@ -22,6 +22,9 @@ def train(
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
     ] = None,
+    thrifty: Annotated[
+        bool, typer.Option("--thrifty", help="Gradient checkpointing: less memory, a third more time.")
+    ] = False,
     start: Annotated[
         str | None, typer.Option(help="A bundle whose encoders are the first weights, where they fit.")
     ] = None,
@@ -42,7 +45,9 @@ def train(
     from ..errors import WrongUse
     from ..io.manifest import read_manifest
     from ..task import VqaTask, load_any_task
-    from ..training.train import TrainOptions, check_manifest
+    from ..training.check import check_manifest
+    from ..training.distributed import finish
+    from ..training.options import TrainOptions
     from ..training.train import train as run
 
     loaded = load_any_task(task)
@@ -76,12 +81,15 @@ def train(
         result = train_report_stage(loaded, manifest, out, bundle=bundle, minutes=minutes, seed=seed, work=work, command=command, log=talk)  # fmt: skip
         emit(result, as_json, f"{result['bundle']}\nvalidation loss a token {result['validation']['loss']:.3f}")
         return
-    options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work, start)
+    options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work, start, thrifty)
     command = (
         f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
         + (f" --start {start}" if start else "")
     )
     result = run(loaded, manifest, out, options, command=command, log=talk)
+    finish()
+    if not result:  # one of torchrun's further processes
+        return
     emit(
         result,
         as_json,

@@ -6,6 +6,7 @@ import torch
 from monai.networks.nets import DenseNet, SegResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.utils.checkpoint import checkpoint
 
 from ..errors import UserError
 
@@ -30,6 +31,27 @@ class DenseEncoder(nn.Module):
         )
         self.role_embedding = nn.Parameter(torch.randn(roles, filters) * 0.1)
         self.dims, self.width, self.deep_width = dims, filters, filters * 8
+        self.thrifty = False
+
+    def save_memory(self, on: bool) -> None:
+        """Gradient checkpointing (Chen 2016, 1604.06174): activations inside a level are computed again in the backward pass.
+
+        That pass moves the running statistics a second time with the same batch, so each of the two moves them by half as much
+        (in the geometric sense): training is the same.
+        """
+        if on == self.thrifty:
+            return
+        self.thrifty = on
+        for level in (*self.net.down_layers, *self.net.up_layers):
+            for module in level.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm) and module.momentum is not None:
+                    m = module.momentum
+                    module.momentum = 1 - (1 - m) ** 0.5 if on else 1 - (1 - m) ** 2
+
+    def _level(self, level: nn.Module, x: Tensor) -> Tensor:
+        if self.thrifty and self.training and torch.is_grad_enabled():
+            return checkpoint(level, x, use_reentrant=False)
+        return level(x)
 
     def forward(self, values: Tensor, present: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return logits (B, K, *spatial), fine features (B, C, *spatial), deep features (B, 8C, *spatial/8)."""
@@ -40,11 +62,11 @@ class DenseEncoder(nn.Module):
         x = x + role.reshape(*role.shape, *[1] * self.dims)
         skips = []
         for down in net.down_layers:
-            x = down(x)
+            x = self._level(down, x)
             skips.append(x)
         deep = x
         for up, layer, skip in zip(net.up_samples, net.up_layers, skips[-2::-1], strict=True):
-            x = layer(up(x) + skip)
+            x = self._level(layer, up(x) + skip)
         fine = net.conv_final[1](net.conv_final[0](x))
         return net.conv_final[2](fine), fine, deep
 

@@ -14,7 +14,11 @@ from torch.nn import functional as F
 from ..models.encoders import DenseEncoder
 from ..task import Task
 from .budget import Budget, learning_rate
+from .checkpoint import Resume
 from .data import load_input
+from .distributed import agree, barrier, rank, shared, world
+from .precision import autocast
+from .scalars import Scalars
 
 CROP = (40, 40, 24)
 FRAMES = 8  # ultrasound frames a sample
@@ -105,10 +109,10 @@ def crop_cine(values, dense, lesions: list[int], rng: np.random.Generator):
     return sample[:, None], np.ones((len(pick), 1), bool), dense[pick]
 
 
-def _samples(task: Task, modality: str, folder: Path, names: list[str], seed: int) -> Iterator[tuple]:
-    """Endless stream of batches; files are read two batches ahead in a thread."""
+def _samples(task: Task, modality: str, folder: Path, names: list[str], seed: int, *, skip: int = 0) -> Iterator[tuple]:
+    """Endless stream of batches; files are read two batches ahead in a thread. ``skip``: batches that an earlier run has had."""
     roles = len(task.modalities[modality].roles)
-    master = np.random.default_rng([seed, sorted(task.modalities).index(modality)])
+    master = np.random.default_rng([seed, sorted(task.modalities).index(modality), rank()][: 2 if world() == 1 else 3])
 
     def one(name: str, rng: np.random.Generator):
         values, present, dense = load_input(folder, name, roles)
@@ -128,6 +132,9 @@ def _samples(task: Task, modality: str, folder: Path, names: list[str], seed: in
             order = master.permutation(len(names))
             for i in range(0, len(order) - BATCH + 1, BATCH):
                 rngs = master.spawn(BATCH)
+                skip -= 1
+                if skip >= 0:
+                    continue
                 waiting.append(pool.submit(batch, [names[j] for j in order[i : i + BATCH]], rngs))
                 if len(waiting) > 3:
                     yield waiting.pop(0).result()
@@ -147,8 +154,14 @@ def train_encoder(
     log: Callable[[int, float, float], None],
     checkpoint: Path | None = None,
     start: dict[str, Tensor] | None = None,
+    thrifty: bool = False,
 ) -> DenseEncoder:
-    """Train one encoder on the inputs ``names`` (those with a label map), from the weights ``start`` if given."""
+    """Train one encoder on the inputs ``names`` (those with a label map), from the weights ``start`` if given.
+
+    checkpoint: where the weights go at the end; beside it lies how far a stopped training was, and it goes on there. ``thrifty``:
+    activations are computed twice and not kept (gradient checkpointing), for large crops on small cards. Under torchrun every
+    process calls this, and all return the same weights.
+    """
     torch.manual_seed(seed)
     spec = task.modalities[modality]
     encoder = DenseEncoder(
@@ -162,15 +175,20 @@ def train_encoder(
     optimiser = torch.optim.AdamW(encoder.parameters(), lr=3e-3, weight_decay=1e-4)
     weight = class_weights(task).to(device)
     encoder.train()
+    encoder.save_memory(thrifty)
+    resume = Resume(None if checkpoint is None else checkpoint.with_suffix(".resume"))
+    begun = resume.load(encoder, optimiser, budget, device)
     average = None
-    for step, (x, present, y) in enumerate(_samples(task, modality, folder, names, seed)):
-        fraction = budget.fraction(step)
+    model, first = shared(encoder, device), rank() == 0
+    scalars = Scalars(checkpoint.parent / "tensorboard" / modality if checkpoint is not None and first else None)
+    for step, (x, present, y) in enumerate(_samples(task, modality, folder, names, seed, skip=begun), begun):
+        fraction = agree(budget.fraction(step), device)
         if fraction >= 1:
             break
         for group in optimiser.param_groups:
             group["lr"] = learning_rate(3e-3, fraction)
-        with torch.autocast(device.type, torch.bfloat16):
-            logits, _, _ = encoder(x.to(device), present.to(device))
+        with autocast(device):
+            logits, _, _ = model(x.to(device), present.to(device))
         y = y.to(device)
         loss = dense_loss(logits, y, weight) + lesion_loss(logits, y, task.lesion_indices)
         optimiser.zero_grad(set_to_none=True)
@@ -179,8 +197,15 @@ def train_encoder(
         optimiser.step()
         value = float(loss.detach())
         average = value if average is None else 0.98 * average + 0.02 * value
-        if step % 50 == 49:
+        if step % 50 == 49 and first:
             log(step + 1, average, fraction)
-    if checkpoint is not None:
+            scalars.add("loss", average, step + 1)
+        if first:
+            resume.save(encoder, optimiser, budget, step + 1)
+    scalars.close()
+    encoder.save_memory(False)
+    if checkpoint is not None and first:
         torch.save(encoder.state_dict(), checkpoint)
+        resume.done()
+    barrier()
     return encoder.eval()

@@ -20,6 +20,7 @@ from ..models.senses import add_senses
 from ..preprocess.tensors import CineInput, VolumeInput
 from ..task import Task
 from .data import load_input
+from .precision import has_bf16
 
 Progress = Callable[[int, int], None]
 
@@ -41,7 +42,7 @@ def _one(
 ) -> CaseFeatures:
     inputs = {modality: _inputs(task, folder, modality, names)} if names else {}
     # bfloat16 rounds features by less than the noise that fusion training adds to them
-    return encode(encoders, inputs, task, device, keep_dense=False, bf16=True)[0]
+    return encode(encoders, inputs, task, device, keep_dense=False, bf16=has_bf16(device))[0]
 
 
 def _chunk(job: tuple) -> list[CaseFeatures]:

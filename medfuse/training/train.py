@@ -6,188 +6,37 @@ import json
 import os
 import platform
 import time
-from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
-from torch import nn
 
 from .. import __version__
 from ..errors import UserError
 from ..evaluation.feature_set import FeatureSet, collect, label_matrix, predict_logits
 from ..evaluation.findings import finding_auroc
-from ..io.manifest import ManifestRow, read_manifest
+from ..io.manifest import read_manifest
 from ..models.baselines import LateConcat, LogitStack
-from ..models.bundle import Domain, load_bundle, round_to_half, save_bundle
+from ..models.bundle import Domain, round_to_half, save_bundle
 from ..models.calibration import calibrated, expected_calibration_error, fit_temperature, reliability
 from ..models.conformal import fit_quantiles
 from ..models.domain import feature_domain
-from ..models.encoders import build_encoders
 from ..models.model import FusionModel, ModelConfig
 from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..models.text import train_tokenizer
 from ..task import Task
 from .budget import Budget
+from .check import check_manifest
 from .data import preprocess_manifest
-from .dense import train_encoder
+from .distributed import barrier, rank, world
+from .distributed import start as start_together
+from .encoder_stage import start_weights, train_encoders
 from .extract import extract_features
 from .fusion import train_fusion
+from .options import Log, TrainOptions
 from .whole import train_whole
-
-Log = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class TrainOptions:
-    minutes: float = 60.0
-    seed: int = 1
-    device: str = "cpu"
-    fusion: str = "co"
-    encoder_steps: int | None = None  # exact steps instead of minutes: repeatable bit by bit
-    work: Path | None = None  # checkpoints and caches; default OUT.work
-    start: str | None = None  # a bundle whose encoders are the first weights
-
-
-def check_manifest(task: Task, rows: list[ManifestRow]) -> dict:
-    """What `--check` prints: counts and the problems that would spoil a training."""
-    problems = []
-    splits: dict[str, int] = {}
-    patients: dict[str, set[str]] = {}
-    for row in rows:
-        splits[row.split or "(none)"] = splits.get(row.split or "(none)", 0) + 1
-        patients.setdefault(row.patient_id or row.case_id, set()).add(row.split)
-        for image in row.images:
-            if not (Path(row.root) / image.path).exists():
-                problems.append(f"case {row.case_id}: {image.path} does not exist")
-            if image.modality and image.modality not in task.modalities:
-                problems.append(f"case {row.case_id}: modality {image.modality} is not in the task")
-        unknown = set(row.labels) - {f.id for f in task.findings}
-        if unknown:
-            problems.append(f"case {row.case_id}: label(s) {', '.join(sorted(unknown))} are not findings of the task")
-    leaks = [p for p, s in patients.items() if len(s) > 1]
-    problems += [f"patient {p} stands in more than one split" for p in leaks]
-    for needed in ("train", "val"):
-        if needed not in splits:
-            problems.append(f"no case has split {needed}")
-    labels = label_matrix(task, rows)
-    counts = {f.id: [int((labels[:, i] == v).sum()) for v in (0, 1, -1)] for i, f in enumerate(task.findings)}
-    return {"cases": len(rows), "splits": splits, "counts_0_1_unknown": counts, "problems": problems}
-
-
-def start_weights(bundle: str, task: Task) -> dict[str, dict[str, torch.Tensor]]:
-    """Encoder weights of a bundle by modality, for training to start from. Raises UserError where none fits the task's encoders."""
-    theirs, ours = load_bundle(bundle).model.encoders, build_encoders(task)
-    out = {}
-    for m, encoder in ours.items():
-        if m in theirs:
-            shapes = [{k: v.shape for k, v in e.state_dict().items()} for e in (encoder, theirs[m])]
-            if shapes[0] == shapes[1]:
-                out[m] = theirs[m].state_dict()
-    if not out:
-        raise UserError(
-            f"{bundle}: none of its encoders has the shape of one of task {task.name}; nothing can start from it"
-        )
-    return out
-
-
-def _encoder_job(args) -> tuple[str, float]:
-    task, modality, folder, names, budget, seed, threads, checkpoint, log_path, start = args
-    torch.set_num_threads(threads)
-    budget.started = time.monotonic()
-    last: list[float] = [0, 0.0]
-    with Path(log_path).open("a") as f:
-
-        def log(step: int, loss: float, fraction: float) -> None:
-            last[:] = step, loss
-            f.write(f"{modality} step {step} loss {loss:.4f} spent {fraction:.2f}\n")
-            f.flush()
-
-        train_encoder(
-            task,
-            modality,
-            folder,
-            names,
-            budget=budget,
-            seed=seed,
-            device=torch.device("cpu"),
-            log=log,
-            checkpoint=checkpoint,
-            start=start,
-        )
-    _note_encoder(checkpoint, budget, int(last[0]), last[1])
-    return modality, last[1]
-
-
-def _note_encoder(checkpoint: Path, budget: Budget, steps: int, loss: float) -> None:
-    """Beside the checkpoint: for how long it was trained, for the model card."""
-    minutes = round((time.monotonic() - budget.started) / 60, 1)
-    note = {"minutes": minutes, "steps": steps, "last_loss": round(loss, 3)}
-    checkpoint.with_suffix(".json").write_text(json.dumps(note))
-
-
-def train_encoders(
-    task: Task, folder: Path, entries: list[dict], options: TrainOptions, minutes: float, work: Path, log: Log
-) -> nn.ModuleDict:
-    """All encoders: side by side on CPU cores, one after the other on a GPU. Finished checkpoints are reused."""
-    jobs = []
-    on_gpu = options.device != "cpu"
-    cores = os.cpu_count() or 1
-    side_by_side = 1 if on_gpu else max(1, min(cores, len(task.image_senses)))
-    first = start_weights(options.start, task) if options.start else {}
-    names_by = {m: [f for e in entries for f in e["files"].get(m, [])] for m in task.image_senses}
-    rounds = -(-len(task.image_senses) // side_by_side)
-    for m in task.image_senses:
-        checkpoint = work / f"encoder_{m}.pt"
-        if checkpoint.exists():
-            log(f"encoder {m}: reusing {checkpoint}")
-            continue
-        if len(names_by[m]) < 2:
-            log(f"encoder {m}: no training images, left untrained")
-            continue
-        budget = Budget(minutes=None if options.encoder_steps else minutes / rounds, steps=options.encoder_steps)
-        jobs.append(
-            (
-                task,
-                m,
-                folder,
-                names_by[m],
-                budget,
-                options.seed,
-                max(1, cores // side_by_side),
-                checkpoint,
-                work / f"encoder_{m}.log",
-                first.get(m),
-            )
-        )
-    if on_gpu:
-        for job in jobs:
-            m = job[1]
-            job[4].started = time.monotonic()
-
-            def talk(step: int, loss: float, fraction: float, m: str = m, budget: Budget = job[4]) -> None:
-                log(f"{m} step {step} loss {loss:.3f} spent {fraction:.2f}")
-                _note_encoder(work / f"encoder_{m}.pt", budget, step, loss)
-
-            train_encoder(
-                task, m, folder, job[3], budget=job[4], seed=options.seed, device=torch.device(options.device),
-                log=talk, checkpoint=job[7], start=job[9],
-            )  # fmt: skip
-    elif jobs:
-        with ProcessPoolExecutor(side_by_side, mp_context=get_context("spawn")) as pool:
-            for m, loss in pool.map(_encoder_job, jobs):
-                log(f"encoder {m}: trained, last loss {loss:.3f}")
-    encoders = build_encoders(task)
-    for m in task.image_senses:
-        checkpoint = work / f"encoder_{m}.pt"
-        if checkpoint.exists():
-            encoders[m].load_state_dict(torch.load(checkpoint, map_location="cpu", weights_only=True))
-    round_to_half(encoders)
-    return encoders.eval()
 
 
 def train_baselines(task: Task, train: FeatureSet, val: FeatureSet, config: ModelConfig, seed: int, minutes: float):
@@ -325,7 +174,7 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
 
 
 def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, command: str, log: Log) -> dict:
-    """Train a bundle within ``options.minutes`` and return {"bundle", "validation", "seconds"}."""
+    """Train a bundle within ``options.minutes`` and return {"bundle", "validation", "seconds"}; {} in all but torchrun's first process."""
     started = time.monotonic()
     rows = read_manifest(manifest)
     problems = check_manifest(task, rows)["problems"]
@@ -338,10 +187,18 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     work = options.work or out.with_name(out.name + ".work")
     work.mkdir(parents=True, exist_ok=True)
     device = torch.device(options.device)
+    if world() > 1:
+        start_together(device)
+        if rank() > 0:  # the first process reads and preprocesses; its index is there when the others ask for it
+            barrier()
     folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=os.cpu_count() or 1,
                                           progress=lambda d, n: log(f"preprocessed {d} of {n}") if d % 50 == 0 or d == n else None)  # fmt: skip
+    if rank() == 0:
+        barrier()
     is_train = np.array([r.split == "train" for r in rows])
     if task.whole_images:
+        if rank() > 0:
+            return {}
         return _train_whole(
             task, rows, folder, entries, is_train, out, options, work, started, command=command, log=log
         )
@@ -352,6 +209,8 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     )
     left = max(0.3, options.minutes - spent - features_minutes)
     encoders = train_encoders(task, folder, train_entries, options, 0.7 * left, work, log)
+    if rank() > 0:
+        return {}
     encoders.to(device)
 
     def extracted(modality: str, done: int, total: int) -> None:

@@ -19,6 +19,7 @@ from ..task import Task
 from .budget import Budget, learning_rate
 from .data import load_input
 from .fusion import masked_bce
+from .precision import autocast
 
 BATCH, PEAK, SMOOTHING = 24, 1e-3, 0.1
 FRAMES = 1  # of each image in a training sample; all of them when it is scored
@@ -137,7 +138,7 @@ def train_whole(
             fraction = max(budget.fraction(step), step / (per_epoch * max_epochs))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(PEAK, fraction)
-            with torch.autocast("cpu", torch.bfloat16):
+            with autocast(torch.device("cpu")):
                 logits = model(tokens_of(model, frames, index, change)).logits
             loss = loss_of(logits.float(), y[index], task.exclusive_indices)
             optimiser.zero_grad(set_to_none=True)
