@@ -19,8 +19,10 @@ from .io.labs import read_labs
 from .io.scan import opened, scan
 from .library import store, workbench
 from .library.catalogue import session
+from .library.registrations import links_of
 from .library.reports import final_version
 from .models.bundle import Bundle, choose_bundle, load_bundle
+from .models.matching import Links
 from .predict import predict_case
 from .prediction import Prediction
 from .report import Report
@@ -57,7 +59,7 @@ class PredictOptions:
 
 def predict_and_write(
     case: Case, bundle: Bundle, out: Path, options: PredictOptions, *, read_seconds: float = 0.0, prior: Prior | None = None,
-    network: AbstractContextManager | None = None, note: dict | None = None,
+    network: AbstractContextManager | None = None, note: dict | None = None, links: Links | None = None,
 ) -> Done:  # fmt: skip
     """Predict one case and write its folder whole. ``network``: held while the model runs, where several cases share it."""
     check_writer(bundle, options.writer, options.language, options.llm)  # refused before any work
@@ -68,6 +70,7 @@ def predict_and_write(
         outside_domain=options.outside_domain,
         network=network,
         backend=options.backend,
+        links=links,
     )
     started = time.perf_counter()
     report = draft(
@@ -107,7 +110,9 @@ def predict_library_case(
         raise UserError(f"{case_id}: no usable image: " + "; ".join(r.reason for r in case.refused))
     bundle = choose_bundle(case, bundle) if choose else bundle
     read = time.perf_counter() - started
-    done = predict_and_write(case, bundle, out, options, read_seconds=read, prior=store.prior_of(case_id))
+    done = predict_and_write(
+        case, bundle, out, options, read_seconds=read, prior=store.prior_of(case_id), links=links_of(case)
+    )
     store.save_result(done.prediction, done.report)
     return done
 

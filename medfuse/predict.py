@@ -17,6 +17,7 @@ from .models.conformal import answer_sets
 from .models.coverage import coverage_limit
 from .models.features import CaseFeatures, DenseOutput, collate, encode
 from .models.lesions import LesionMask, find_lesions, place_of
+from .models.matching import Links, match_lesions, organs_of
 from .models.model import Output
 from .models.senses import add_senses
 from .models.subsets import name as subset_name
@@ -25,7 +26,7 @@ from .models.tokens import Tokens
 from .prediction import FindingRecord, ImageRecord, Place, Prediction, RefusedRecord
 from .preprocess.prepare import prepare
 from .preprocess.tensors import VolumeInput
-from .task import Finding
+from .task import Finding, Task
 
 SUPPORTED = 0.4  # calibrated probability from which a finding is named
 
@@ -44,10 +45,11 @@ class Predicted:
 
 def predict_case(
     case: Case, bundle: Bundle, *, device: str = "cpu", outside_domain: bool = False, network: AbstractContextManager | None = None,
-    backend: str = "torch",
+    backend: str = "torch", links: Links | None = None,
 ) -> Predicted:  # fmt: skip
     """Predict one case with whatever modalities it has.
 
+    links: frames of reference that accepted registrations bring onto each other, for matching lesions.
     network: held while the encoders and the fusion run, so that threads may share a model and read meanwhile.
 
     Images outside the validated domain are not used, unless ``outside_domain`` asks for their uncalibrated scores.
@@ -84,6 +86,7 @@ def predict_case(
         network or nullcontext(),
         calibrate=not prediction.outside_domain_shown,
     )
+    _match(out, task, links)
     return out
 
 
@@ -129,6 +132,11 @@ def _run(
         finding.evidence = [p.model_copy(update={"image": back[p.image]}) for p in finding.evidence]
     out.dense = dense
     out.seconds["lesions"] = time.perf_counter() - started
+
+
+def _match(out: Predicted, task: Task, links: Links | None) -> None:
+    """After names have settled: which lesions of two modalities are one."""
+    out.prediction.matches = match_lesions(out.prediction.lesions, organs_of(out.dense, task), task, links)
 
 
 def _familiar(

@@ -55,6 +55,16 @@ class LesionRecord(Model):
     place: Place
 
 
+class LesionMatch(Model):
+    """Two lesions of two modalities that are one: "same" by one frame of reference or an accepted registration, "probable" by their
+    place in the organ or, in untracked ultrasound, as the only pair that fits. Lesions in no match are unmatched."""
+
+    lesions: list[str]  # two ids
+    certainty: Literal["same", "probable"]
+    by: Literal["frame", "organ", "appearance"]
+    distance_mm: float | None = None
+
+
 class FindingRecord(Model):
     id: str
     name: str
@@ -98,6 +108,7 @@ class Prediction(Model):
     )  # share of the frames of ultrasound that show the organ
     findings: list[FindingRecord]
     lesions: list[LesionRecord]
+    matches: list[LesionMatch] = Field(default_factory=list)
     refused: list[RefusedRecord] = Field(default_factory=list)
     bundle: str
     bundle_hash: str

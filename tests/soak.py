@@ -184,31 +184,37 @@ def outputs(out: Path) -> dict:
     }
 
 
+def kill_a_worker(process: subprocess.Popen, rng: random.Random) -> int:
+    """kill -9 of one of the batch's workers, chosen at random; 0 where there is none."""
+    try:
+        family = psutil.Process(process.pid).children(recursive=True)
+        workers = [p for p in family if "spawn_main" in " ".join(p.cmdline())]
+        if not workers:
+            return 0
+        rng.choice(workers).kill()
+    except psutil.NoSuchProcess:
+        return 0
+    return 1
+
+
 def batch(folder: Path, a: argparse.Namespace) -> dict:
     write_population(folder / "dicom", cases=a.cases, seed=31, workers=2)
     (folder / "dicom" / "manifest.jsonl").unlink()
     undisturbed = run_command(folder, folder / "one").communicate()[0].splitlines()[-1]
     rng, out, killed, orphans = random.Random(2), folder / "two", {"parent": 0, "worker": 0}, 0
-    last = ""
-    while True:
+    for _ in range(a.batch_kills):  # in each round first a worker dies, and a little later the parent
         process = run_command(folder, out)
-        wish = "parent" if killed["parent"] < a.batch_kills else "worker" if killed["worker"] < a.batch_kills else ""
-        if wish:
-            time.sleep(8 + 14 * rng.random())
-            family = psutil.Process(process.pid).children(recursive=True) if process.poll() is None else []
-            if wish == "parent" and process.poll() is None:
-                process.kill()
-                process.communicate()
-                orphans += len(psutil.wait_procs(family, timeout=10)[1])
-                killed["parent"] += 1
-                continue
-            workers = [p for p in family if p.is_running() and "spawn_main" in " ".join(p.cmdline())]
-            if workers:
-                rng.choice(workers).kill()
-                killed["worker"] += 1
-        last = process.communicate()[0].splitlines()[-1]
-        if not wish or json.loads(last)["skipped"] == a.cases:
-            break
+        time.sleep(6 + 6 * rng.random())
+        killed["worker"] += kill_a_worker(process, rng)
+        time.sleep(1 + 8 * rng.random())
+        if process.poll() is not None:
+            break  # everything is done: there is nothing left to disturb
+        family = psutil.Process(process.pid).children(recursive=True)
+        process.kill()
+        process.communicate()
+        orphans += len(psutil.wait_procs(family, timeout=10)[1])
+        killed["parent"] += 1
+    last = run_command(folder, out).communicate()[0].splitlines()[-1]
     a_, b_ = outputs(folder / "one"), outputs(out)
     return {"cases": a.cases, "undisturbed": json.loads(undisturbed), "last": json.loads(last), "killed": killed, "orphans": orphans,
             "one_output_a_case": len(b_) == a.cases, "identical": a_ == b_, "left_over": len(list(out.glob(".*.part")))}  # fmt: skip

@@ -20,9 +20,8 @@ from medfuse.library.registrations import known_registrations
 from medfuse.pipeline import read_case
 from medfuse.registering import load_transform, read_landmarks, register_command
 from medfuse.registration.quality import assess, same_patient, shared_information
-from medfuse.registration.register import RegisterOptions, by_landmarks, moved, register
+from medfuse.registration.register import RegisterOptions, by_landmarks, matrix_of, moved, register
 from medfuse.registration.volume import from_array, points_lps, straightened, to_array, to_sitk
-from medfuse.reporting.registration_files import matrix_of
 
 GRID = np.array(np.meshgrid(*[np.linspace(-30, 30, 4)] * 3)).reshape(3, -1).T
 

@@ -118,7 +118,7 @@ def _from_manifest(path: Path) -> Plan:
             reason = f"{gone[0]} does not exist" if gone else "names no image"
             plan.refused.append(Refusal(row.case_id, f"{reason}; mend the manifest"))
             continue
-        slim = row.model_copy(update={"report": "", "reports": {}, "labels": {}})  # nothing of the truth
+        slim = row.model_copy(update={"report": "", "reports": {}, "labels": {}, "lesions": []})  # nothing of the truth
         slim.root = row.root
         plan.jobs.append(Job(row.case_id, stat_hash(files, row.model_dump_json()), row=slim))
     return plan

@@ -15,6 +15,7 @@ from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait
 
 from ..errors import OutputError, UserError
 from ..library import store
+from ..library.registrations import links_of
 from ..models.bundle import Bundle, choose_bundle, load_bundle
 from ..pipeline import PredictOptions, predict_and_write
 from .plan import Job
@@ -85,6 +86,7 @@ def run_job(job: Job, work: Work) -> dict:
             bundle = choose_bundle(case, bundle)
         note = {"batch": {"input": job.input_hash, "bundle": bundle.hash, "settings": work.settings_hash}}
         prior = store.prior_of(job.case_id) if job.library else None
+        links = links_of(case) if job.library else None
         for attempt in Retrying(
             retry=retry_if_exception_type(OutputError),
             stop=stop_after_attempt(3),
@@ -101,6 +103,7 @@ def run_job(job: Job, work: Work) -> dict:
                     prior=prior,
                     network=_network,
                     note=note,
+                    links=links,
                 )
     except OutputError:
         raise

@@ -18,6 +18,9 @@ def train(
     minutes: Annotated[float, typer.Option(min=0.1)] = 60.0,
     seed: int = 1,
     fusion: Annotated[str, typer.Option(help="co, merge or cross.")] = "co",
+    coordination: Annotated[
+        str, typer.Option(help="siglip or infonce: how images and report text are aligned.")
+    ] = "siglip",
     encoder_steps: Annotated[int | None, typer.Option(help="Exact encoder steps instead of minutes.")] = None,
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
@@ -72,6 +75,8 @@ def train(
         raise WrongUse("train needs --out: the folder of the bundle")
     if fusion not in ("co", "merge", "cross"):
         raise WrongUse(f"--fusion {fusion}: give co, merge or cross")
+    if coordination not in ("siglip", "infonce"):
+        raise WrongUse(f"--coordination {coordination}: give siglip or infonce")
     if stage not in ("all", "report"):
         raise WrongUse(f"--stage {stage}: give all or report")
     if stage == "report":
@@ -81,7 +86,7 @@ def train(
         result = train_report_stage(loaded, manifest, out, bundle=bundle, minutes=minutes, seed=seed, work=work, command=command, log=talk)  # fmt: skip
         emit(result, as_json, f"{result['bundle']}\nvalidation loss a token {result['validation']['loss']:.3f}")
         return
-    options = TrainOptions(minutes, seed, device_of(device), fusion, encoder_steps, work, start, thrifty)
+    options = TrainOptions(minutes, seed, device_of(device), fusion, coordination, encoder_steps, work, start, thrifty)
     command = (
         f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
         + (f" --start {start}" if start else "")

@@ -30,17 +30,19 @@ from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_
 from .findings import accuracy, finding_auroc, paired_difference, table_row
 from .lesions import LesionScores, score_case
 from .markdown import markdown
+from .matching import MatchScores, score_matches
 from .plots import write_plots
 from .retrieval import retrieval_table
 
 
 def features_of(
     bundle: Bundle, rows: list[ManifestRow], device: str, progress: Callable[[int, int], None],
-    lesions: dict[str, LesionScores] | None = None,
+    lesions: dict[str, LesionScores] | None = None, matches: dict[str, MatchScores] | None = None,
 ) -> tuple[FeatureSet, list[str]]:  # fmt: skip
     """Read, preprocess and encode every row; a row without a usable image is refused by name.
 
-    ``lesions`` collects how well lesions were found where the manifest names label maps.
+    ``lesions`` collects how well lesions were found where the manifest names label maps, ``matches`` how well they were matched
+    across modalities where it says where they lie.
     """
     kept: list[ManifestRow] = []
     features: list[CaseFeatures] = []
@@ -63,6 +65,8 @@ def features_of(
                 one, dense = encode(encoders, inputs, bundle.task, torch.device(device), keep_dense=lesions is not None)
                 if lesions is not None:
                     score_case(lesions, dense, bundle.task)
+                    if matches is not None:
+                        score_matches(matches, dense, case, row, bundle)
                 add_senses(one, bundle.task.further, case)
                 features.append(one)
                 kept.append(row)
@@ -87,9 +91,11 @@ def evaluate(
     """
     started = time.perf_counter()
     lesions: dict[str, LesionScores] = {}
-    data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions)
+    matches: dict[str, MatchScores] = {}
+    data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions, matches)
     result = tables(bundle, data, seed, scored)
     result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.items())}
+    result["lesion_matches"] = {pair: scores.summary() for pair, scores in sorted(matches.items())}
     for name, other in (("shifted", shifted), ("control", control)):
         result[name] = {}
         if other is not None:
@@ -107,7 +113,7 @@ def evaluate(
 
 def _read(
     bundle: Bundle, manifest: Path, split: str | None, device: str, progress: Callable[[int, int], None],
-    lesions: dict[str, LesionScores] | None,
+    lesions: dict[str, LesionScores] | None, matches: dict[str, MatchScores] | None = None,
 ) -> tuple[FeatureSet, list[str], list[ManifestRow], str | None]:  # fmt: skip
     """Features of the rows of one split. Raises UserError where there is nothing to score."""
     rows = read_manifest(manifest)
@@ -115,7 +121,7 @@ def _read(
     rows = [r for r in rows if wanted is None or r.split == wanted]
     if not rows:
         raise UserError(f"{manifest}: no row has split {wanted}; give another --split")
-    data, refused = features_of(bundle, rows, device, progress, lesions)
+    data, refused = features_of(bundle, rows, device, progress, lesions, matches)
     if not data.case_ids:
         raise UserError(f"{manifest}: none of its {len(rows)} cases could be read; first: {refused[0]}")
     if (data.labels < 0).all():

@@ -67,6 +67,8 @@ def markdown(result: dict) -> str:
                 "–" if row["diameter_error_mm"] is None else f"{row['diameter_error_mm']:.1f}",
             ]
             lines.append(f"| {m} | {row['true_lesions']} | " + " | ".join(cells) + " |")
+    for pair, row in result.get("lesion_matches", {}).items():
+        lines += ["", f"Lesions of {pair} called one: {row['pairs_said']} pairs, of them rightly {_number(row['precision'])}; of the {row['pairs_possible']} true lesions that both found, matched {_number(row['recall'])}."]  # fmt: skip
     found = {k: v for k, v in result.get("retrieval", {}).items() if isinstance(v, dict)}
     if found:
         lines += [

@@ -25,6 +25,15 @@ class ManifestImage(BaseModel):
     frame_of_reference: str = ""
 
 
+class TrueLesion(BaseModel):
+    """A lesion as it is known to be: its centre in each modality's own frame, RAS+ mm, for scoring matches."""
+
+    model_config = ConfigDict(extra="ignore")
+    kind: str = ""
+    diameter_mm: float = 0.0
+    centre_mm: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
+
+
 class ManifestRow(BaseModel):
     """One case of a manifest; paths are relative to the manifest's folder."""
 
@@ -39,6 +48,7 @@ class ManifestRow(BaseModel):
     reports: dict[str, str] = Field(default_factory=dict)  # by language, where there are several
     indication: str = ""
     labs: list[Lab] = Field(default_factory=list)
+    lesions: list[TrueLesion] = Field(default_factory=list)
     risk: str = ""  # documented risk status, such as chronic liver disease
     root: str = Field(default="", exclude=True)
 

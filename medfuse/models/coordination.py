@@ -33,6 +33,14 @@ def info_nce_loss(a: Tensor, b: Tensor, scale: Tensor, ignore: Tensor | None = N
     return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
 
+def _info_nce(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, ignore: Tensor | None = None) -> Tensor:
+    return info_nce_loss(a, b, scale, ignore)
+
+
+# by name: (a, b, scale, bias, ignore) → loss
+OBJECTIVES = {"siglip": siglip_loss, "infonce": _info_nce}
+
+
 def same_findings(labels: Tensor) -> Tensor:
     """(B, B) bool: pairs whose label vectors are equal."""
     return (labels[:, None] == labels[None]).all(-1)

@@ -83,11 +83,15 @@ def distance(x: np.ndarray, model: dict) -> np.ndarray:
     return np.sqrt(np.einsum("bi,ij,bj->b", inside, np.array(model["precision"]), inside) + rest**2)
 
 
-def feature_domain(train, val) -> dict[str, dict]:
+def feature_domain(train, val, modalities: tuple[str, ...]) -> dict[str, dict]:
     """Fit `Domain.features` on the training set (a FeatureSet); the limit lets INSIDE of the validation set pass."""
     out: dict[str, dict] = {}
-    for modality in {m for f in train.features for m in f.features}:
-        x, v = (np.stack([pooled(f, modality) for f in s.features if modality in f.features]) for s in (train, val))
+    for modality in modalities:
+        x, v = (
+            (np.stack([pooled(f, modality) for f in s.features if modality in f.features]) for s in (train, val))
+            if all(s.has(modality).any() for s in (train, val))
+            else (np.zeros((0, 1)),) * 2
+        )
         n = min(COMPONENTS, len(x) // 4, x.shape[1] // 2)
         if n < 2 or len(v) < 10:
             continue

@@ -8,8 +8,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
 
-from ..errors import UserError
-
 
 class DenseEncoder(nn.Module):
     """SegResNet (Myronenko 2018, MONAI) whose first convolution has a learned embedding for every acquired role.
@@ -73,50 +71,52 @@ class DenseEncoder(nn.Module):
 
 GRID = 2  # tokens a side of a whole-image feature map, beside the mean of all of it
 
-TOKENS = 1 + GRID**2  # of one frame
-
 
 class ImageEncoder(nn.Module):
-    """DenseNet (Huang 2017, MONAI) of single frames, for tasks without label maps.
+    """DenseNet (Huang 2017, MONAI) of single frames or of volumes, for tasks without label maps.
 
-    Input (B, 1, S, S); output tokens (B, TOKENS, C): the mean of the last feature map and the means of its quarters.
+    Input (B, R, *spatial) with zeros for roles that were not acquired, and present (B, R) bool; output tokens (B, 1 + GRID^dims, C): the
+    mean of the last feature map and the maxima of its quarters (frames) or eighths (volumes), since a small lesion is lost in a mean.
     """
 
-    def __init__(self, filters: int) -> None:
+    def __init__(self, filters: int, dims: int = 2, roles: int = 1) -> None:
         super().__init__()
+        self.dims = dims
+        # volumes pass one at a time, so that statistics of a batch would be those of one patient in training alone
+        norm = "batch" if dims == 2 else ("instance", {"affine": True})
         self.net = DenseNet(
-            spatial_dims=2, in_channels=1, out_channels=1, init_features=2 * filters, growth_rate=filters,
-            block_config=(4, 8, 12, 8), dropout_prob=0.1,
+            spatial_dims=dims, in_channels=roles, out_channels=1, init_features=2 * filters, growth_rate=filters,
+            block_config=(4, 8, 12, 8), dropout_prob=0.1, norm=norm,
         )  # fmt: skip
         del self.net.class_layers  # the findings head stands behind fusion
         with torch.no_grad():
-            self.width = int(self.net.eval().features(torch.zeros(1, 1, 64, 64)).shape[1])
+            self.width = int(self.net.eval().features(torch.zeros(1, roles, *[64] * dims)).shape[1])
         self.net.train()
-        self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPU
+        if dims == 3:
+            self.role_embedding = nn.Parameter(torch.randn(roles, self.width) * 0.1)
+        else:
+            self.net.to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster on CPU
 
-    def forward(self, values: Tensor) -> Tensor:
-        x = self.net.features(values.contiguous(memory_format=torch.channels_last))
-        parts = F.adaptive_avg_pool2d(x, GRID).flatten(2).transpose(1, 2)
-        return torch.cat([x.mean((2, 3))[:, None], parts], 1)
+    def forward(self, values: Tensor, present: Tensor | None = None) -> Tensor:
+        if self.dims == 2:
+            x = self.net.features(values.contiguous(memory_format=torch.channels_last))
+            parts = F.adaptive_max_pool2d(x, GRID)
+        else:
+            assert present is not None
+            gate = present.to(values.dtype)
+            x = self.net.features(values * gate[..., None, None, None])
+            parts = F.adaptive_max_pool3d(x, GRID)
+        tokens = torch.cat([x.flatten(2).mean(2)[:, None], parts.flatten(2).transpose(1, 2)], 1)
+        return tokens if self.dims == 2 else tokens + (gate @ self.role_embedding.to(gate.dtype))[:, None]
 
 
 def build_encoders(task) -> nn.ModuleDict:
     """One encoder a modality of the task: 3D for volumes, 2D a frame for ultrasound; whole images where none is labelled inside."""
-    if task.whole_images:
-        volumes = [m for m in task.modalities if m != "US"]
-        if volumes:
-            raise UserError(
-                f"task {task.name}: {', '.join(volumes)} without label maps is not built yet; add dense classes and masks"
-            )
-        return nn.ModuleDict({m: ImageEncoder(spec.filters) for m, spec in task.modalities.items()})
-    return nn.ModuleDict(
-        {
-            name: DenseEncoder(
-                dims=2 if name == "US" else 3,
-                roles=len(spec.roles),
-                classes=len(task.dense),
-                filters=spec.filters,
-            )
-            for name, spec in task.modalities.items()
-        }
-    )
+    out = nn.ModuleDict()
+    for name, spec in task.modalities.items():
+        dims, roles = (2, 1) if name == "US" else (3, len(spec.roles))
+        if task.whole_images:
+            out[name] = ImageEncoder(spec.filters, dims, roles)
+        else:
+            out[name] = DenseEncoder(dims=dims, roles=len(spec.roles), classes=len(task.dense), filters=spec.filters)
+    return out

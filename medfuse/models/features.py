@@ -63,8 +63,7 @@ def encode(
     dense: list[DenseOutput] = []
     if task.whole_images:
         for modality, items in inputs.items():
-            frames = torch.cat([torch.from_numpy(i.values).float()[:, None] for i in items])
-            tokens = encoders[modality](frames.to(device)).float().cpu().flatten(0, 1).numpy()
+            tokens = np.concatenate([whole_tokens(encoders[modality], i, device) for i in items])
             out.features[modality] = tokens
             out.mask[modality] = np.ones(len(tokens), bool)
             out.kind[modality] = np.zeros(len(tokens), np.int64)
@@ -100,6 +99,15 @@ def encode(
                     )
         out.add(modality, collected)
     return out, dense
+
+
+def whole_tokens(encoder: nn.Module, item: VolumeInput | CineInput, device: torch.device) -> np.ndarray:
+    """(N, C) tokens of a volume, or of all frames of a cine one after the other."""
+    values = torch.from_numpy(item.values).float()
+    if isinstance(item, CineInput):
+        return encoder(values[:, None].to(device)).float().cpu().flatten(0, 1).numpy()
+    present = torch.from_numpy(item.present)[None]
+    return encoder(values[None].to(device), present.to(device)).float().cpu()[0].numpy()
 
 
 def collate(cases: list[CaseFeatures], modalities: tuple[str, ...], sizes: dict[str, int]) -> dict[str, tuple]:

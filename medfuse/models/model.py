@@ -26,6 +26,7 @@ class ModelConfig:
     shared: int = 64
     fusion: str = "co"
     vocabulary: int = 1500
+    coordination: str = "siglip"  # or infonce: what brings images and words onto one sphere
     additive: bool = False  # each modality's own logits join the fused ones, as in a logistic stack
 
 
@@ -59,8 +60,10 @@ class FusionModel(nn.Module):
         images = [m for m in self.task_modalities if m in task.modalities]
         further = [m for m in self.task_modalities if m in SENSES]
         if task.whole_images:
-            self.encoders = build_encoders(task)
-            self.sizes = {m: int(self.encoders[m].width) for m in images}  # type: ignore[arg-type]
+            built = build_encoders(task)
+            self.sizes = {m: int(built[m].width) for m in images}  # type: ignore[arg-type]
+            if encoders:
+                self.encoders = built
             self.tokenisers = nn.ModuleDict({m: RegionTokens(n, 1, c.width, c.dropout) for m, n in self.sizes.items()})
         else:
             self.sizes = {

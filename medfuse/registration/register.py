@@ -211,3 +211,15 @@ def by_landmarks(moving: np.ndarray, fixed: np.ndarray) -> sitk.Transform:
     return sitk.LandmarkBasedTransformInitializer(
         sitk.VersorRigid3DTransform(), fixed.ravel().tolist(), moving.ravel().tolist()
     )
+
+
+def matrix_of(transform: sitk.Transform) -> np.ndarray:
+    """(4, 4) of a linear transform in LPS mm."""
+    out = np.eye(4)
+    zero = np.array(transform.TransformPoint([0.0, 0.0, 0.0]))
+    for axis in range(3):
+        unit = [0.0, 0.0, 0.0]
+        unit[axis] = 1.0
+        out[:3, axis] = np.array(transform.TransformPoint(unit)) - zero
+    out[:3, 3] = zero
+    return out

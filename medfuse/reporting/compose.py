@@ -7,6 +7,7 @@ from ..prediction import FindingRecord, LesionRecord, Prediction
 from ..report import Assertion, Report, Section, Sentence
 from ..task import Finding, Task
 from .lirads import applies, categorise, visualisation
+from .matches import matched
 from .priors import Prior, compare
 from .templates import Sentences, sentences
 
@@ -228,6 +229,7 @@ def _findings(prediction: Prediction, case: Case, task: Task, s: Sentences) -> l
     rows = notices(prediction, s)
     focal = [prediction.finding(f.id) for f in task.findings if f.group == "focal"]
     rows += _lesions(prediction, task, s)
+    rows += matched(prediction, s, {x.id for x in prediction.lesions if _supported(x, prediction)})
     rows += _absence(prediction, s, focal)
     rows += _categories(prediction, case, task, s)
     for record in prediction.findings:

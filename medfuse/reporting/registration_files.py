@@ -19,7 +19,7 @@ from .. import __version__
 from ..case import Case, Image
 from ..errors import OutputError, UserError
 from ..registration.quality import Quality
-from ..registration.register import Registration, resampled
+from ..registration.register import Registration, matrix_of, resampled
 from ..registration.volume import to_array
 from .dicom_source import from_dicom, headers_of, object_beside
 from .display import font
@@ -177,18 +177,6 @@ def spatial_registration(result: Registration, cases: tuple[Case, Case], images:
     if others:
         ds.StudiesContainingOtherReferencedInstancesSequence = Sequence(others)
     return ds
-
-
-def matrix_of(transform: sitk.Transform) -> np.ndarray:
-    """(4, 4) of a linear transform in LPS mm."""
-    out = np.eye(4)
-    zero = np.array(transform.TransformPoint([0.0, 0.0, 0.0]))
-    for axis in range(3):
-        unit = [0.0, 0.0, 0.0]
-        unit[axis] = 1.0
-        out[:3, axis] = np.array(transform.TransformPoint(unit)) - zero
-    out[:3, 3] = zero
-    return out
 
 
 def _instances(image: Image) -> list[Dataset]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -54,22 +54,41 @@ def labels_of(anatomy: Anatomy) -> dict[str, int]:
     return labels
 
 
+def _streams(seed: int, index: int) -> list[np.random.Generator]:
+    """Anatomy, protocol, CT, MR, US, words, what lies beside the images, more words: the first six are those of version 1."""
+    return [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(8)]
+
+
+def report_of(seed: int, index: int, *, held_out: bool) -> str:
+    """The report of a patient without acquiring any image (not of the control population)."""
+    streams = _streams(seed, index)
+    return wording.report(streams[5], draw_anatomy(streams[0]), held_out=held_out)
+
+
+def without_lesions(anatomy: Anatomy) -> Anatomy:
+    findings = {k: v and k not in FOCAL for k, v in anatomy.findings.items()}
+    return replace(anatomy, lesions=[], findings=findings)
+
+
 def simulate(
-    seed: int, index: int, *, missing: float = 0.0, shifted: bool = False, control: bool = False, held_out: bool = False
-) -> SimulatedPatient:
+    seed: int, index: int, *, missing: float = 0.0, shifted: bool = False, control: bool = False, held_out: bool = False,
+    erase: bool = False,
+) -> SimulatedPatient:  # fmt: skip
     """Simulate patient ``index`` of stream ``seed``.
 
     missing: chance that each modality was not acquired (at least one always is).
     shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
     control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows. Fusion should
     gain nothing here.
-    held_out: ``reports`` use phrasings that are never trained on.
+    held_out: ``report`` and ``reports`` use phrasings that are never trained on.
+    erase: the same patient without focal lesions, acquired in the same way: what a model says of lesions must fall.
     """
-    streams = [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(8)]
-    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words, beside, more = streams  # the first six are those of version 1
+    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words, beside, more = _streams(seed, index)
     anatomy = draw_anatomy(anatomy_rng)
     while control and any(anatomy.findings[f] for f in NOT_IN_MR):
         anatomy = draw_anatomy(anatomy_rng)
+    if erase:
+        anatomy = without_lesions(anatomy)
     wanted = [m for m in ("US", "CT", "MR") if protocol.random() >= missing]
     if not wanted:
         wanted = [str(protocol.choice(["US", "CT", "MR"]))]
@@ -89,7 +108,7 @@ def simulate(
     if "US" in wanted:
         cine = us.render(us_rng, anatomy, shifted=shifted)
         out.append(Acquisition("US", "cine", cine.frames, cine.dense, cine=cine))
-    text = wording.report(words, anatomy)
+    text = wording.report(words, anatomy, held_out=held_out)
     reports = {x: wording.sectioned(more, anatomy, held_out=held_out, language=x) for x in wording.languages()}
     indication = labs.draw_indication(beside, anatomy.findings)
     values, risk = labs.draw_labs(beside, anatomy.findings), labs.draw_risk(beside, anatomy.findings)

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..errors import UserError
 from .parameters import digest
-from .patient import simulate
+from .patient import SimulatedPatient, simulate
 
 
 def _one(task: tuple) -> dict:
@@ -36,8 +36,18 @@ def _one(task: tuple) -> dict:
         "indication": patient.indication,
         "labs": patient.labs,
         "risk": patient.risk,
-        "lesions": [{"kind": x.kind, "diameter_mm": round(x.diameter, 1)} for x in patient.anatomy.lesions],
+        "lesions": lesions_of(patient),
     }
+
+
+def lesions_of(patient: SimulatedPatient) -> list[dict]:
+    """Every true lesion with its centre in the scanner frame (RAS+ mm) of CT and of MR, before breathing moves it by some mm."""
+    grids = {a.modality: a.grid for a in patient.acquisitions if a.grid is not None}
+    return [
+        {"kind": x.kind, "diameter_mm": round(x.diameter, 1),
+         "centre_mm": {m: [round(float(v), 1) for v in x.centre - g.to_body] for m, g in grids.items()}}
+        for x in patient.anatomy.lesions
+    ]  # fmt: skip
 
 
 def write_population(

@@ -66,7 +66,7 @@ def class_weights(task: Task) -> Tensor:
     return weight
 
 
-def _jitter(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def jitter(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     """Gain, offset and noise, apart for each channel. Never a left-right flip: sides mean something."""
     channels = (values.shape[0], *[1] * (values.ndim - 1))
     gain = rng.normal(1, 0.08, channels).astype(np.float32)
@@ -96,7 +96,7 @@ def crop_volume(values, present, dense, lesions: list[int], rng: np.random.Gener
         keep = present
     sample = values[(slice(None), *box)].astype(np.float32)
     pad = [(0, 0)] + [(0, c - n) for c, n in zip(CROP, size, strict=True)]
-    return np.pad(_jitter(sample, rng), pad), keep, np.pad(dense[box], pad[1:])
+    return np.pad(jitter(sample, rng), pad), keep, np.pad(dense[box], pad[1:])
 
 
 def crop_cine(values, dense, lesions: list[int], rng: np.random.Generator):
@@ -105,7 +105,7 @@ def crop_cine(values, dense, lesions: list[int], rng: np.random.Generator):
     n = min(FRAMES // 2, len(shows))
     pick = list(rng.choice(shows, n, replace=False)) if n else []
     pick += list(rng.choice(len(values), FRAMES - n, replace=len(values) < FRAMES))
-    sample = _jitter(values[pick].astype(np.float32)[None], rng)[0]
+    sample = jitter(values[pick].astype(np.float32)[None], rng)[0]
     return sample[:, None], np.ones((len(pick), 1), bool), dense[pick]
 
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from ..evaluation.feature_set import FusionData, predict_logits
 from ..evaluation.findings import finding_auroc
 from ..models.baselines import LateConcat
-from ..models.coordination import same_findings, siglip_loss
+from ..models.coordination import OBJECTIVES, same_findings
 from ..models.model import FusionModel
 from ..models.subsets import subsets, use_only
 from .budget import Budget, learning_rate
@@ -68,6 +68,7 @@ def _loss(model, data: FusionData, generator: torch.Generator, whole: bool) -> T
             text = model.embed_text(data.ids, data.ids_mask)
             ignore = same_findings(data.labels)
             scale, bias = model.log_scale.exp(), model.bias
+            objective = OBJECTIVES[model.config.coordination]
             senses = [
                 full.embedding["joint"],
                 part.embedding["joint"],
@@ -75,7 +76,7 @@ def _loss(model, data: FusionData, generator: torch.Generator, whole: bool) -> T
             ]
             weights = [1.0, 0.5, *[0.4] * len(modalities)]
             for sense, weight in zip(senses, weights, strict=True):
-                loss = loss + 0.12 * weight * siglip_loss(sense, text, scale, bias, ignore)
+                loss = loss + 0.12 * weight * objective(sense, text, scale, bias, ignore)
     return loss
 
 

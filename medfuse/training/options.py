@@ -15,6 +15,7 @@ class TrainOptions:
     seed: int = 1
     device: str = "cpu"
     fusion: str = "co"
+    coordination: str = "siglip"
     encoder_steps: int | None = None  # exact steps instead of minutes: repeatable bit by bit
     work: Path | None = None  # checkpoints and caches; default OUT.work
     start: str | None = None  # a bundle whose encoders are the first weights

@@ -22,7 +22,9 @@ from ..models.bundle import Domain, round_to_half, save_bundle
 from ..models.calibration import calibrated, expected_calibration_error, fit_temperature, reliability
 from ..models.conformal import fit_quantiles
 from ..models.domain import feature_domain
+from ..models.features import CaseFeatures
 from ..models.model import FusionModel, ModelConfig
+from ..models.senses import add_senses
 from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..models.text import train_tokenizer
@@ -36,7 +38,7 @@ from .encoder_stage import start_weights, train_encoders
 from .extract import extract_features
 from .fusion import train_fusion
 from .options import Log, TrainOptions
-from .whole import train_whole
+from .whole import WholeImages, train_whole
 
 
 def train_baselines(task: Task, train: FeatureSet, val: FeatureSet, config: ModelConfig, seed: int, minutes: float):
@@ -143,27 +145,39 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
     labels = label_matrix(task, rows)
     tokenizer = train_tokenizer([r.report for r in rows]) if any(r.report for r in rows) else None
     config = ModelConfig(
-        width=64, layers=1, fusion=options.fusion, vocabulary=tokenizer.get_vocab_size() if tokenizer else 1
-    )
+        width=64, layers=1, fusion=options.fusion, vocabulary=tokenizer.get_vocab_size() if tokenizer else 1,
+        additive=len(task.senses) > 1,
+    )  # fmt: skip
     model = FusionModel(task, config)
     for m, weights in (start_weights(options.start, task) if options.start else {}).items():
         model.encoders[m].load_state_dict(weights)
-    minutes = max(0.2, 0.9 * (options.minutes - (time.monotonic() - started) / 60) - 0.1)
+    several = len(task.senses) > 1
+    minutes = max(0.2, (0.7 if several else 0.9) * (options.minutes - (time.monotonic() - started) / 60) - 0.1)
     budget = Budget(minutes=None if options.encoder_steps else minutes, steps=options.encoder_steps)
 
     def talk(epoch: int, loss: float, score: float) -> None:
         log(f"epoch {epoch} loss {loss:.3f} validation macro AUROC {score:.4f}")
 
-    best = train_whole(task, model, folder, entries, labels, is_train, budget=budget, seed=options.seed, log=talk)
+    said = [CaseFeatures() for _ in rows]
+    for case, row in zip(said, rows, strict=True):
+        add_senses(case, task.further, row)
+    images = WholeImages.read(task, folder, entries, said)
+    device = torch.device(options.device)
+    best = train_whole(task, model, images, labels, is_train, budget=budget, seed=options.seed, device=device, log=talk, scalars=work / "tensorboard" / "whole")  # fmt: skip
     round_to_half(model)
     every = extract_features(
         task, model.encoders, folder, entries, rows, device=torch.device("cpu"), cache=None, workers=1
     )
-    val = every.subset(~is_train)
+    train_set, val = every.subset(is_train), every.subset(~is_train)
+    singles, stack, late = {}, LogitStack(), None
+    if several:  # the simple ways of combining, on the features that these encoders learned
+        left = max(0.2, 0.8 * (options.minutes - (time.monotonic() - started) / 60))
+        baseline_config = replace(config, vocabulary=1)
+        singles, stack, late = train_baselines(task, train_set, val, baseline_config, options.seed, left)
     temperatures, conformal, reliable, figures = calibrate(task, model, val)
     domain, card = _describe(task, rows, every, is_train, out, options, work, started, model, figures, command)
-    domain = replace(domain, features=feature_domain(every.subset(is_train), val))
-    save_bundle(out, task=task, model=model, baseline_config=config, singles={}, stack=LogitStack(), late=None,
+    domain = replace(domain, features=feature_domain(train_set, val, task.image_senses))
+    save_bundle(out, task=task, model=model, baseline_config=replace(config, vocabulary=1), singles=singles, stack=stack, late=late,
                 calibration=temperatures, conformal=conformal, domain=domain, card=card, tokenizer=tokenizer, reliable=reliable)  # fmt: skip
     log(f"bundle written to {out}")
     return {
@@ -233,7 +247,9 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     tokenizer = train_tokenizer(train_set.reports) if any(train_set.reports) else None
     vocabulary = tokenizer.get_vocab_size() if tokenizer is not None else 1
     left = max(0.3, options.minutes - (time.monotonic() - started) / 60)
-    config = ModelConfig(fusion=options.fusion, vocabulary=vocabulary, additive=len(task.senses) > 1)
+    config = ModelConfig(
+        fusion=options.fusion, vocabulary=vocabulary, additive=len(task.senses) > 1, coordination=options.coordination
+    )
     torch.manual_seed(options.seed)
     model = FusionModel(task, config)
     model.encoders.load_state_dict(encoders.state_dict())

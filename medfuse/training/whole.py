@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -13,29 +14,49 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..evaluation.findings import finding_auroc
-from ..models.encoders import TOKENS
+from ..models.features import CaseFeatures, collate
 from ..models.model import FusionModel
+from ..models.senses import SENSES
 from ..task import Task
 from .budget import Budget, learning_rate
 from .data import load_input
-from .fusion import masked_bce
+from .dense import jitter
+from .fusion import draw_use, masked_bce
 from .precision import autocast
+from .scalars import Scalars
 
 BATCH, PEAK, SMOOTHING = 24, 1e-3, 0.1
 FRAMES = 1  # of each image in a training sample; all of them when it is scored
 KEEP = 0.995  # of the running mean of the weights, which is what is kept
+CUT = 0.12  # of each side of a volume, at most, that a training sample leaves out
+KL = 0.3  # weight of "a subset should say what all of it says"
 
 
-def load_frames(task: Task, folder: Path, entries: list[dict], modality: str) -> list[Tensor]:
-    """(T, S, S) float32 frames of each case; no frames where it has no image of this modality."""
-    out = []
-    for e in entries:
-        names = e["files"].get(modality, [])
-        arrays = [load_input(folder, name, len(task.modalities[modality].roles))[0] for name in names]
-        size = task.modalities[modality].size
-        frames = np.concatenate(arrays) if arrays else np.zeros((0, size, size), np.float16)
-        out.append(torch.from_numpy(frames.astype(np.float32)))
-    return out
+@dataclass
+class WholeImages:
+    """All cases of a manifest: ultrasound frames in memory, volumes read when they are needed, further senses as tokens."""
+
+    task: Task
+    folder: Path
+    frames: list[Tensor]  # (T, 1, S, S) of each case; no frames where it has no ultrasound
+    volumes: list[dict[str, list[str]]]  # by modality, the names of preprocessed volumes
+    said: list[CaseFeatures]
+
+    @classmethod
+    def read(cls, task: Task, folder: Path, entries: list[dict], said: list[CaseFeatures] | None = None) -> WholeImages:
+        frames = []
+        size = task.modalities["US"].size if "US" in task.modalities else 8
+        for e in entries:
+            arrays = [load_input(folder, name, 1)[0] for name in e["files"].get("US", [])]
+            some = np.concatenate(arrays) if arrays else np.zeros((0, size, size), np.float16)
+            frames.append(torch.from_numpy(some.astype(np.float32))[:, None])
+        volumes = [{m: e["files"].get(m, []) for m in task.image_senses if m != "US"} for e in entries]
+        return cls(task, folder, frames, volumes, said or [CaseFeatures() for _ in entries])
+
+    def volume(self, modality: str, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """values (R, X, Y, Z) float32, present (R,)."""
+        values, present, _ = load_input(self.folder, name, len(self.task.modalities[modality].roles))
+        return values.astype(np.float32), present
 
 
 def augment(x: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
@@ -62,27 +83,57 @@ def augment(x: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
     return y
 
 
-def tokens_of(model: FusionModel, frames: dict[str, list[Tensor]], index: Tensor, change=None) -> dict[str, tuple]:
-    """Token batch of the cases ``index``; ``change`` augments the frames and draws FRAMES of each case."""
+def cut_volume(values: np.ndarray, present: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+    """A training sample of a volume: its sides cut a little, gain, offset and noise, some roles left out. Never a mirror image."""
+    box = []
+    for n in values.shape[1:]:
+        most = int(CUT * n)
+        a, b = rng.integers(0, most + 1, 2)
+        box.append(slice(int(a), n - int(b)) if n - a - b >= 32 else slice(0, n))
+    keep = present & (rng.random(len(present)) < 0.85)
+    return jitter(values[(slice(None), *box)], rng), keep if keep.any() else present
+
+
+def _frame_tokens(model: FusionModel, some: list[Tensor], device: torch.device, change) -> list[Tensor]:
+    """(T · tokens, C) of each case; all frames of the batch pass at once."""
+    if change is not None:
+        some = [f[torch.randint(0, len(f), (FRAMES,))] if len(f) else f for f in some]
+    every = torch.cat(some)
+    if not len(every):
+        return [torch.zeros(0, model.sizes["US"], device=device) for _ in some]
+    encoded = model.encoders["US"]((change(every) if change is not None else every).to(device)).float()
+    return [part.flatten(0, 1) for part in encoded.split([len(f) for f in some])]
+
+
+def tokens_of(
+    model: FusionModel, images: WholeImages, index: Tensor, *, change=None, rng: np.random.Generator | None = None
+) -> dict[str, tuple]:
+    """Token batch of the cases ``index``; ``change`` augments frames and draws FRAMES of each case, ``rng`` augments volumes."""
     batch = {}
+    device = next(model.parameters()).device
+    cases = index.tolist()
     for m in model.task_modalities:
-        some = [frames[m][i] for i in index.tolist()]
-        if change is not None:
-            some = [f[torch.randint(0, len(f), (FRAMES,))] if len(f) else f for f in some]
-        counts = [len(f) for f in some]
-        longest = max([*counts, 1])
-        x = torch.cat(some)[:, None] if sum(counts) else torch.zeros(0, 1, 8, 8)
-        encoded = model.encoders[m](change(m, x) if change is not None else x) if len(x) else None
-        per_frame = TOKENS
-        features = torch.zeros(len(some), longest * per_frame, model.sizes[m])
-        mask = torch.zeros(len(some), longest * per_frame, dtype=torch.bool)
-        start = 0
-        for b, n in enumerate(counts):
-            if n and encoded is not None:
-                features[b, : n * per_frame] = encoded[start : start + n].flatten(0, 1).float()
-                mask[b, : n * per_frame] = True
-            start += n
-        batch[m] = (features, mask, torch.zeros(mask.shape, dtype=torch.long))
+        if m in SENSES:
+            batch[m] = tuple(t.to(device) for t in collate([images.said[i] for i in cases], (m,), model.sizes)[m])
+            continue
+        if m == "US":
+            rows = _frame_tokens(model, [images.frames[i] for i in cases], device, change)
+        else:
+            rows = []
+            for i in cases:
+                parts = [torch.zeros(0, model.sizes[m], device=device)]
+                for name in images.volumes[i][m]:
+                    values, present = images.volume(m, name)
+                    if rng is not None:
+                        values, present = cut_volume(values, present, rng)
+                    x, p = torch.from_numpy(values)[None].to(device), torch.from_numpy(present)[None].to(device)
+                    parts.append(model.encoders[m](x, p)[0].float())
+                rows.append(torch.cat(parts))
+        features = nn.utils.rnn.pad_sequence(rows, batch_first=True)
+        if features.shape[1] == 0:
+            features = features.new_zeros(len(rows), 1, model.sizes[m])
+        mask = torch.arange(features.shape[1], device=device) < torch.tensor([[len(r)] for r in rows], device=device)
+        batch[m] = (features, mask, torch.zeros(mask.shape, dtype=torch.long, device=device))
     return batch
 
 
@@ -102,65 +153,100 @@ def loss_of(logits: Tensor, labels: Tensor, exclusive: list[int]) -> Tensor:
     return loss
 
 
+def batch_loss(model: FusionModel, batch: dict, y: Tensor, exclusive: list[int], generator: torch.Generator) -> Tensor:
+    """All senses, and with several a random subset too, which should say what all of them say as far as it can."""
+    full = model(batch).logits.float()
+    loss = loss_of(full, y, exclusive)
+    if len(model.task_modalities) > 1:
+        use = {m: u.to(y.device) for m, u in draw_use(model.task_modalities, len(y), generator).items()}
+        part = model(batch, use).logits.float()
+        p = full.detach().sigmoid()
+        apart = F.binary_cross_entropy_with_logits(part, p) - F.binary_cross_entropy(p, p)
+        loss = loss + loss_of(part, y, exclusive) + KL * apart
+    return loss
+
+
 @torch.no_grad()
-def predict_whole(model: FusionModel, frames: dict[str, list[Tensor]], n: int) -> np.ndarray:
-    """(n, findings) logits from every frame of every case."""
+def predict_whole(model: FusionModel, images: WholeImages, index: np.ndarray) -> np.ndarray:
+    """(n, findings) logits of the cases ``index`` from every frame and volume."""
     model.eval()
-    return torch.cat([model(tokens_of(model, frames, i)).logits for i in torch.arange(n).split(32)]).float().numpy()
+    parts = torch.from_numpy(index).split(BATCH)
+    return torch.cat([model(tokens_of(model, images, i)).logits for i in parts]).float().cpu().numpy()
 
 
 def train_whole(
-    task: Task, model: FusionModel, folder: Path, entries: list[dict], labels: np.ndarray, is_train: np.ndarray, *,
-    budget: Budget, seed: int, log: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
-    max_epochs: int = 400,
+    task: Task, model: FusionModel, images: WholeImages, labels: np.ndarray, is_train: np.ndarray, *,
+    budget: Budget, seed: int, device: torch.device = torch.device("cpu"),
+    log: Callable[[int, float, float], None] = lambda epoch, loss, score: None, max_epochs: int = 400, scalars: Path | None = None,
 ) -> float:  # fmt: skip
-    """Train in place on the rows ``is_train``, keep the running mean of the weights that was best on the others."""
-    generator = torch.Generator().manual_seed(seed)
+    """Train in place on the rows ``is_train``; keep the running mean of the weights whose likelihood was best on the others, and
+    return its macro AUROC there. (AUROC itself chooses badly among models: with few validation cases it jumps.)"""
+    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
     torch.manual_seed(seed)
     budget.started = time.monotonic()
-    frames = {m: load_frames(task, folder, entries, m) for m in task.senses}
     y = torch.from_numpy(labels)
     train, val = np.flatnonzero(is_train), np.flatnonzero(~is_train)
-    val_frames = {m: [f[i] for i in val] for m, f in frames.items()}
+    model.to(device)
+    if any(m in SENSES for m in model.task_modalities):
+        _fit_senses(model, images, train)
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.02)
     mean = copy.deepcopy(model).eval()
-    step, best, best_state = 0, -1.0, copy.deepcopy(model.state_dict())
-    per_epoch = max(1, len(train) // BATCH)
+    step, best, least, best_state = 0, 0.5, np.inf, copy.deepcopy(model.state_dict())
+    size = BATCH if task.image_senses == ("US",) else BATCH // 3
+    per_epoch = max(1, len(train) // size)
+    mirror = "US" in task.modalities and task.modalities["US"].mirror
+    shown = Scalars(scalars)
 
-    def change(m: str, x: Tensor) -> Tensor:
-        return augment(x, generator, mirror=task.modalities[m].mirror)
+    def change(x: Tensor) -> Tensor:
+        return augment(x, generator, mirror=mirror)
 
     for epoch in range(max_epochs):
         model.train()
         total = 0.0
         order = torch.from_numpy(train)[torch.randperm(len(train), generator=generator)]
-        for index in order[: per_epoch * BATCH].split(BATCH):
+        for index in order[: per_epoch * size].split(size):
             fraction = max(budget.fraction(step), step / (per_epoch * max_epochs))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(PEAK, fraction)
-            with autocast(torch.device("cpu")):
-                logits = model(tokens_of(model, frames, index, change)).logits
-            loss = loss_of(logits.float(), y[index], task.exclusive_indices)
+            with autocast(device):
+                batch = tokens_of(model, images, index, change=change, rng=rng)
+                loss = batch_loss(model, batch, y[index].to(device), task.exclusive_indices, generator)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(model.parameters(), 1.0)
             optimiser.step()
             step += 1
             total += float(loss.detach())
-            keep = min(KEEP, (1 + step) / (10 + step))
-            with torch.no_grad():
-                for a, b in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
-                    if a.is_floating_point():
-                        a.lerp_(b, 1 - keep)
-                    else:
-                        a.copy_(b)
-        score = finding_auroc(labels[val], predict_whole(mean, val_frames, len(val)))
+            _follow(mean, model, min(KEEP, (1 + step) / (10 + step)))
+            if budget.fraction(step) >= 1:
+                break
+        logits = predict_whole(mean, images, val)
+        loss_there = float(loss_of(torch.from_numpy(logits), y[val], task.exclusive_indices))
+        score = finding_auroc(labels[val], logits)
         value = 0.5 if np.isnan(score).all() else float(np.nanmean(score))
         log(epoch, total / per_epoch, value)
-        if value >= best:
-            best, best_state = value, copy.deepcopy(mean.state_dict())
+        for name, number in (("loss", total / per_epoch), ("validation_loss", loss_there), ("validation_auroc", value)):
+            shown.add(name, number, step)
+        if loss_there <= least:
+            least, best, best_state = loss_there, value, copy.deepcopy(mean.state_dict())
         if budget.fraction(step) >= 1:
             break
+    shown.close()
     model.load_state_dict(best_state)
-    model.eval()
+    model.to("cpu").eval()
     return best
+
+
+def _fit_senses(model: FusionModel, images: WholeImages, train: np.ndarray) -> None:
+    for m in (m for m in model.task_modalities if m in SENSES):
+        batch = collate([images.said[i] for i in train.tolist()], (m,), model.sizes)[m]
+        model.tokenisers[m].fit(*batch)  # type: ignore[operator]
+
+
+@torch.no_grad()
+def _follow(mean: nn.Module, model: nn.Module, keep: float) -> None:
+    for a, b in zip(mean.state_dict().values(), model.state_dict().values(), strict=True):
+        if a.is_floating_point():
+            a.lerp_(b, 1 - keep)
+        else:
+            a.copy_(b)

@@ -1,0 +1,67 @@
+"""Were lesions of two modalities matched rightly? Scored where a manifest says where each true lesion lies in each modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from ..case import Case
+from ..io.manifest import ManifestRow, TrueLesion
+from ..models.bundle import Bundle
+from ..models.features import DenseOutput
+from ..models.lesions import find_lesions
+from ..models.matching import match_lesions, organs_of
+from ..prediction import LesionRecord
+
+REACH_MM = 12.0  # breathing and the grid: a found lesion this near to a true one's surface is that one
+
+
+@dataclass
+class MatchScores:
+    """possible: true lesions that both modalities found. said: pairs that were called one. right: those that are."""
+
+    possible: int = 0
+    said: int = 0
+    right: int = 0
+
+    def summary(self) -> dict:
+        return {
+            "precision": round(self.right / self.said, 4) if self.said else None,
+            "recall": round(self.right / self.possible, 4) if self.possible else None,
+            "pairs_said": self.said, "pairs_possible": self.possible,
+        }  # fmt: skip
+
+
+def score_matches(
+    scores: dict[str, MatchScores], dense: list[DenseOutput], case: Case, row: ManifestRow, bundle: Bundle
+) -> None:
+    """Add one case; pairs of modalities of which the manifest knows no places are left out."""
+    task = bundle.task
+    found = [x.record for x in find_lesions(dense, case, task, lambda f, m: m in f.modalities, bundle.lesion_peaks)]
+    placed = [x for x in found if x.place.centre_mm is not None]
+    own = {x.id: _true_number(x, row.lesions) for x in placed}
+    said = [set(m.lesions) for m in match_lesions(placed, organs_of(dense, task), task)]
+    modalities = sorted({m for lesion in row.lesions for m in lesion.centre_mm})
+    for i, a in enumerate(modalities):
+        for b in modalities[i + 1 :]:
+            into = scores.setdefault(f"{a}-{b}", MatchScores())
+            by = {m: [x for x in placed if x.modality == m] for m in (a, b)}
+            into.possible += len({own[x.id] for x in by[a]} & {own[x.id] for x in by[b]} - {None})
+            for x in by[a]:
+                for y in by[b]:
+                    if {x.id, y.id} in said:
+                        into.said += 1
+                        into.right += own[x.id] is not None and own[x.id] == own[y.id]
+
+
+def _true_number(lesion: LesionRecord, true: list[TrueLesion]) -> int | None:
+    """Which true lesion a found one is: the nearest in whose reach its centre lies."""
+    centre = np.array(lesion.place.centre_mm)
+    distance = {
+        n: float(np.linalg.norm(centre - np.array(t.centre_mm[lesion.modality]))) - t.diameter_mm / 2
+        for n, t in enumerate(true)
+        if lesion.modality in t.centre_mm
+    }
+    nearest = min(distance, key=lambda n: distance[n], default=None)
+    return nearest if nearest is not None and distance[nearest] <= REACH_MM else None
