@@ -10,15 +10,14 @@ import torch
 from PIL import Image as Picture
 
 from medfuse.case import Image, Source
-from medfuse.errors import UserError
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.models.bundle import choose_bundle, load_bundle
 from medfuse.models.domain import Domain, distance, feature_domain
 from medfuse.models.features import CaseFeatures
-from medfuse.models.model import FusionModel, ModelConfig, exclusive_logits
+from medfuse.models.model import exclusive_logits
 from medfuse.pipeline import PredictOptions, predict_command, read_case
 from medfuse.preprocess.marks import find_marks, remove_marks
-from medfuse.task import Task, load_task
+from medfuse.task import load_task
 from medfuse.training.options import TrainOptions
 from medfuse.training.train import train
 from medfuse.training.whole import augment, loss_of
@@ -95,13 +94,6 @@ def test_simulated_cases_keep_the_default_bundle(patient_dicom):
     assert choose_bundle(read_case(patient_dicom), load_bundle()).name == "upper-abdomen-simulated"
 
 
-def test_volumes_without_label_maps_are_refused_by_name():
-    task = Task(name="t", title={"en": "t"}, body_part="x", modalities={"CT": BREAST.modalities["US"]},
-                findings=[BREAST.findings[0].model_copy(update={"modalities": ("CT",)})])  # fmt: skip
-    with pytest.raises(UserError, match="CT without label maps is not built yet"):
-        FusionModel(task, ModelConfig())
-
-
 def test_exclusive_logits_are_a_softmax():
     scores = torch.randn(5, 4)
     p = exclusive_logits(scores, [0, 1, 3]).sigmoid()
@@ -150,8 +142,11 @@ def test_distance_is_small_for_what_was_seen(rng):
                 CaseFeatures({"US": r[None]}, {"US": np.ones(1, bool)}, {"US": np.zeros(1, int)}) for r in rows
             ]
 
+        def has(self, modality):
+            return np.array([modality in f.mask for f in self.features])
+
     basis = rng.normal(size=(3, 20))
     inside = rng.normal(size=(200, 3)) @ basis + 0.05 * rng.normal(size=(200, 20))
-    model = feature_domain(Set(inside[:150]), Set(inside[150:]))["US"]
+    model = feature_domain(Set(inside[:150]), Set(inside[150:]), ("US",))["US"]
     assert (distance(inside, model) <= model["limit"]).mean() > 0.9
     assert (distance(rng.normal(size=(50, 20)) * 3, model) > model["limit"]).all()

@@ -83,7 +83,7 @@ class ImageEncoder(nn.Module):
         super().__init__()
         self.dims = dims
         # volumes pass one at a time, so that statistics of a batch would be those of one patient in training alone
-        norm = "batch" if dims == 2 else ("instance", {"affine": True})
+        norm = "batch" if dims == 2 else ("group", {"num_groups": 1})
         self.net = DenseNet(
             spatial_dims=dims, in_channels=roles, out_channels=1, init_features=2 * filters, growth_rate=filters,
             block_config=(4, 8, 12, 8), dropout_prob=0.1, norm=norm,

@@ -97,8 +97,8 @@ class PixelFusion(nn.Module):
         return F.gelu(self.wide(x + F.gelu(self.second(x))))
 
     def forward(self, a: Tensor, b: Tensor) -> Tensor:
-        p, q = self.encode(a), self.encode(b)
-        one, two = self.mix(torch.cat([p, q], 1)), self.mix(torch.cat([q, p], 1))
+        p, q = self.encode(torch.cat([a, b])).chunk(2)
+        one, two = self.mix(torch.cat([torch.cat([p, q], 1), torch.cat([q, p], 1)])).float().chunk(2)
         weight = torch.sigmoid(one[:, :1] - two[:, :1])
         detail = 0.2 * torch.tanh(one[:, 1:2] + two[:, 1:2])
         larger = torch.sigmoid(one[:, 2:] + two[:, 2:])

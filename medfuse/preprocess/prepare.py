@@ -25,5 +25,7 @@ def prepare(
         if modality == "US":
             out[modality] = [cine_input(images[i], i, spec, (masks or {}).get(i)) for i in places]
         else:
-            out[modality] = list(volume_inputs(images, places, modality, spec, masks))
+            volumes = volume_inputs(images, places, modality, spec, masks)
+            if volumes:
+                out[modality] = list(volumes)
     return out

@@ -68,10 +68,12 @@ def volume_inputs(
     frames: dict[str, list[int]] = {}
     for index in indices:
         frames.setdefault(images[index].frame_of_reference or f"alone-{index}", []).append(index)
-    return [_one_frame(images, group, frame, modality, spec, masks or {}) for frame, group in frames.items()]
+    made = (_one_frame(images, group, frame, modality, spec, masks or {}) for frame, group in frames.items())
+    return [x for x in made if x is not None]
 
 
-def _one_frame(images, group, frame, modality, spec: ModalityTask, masks) -> VolumeInput:
+def _one_frame(images, group, frame, modality, spec: ModalityTask, masks) -> VolumeInput | None:
+    """None where the task has no place for any of these roles."""
     by_role: dict[str, int] = {}
     for index in group:  # a role acquired twice: the series with more voxels speaks for it
         role = images[index].role if images[index].role in spec.roles else "unknown"
@@ -79,6 +81,8 @@ def _one_frame(images, group, frame, modality, spec: ModalityTask, masks) -> Vol
             continue
         if role not in by_role or images[index].pixels.size > images[by_role[role]].pixels.size:
             by_role[role] = index
+    if not by_role:
+        return None
     used = [images[i] for i in by_role.values()]
     shape, affine = common_grid(used, spec.spacing_mm)
     values = np.zeros((len(spec.roles), *shape), np.float32)

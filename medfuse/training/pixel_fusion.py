@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -17,9 +17,13 @@ CROP, BATCH = 96, 8
 Pair = tuple[np.ndarray, np.ndarray]
 
 
-def simulated_pairs(patients: int, seed: int, progress: Callable[[int, int], None] = lambda d, n: None) -> list[Pair]:
-    """Axial CT and MR pictures (H, W) in 0 to 1 of simulated patients, both sampled on one fine grid with the breath held."""
-    out: list[Pair] = []
+def simulated_pairs(patients: int, seed: int) -> list[Pair]:
+    """Axial CT and MR pictures (H, W) in 0 to 1 of simulated patients."""
+    return [(a, b) for _, (a, b, _) in simulated_scenes(patients, seed)]
+
+
+def simulated_scenes(patients: int, seed: int) -> Iterator[tuple[int, tuple[np.ndarray, np.ndarray, np.ndarray]]]:
+    """(patient, (CT, MR, label map)), each (H, W), four slices a patient: both modalities on one fine grid with the breath held."""
     for n in range(patients):
         anatomy_rng, draw, ct_rng, mr_rng = (
             np.random.default_rng(s) for s in np.random.SeedSequence([seed, n]).spawn(4)
@@ -30,13 +34,12 @@ def simulated_pairs(patients: int, seed: int, progress: Callable[[int, int], Non
         grid = axial_grid(draw, shape=(176, 160, 4), spacing=(*spacing, 9.0), tilt_deg=1.0, centre=centre)
         phase = str(draw.choice(["unenhanced", "arterial", "portal"]))
         sequence = str(draw.choice(["t1_in", "t2", "t1_portal"]))
-        (_, hu, _), *_ = ct.render(ct_rng, anatomy, grid, [phase], breathing=0.0)
+        (_, hu, dense), *_ = ct.render(ct_rng, anatomy, grid, [phase], breathing=0.0)
         (_, signal, _), *_ = mr.render(mr_rng, anatomy, grid, [sequence], breathing=0.0)
         window = draw.uniform(250, 900)
         a, b = scaled(hu, low=60 - window / 2, high=60 + window / 2), scaled(signal)
-        out += [(a[..., k].astype(np.float32), b[..., k].astype(np.float32)) for k in range(a.shape[2])]
-        progress(n + 1, patients)
-    return out
+        for k in range(a.shape[2]):
+            yield n, (a[..., k].astype(np.float32), b[..., k].astype(np.float32), dense[..., k])
 
 
 def _crop(rng: np.random.Generator, pair: Pair) -> Pair:
