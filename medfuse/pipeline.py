@@ -22,6 +22,7 @@ from .library.catalogue import session
 from .library.registrations import links_of
 from .library.reports import final_version
 from .models.bundle import Bundle, choose_bundle, load_bundle
+from .models.features import CaseFeatures, DenseOutput, Inputs
 from .models.matching import Links
 from .predict import predict_case
 from .prediction import Prediction
@@ -55,11 +56,13 @@ class PredictOptions:
     llm: Path | None = None  # folder of a local causal language model, for writer local-llm
     formats: tuple[str, ...] = FORMATS
     backend: str = "torch"
+    micro_batch: int = 1  # cases of a batch that pass the encoders together
 
 
 def predict_and_write(
     case: Case, bundle: Bundle, out: Path, options: PredictOptions, *, read_seconds: float = 0.0, prior: Prior | None = None,
     network: AbstractContextManager | None = None, note: dict | None = None, links: Links | None = None,
+    encoded: Callable[[Inputs], tuple[CaseFeatures, list[DenseOutput]]] | None = None,
 ) -> Done:  # fmt: skip
     """Predict one case and write its folder whole. ``network``: held while the model runs, where several cases share it."""
     check_writer(bundle, options.writer, options.language, options.llm)  # refused before any work
@@ -71,6 +74,7 @@ def predict_and_write(
         network=network,
         backend=options.backend,
         links=links,
+        encoded=encoded,
     )
     started = time.perf_counter()
     report = draft(

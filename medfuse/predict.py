@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Literal
@@ -15,7 +16,7 @@ from .models.bundle import Bundle
 from .models.calibration import calibrated, interval
 from .models.conformal import answer_sets
 from .models.coverage import coverage_limit
-from .models.features import CaseFeatures, DenseOutput, collate, encode
+from .models.features import CaseFeatures, DenseOutput, Inputs, collate, encode
 from .models.lesions import LesionMask, find_lesions, place_of
 from .models.matching import Links, match_lesions, organs_of
 from .models.model import Output
@@ -46,10 +47,12 @@ class Predicted:
 def predict_case(
     case: Case, bundle: Bundle, *, device: str = "cpu", outside_domain: bool = False, network: AbstractContextManager | None = None,
     backend: str = "torch", links: Links | None = None,
+    encoded: Callable[[Inputs], tuple[CaseFeatures, list[DenseOutput]]] | None = None,
 ) -> Predicted:  # fmt: skip
     """Predict one case with whatever modalities it has.
 
     links: frames of reference that accepted registrations bring onto each other, for matching lesions.
+    encoded: in place of the bundle's encoders, one that puts several cases together (`models.microbatch`).
     network: held while the encoders and the fusion run, so that threads may share a model and read meanwhile.
 
     Images outside the validated domain are not used, unless ``outside_domain`` asks for their uncalibrated scores.
@@ -84,6 +87,7 @@ def predict_case(
         device,
         encoders,
         network or nullcontext(),
+        encoded,
         calibrate=not prediction.outside_domain_shown,
     )
     _match(out, task, links)
@@ -91,7 +95,7 @@ def predict_case(
 
 
 def _run(
-    out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: str, encoders, network: AbstractContextManager, *,
+    out: Predicted, case: Case, bundle: Bundle, use: list[bool], device: str, encoders, network: AbstractContextManager, encoded, *,
     calibrate: bool,
 ) -> None:  # fmt: skip
     bundle.model.eval()
@@ -101,9 +105,13 @@ def _run(
     back = [i for i, u in enumerate(use) if u]  # visible place → place in the case
     inputs = prepare(visible, task)
     out.seconds["preprocess"] = time.perf_counter() - started
+    started = time.perf_counter()
+    ready = encoded(inputs) if encoded is not None else None
     with network, torch.inference_mode():
-        started = time.perf_counter()
-        features, dense = encode(encoders.to(device), inputs, task, torch.device(device))
+        if ready is None:
+            started = time.perf_counter()  # not the wait for others
+            ready = encode(encoders.to(device), inputs, task, torch.device(device))
+        features, dense = ready
         dense = _familiar(prediction, bundle, features, dense, keep=not calibrate)
         if not features.features:
             return

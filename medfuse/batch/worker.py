@@ -17,6 +17,8 @@ from ..errors import OutputError, UserError
 from ..library import store
 from ..library.registrations import links_of
 from ..models.bundle import Bundle, choose_bundle, load_bundle
+from ..models.features import CaseFeatures, DenseOutput, Inputs, encode_many
+from ..models.microbatch import MicroBatches
 from ..pipeline import PredictOptions, predict_and_write
 from .plan import Job
 
@@ -46,6 +48,26 @@ def bundle_of(name: str) -> Bundle:
     """Loaded once a worker."""
     with _bundles:
         return _load(name)
+
+
+_together: dict[str, MicroBatches] = {}
+
+
+def together(bundle: Bundle, options: PredictOptions) -> MicroBatches | None:
+    """What puts the cases of this worker's threads into one batch; None where each goes alone."""
+    if options.micro_batch < 2:
+        return None
+    with _bundles:
+        if bundle.hash not in _together:
+            device = torch.device(options.device)
+            encoders = bundle.encoders_for(options.backend).to(device)
+
+            def many(cases: list[Inputs]) -> list[tuple[CaseFeatures, list[DenseOutput]]]:
+                with torch.inference_mode():
+                    return encode_many(encoders, cases, bundle.task, device)
+
+            _together[bundle.hash] = MicroBatches(many, options.micro_batch)
+        return _together[bundle.hash]
 
 
 class Settle(WorkerPlugin):
@@ -102,6 +124,7 @@ def run_job(job: Job, work: Work) -> dict:
                     read_seconds=read,
                     prior=prior,
                     network=_network,
+                    encoded=together(bundle, work.options),
                     note=note,
                     links=links,
                 )

@@ -48,57 +48,93 @@ def regions_per_input(task: Task) -> int:
     return len(task.dense) - 1 - len(task.lesion_classes) + MAX_LESIONS
 
 
-@torch.no_grad()
+Inputs = dict[str, list[VolumeInput | CineInput]]
+
+
 def encode(
-    encoders: nn.ModuleDict,
-    inputs: dict[str, list[VolumeInput | CineInput]],
-    task: Task,
-    device: torch.device,
-    *,
-    keep_dense: bool = True,
-    bf16: bool = False,
-) -> tuple[CaseFeatures, list[DenseOutput]]:
+    encoders: nn.ModuleDict, inputs: Inputs, task: Task, device: torch.device, *, keep_dense: bool = True, bf16: bool = False
+) -> tuple[CaseFeatures, list[DenseOutput]]:  # fmt: skip
     """Run every input through its modality's encoder and pool it into regions."""
-    out = CaseFeatures()
-    dense: list[DenseOutput] = []
-    if task.whole_images:
-        for modality, items in inputs.items():
-            tokens = np.concatenate([whole_tokens(encoders[modality], i, device) for i in items])
-            out.features[modality] = tokens
-            out.mask[modality] = np.ones(len(tokens), bool)
-            out.kind[modality] = np.zeros(len(tokens), np.int64)
-        return out, dense
-    organ, lesions = task.dense.index(task.organ), task.lesion_indices
-    for modality, items in inputs.items():
-        encoder, collected = encoders[modality], []
-        for item in items:
-            if isinstance(item, CineInput):
-                values = torch.from_numpy(item.values)[:, None].float()
-                present = torch.ones(len(values), 1, dtype=torch.bool)
-            else:
-                values = torch.from_numpy(item.values)[None].float()
-                present = torch.from_numpy(item.present)[None]
+    return encode_many(encoders, [inputs], task, device, keep_dense=keep_dense, bf16=bf16)[0]
+
+
+@torch.no_grad()
+def encode_many(
+    encoders: nn.ModuleDict, cases: list[Inputs], task: Task, device: torch.device, *, keep_dense: bool = True, bf16: bool = False
+) -> list[tuple[CaseFeatures, list[DenseOutput]]]:  # fmt: skip
+    """As `encode`, of several cases: inputs of one shape pass an encoder together."""
+    out: list[tuple[CaseFeatures, list[DenseOutput]]] = [(CaseFeatures(), []) for _ in cases]
+    for modality in (m for m in task.modalities if any(m in c for c in cases)):
+        encoder = encoders[modality]
+        items = [(n, x) for n, c in enumerate(cases) for x in c.get(modality, [])]
+        if task.whole_images:
+            for n in dict.fromkeys(n for n, _ in items):
+                tokens = np.concatenate([whole_tokens(encoder, x, device) for k, x in items if k == n])
+                features = out[n][0]
+                features.features[modality], features.mask[modality] = tokens, np.ones(len(tokens), bool)
+                features.kind[modality] = np.zeros(len(tokens), np.int64)
+            continue
+        collected: dict[int, list[Regions]] = {}
+        for together in _of_one_shape(items):
+            pieces = [_network_input(x) for _, x in together]
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits, fine, deep = encoder(values.to(device), present.to(device))
-            for t in range(len(values)):
-                regions, p, components = extract(
-                    values[t], present[t], logits[t], fine[t], deep[t], organ=organ, lesions=lesions
+                logits, fine, deep = encoder(*(torch.cat(p).to(device) for p in zip(*pieces, strict=True)))
+            start = 0
+            for (n, item), (values, present) in zip(together, pieces, strict=True):
+                at = slice(start, start + len(values))
+                start += len(values)
+                regions, dense = _pooled(
+                    modality, item, values, present, logits[at], fine[at], deep[at], task, keep_dense
                 )
-                regions.frame[:] = t
-                collected.append(regions)
-                if keep_dense:
-                    lesion_p = p[lesions].sum(0)
-                    per_class = np.array(
-                        [
-                            (p[(slice(None), *box)] * mask).reshape(len(p), -1).sum(1) / mask.sum()
-                            for mask, box in components
-                        ]
-                    ).reshape(len(components), len(p))
-                    dense.append(
-                        DenseOutput(modality, item, t, p.argmax(0).astype(np.uint8), lesion_p, components, per_class)
-                    )
-        out.add(modality, collected)
-    return out, dense
+                collected.setdefault(n, []).extend(regions)
+                out[n][1].extend(dense)
+        for n, regions in collected.items():
+            out[n][0].add(modality, regions)
+    return out
+
+
+def _of_one_shape(items: list[tuple[int, VolumeInput | CineInput]]) -> list[list[tuple[int, VolumeInput | CineInput]]]:
+    """Inputs of different cases whose shapes agree; those of one case stay in their order, one after the other."""
+    groups: list[list[tuple[int, VolumeInput | CineInput]]] = []
+    for n, item in items:
+        shape = item.values.shape[-3:] if isinstance(item, VolumeInput) else item.values.shape[-2:]
+        for group in groups:
+            first = group[0][1]
+            same = first.values.shape[-len(shape) :] == shape and type(first) is type(item)
+            if same and all(k != n for k, _ in group):
+                group.append((n, item))
+                break
+        else:
+            groups.append([(n, item)])
+    return groups
+
+
+def _network_input(item: VolumeInput | CineInput) -> tuple[torch.Tensor, torch.Tensor]:
+    """values (B, R, *S) float32 and present (B, R): one volume, or the frames of a cine."""
+    if isinstance(item, CineInput):
+        return torch.from_numpy(item.values)[:, None].float(), torch.ones(len(item.values), 1, dtype=torch.bool)
+    return torch.from_numpy(item.values)[None].float(), torch.from_numpy(item.present)[None]
+
+
+def _pooled(
+    modality: str, item: VolumeInput | CineInput, values, present, logits, fine, deep, task: Task, keep_dense: bool
+) -> tuple[list[Regions], list[DenseOutput]]:
+    """Regions of every frame (or of the volume), and the dense predictions that lesions and evidence come from."""
+    organ, lesions = task.dense.index(task.organ), task.lesion_indices
+    collected, dense = [], []
+    for t in range(len(values)):
+        regions, p, components = extract(
+            values[t], present[t], logits[t], fine[t], deep[t], organ=organ, lesions=lesions
+        )
+        regions.frame[:] = t
+        collected.append(regions)
+        if keep_dense:
+            per_class = np.array(
+                [(p[(slice(None), *box)] * mask).reshape(len(p), -1).sum(1) / mask.sum() for mask, box in components]
+            ).reshape(len(components), len(p))
+            label = p.argmax(0).astype(np.uint8)
+            dense.append(DenseOutput(modality, item, t, label, p[lesions].sum(0), components, per_class))
+    return collected, dense
 
 
 def whole_tokens(encoder: nn.Module, item: VolumeInput | CineInput, device: torch.device) -> np.ndarray:
