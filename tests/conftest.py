@@ -40,35 +40,48 @@ def home(tmp_path, monkeypatch) -> Path:
     return tmp_path / "home"
 
 
+class Postgres:
+    """A PostgreSQL server on a Unix socket of its own, that can be stopped hard and started again."""
+
+    def __init__(self) -> None:
+        binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
+        if not binaries:
+            pytest.skip("PostgreSQL is not installed (.ci/install-debian)")
+        self.folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket path must be short
+        self.as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
+        if self.as_user:
+            shutil.chown(self.folder, "postgres")
+        self.tool, self.data, self.made = binaries[-1], self.folder / "data", itertools.count()
+        self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync")
+        self.start()
+
+    def run(self, tool: str, *arguments: str) -> None:
+        subprocess.run([*self.as_user, str(self.tool / tool), *arguments], check=True, capture_output=True, cwd="/")
+
+    def start(self) -> None:
+        options = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
+        self.run("pg_ctl", "-D", str(self.data), "-o", options, "-l", str(self.folder / "log"), "-w", "start")
+
+    def stop(self) -> None:
+        self.run("pg_ctl", "-D", str(self.data), "-m", "immediate", "stop")
+
+    def database(self) -> str:
+        """The URL of a new, empty database."""
+        name = f"test{next(self.made)}"
+        self.run("createdb", "-h", str(self.folder), "-U", "postgres", name)
+        return f"postgresql+psycopg://postgres@/{name}?host={self.folder}"
+
+    def close(self) -> None:
+        self.stop()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+
 @pytest.fixture(scope="session")
-def postgres(tmp_path_factory):
-    """A PostgreSQL server of this test session on a Unix socket: a function that makes an empty database, and its URL."""
-    binaries = sorted(Path("/usr/lib/postgresql").glob("*/bin"))
-    if not binaries:
-        pytest.skip("PostgreSQL is not installed (.ci/install-debian)")
-    folder = Path(tempfile.mkdtemp(prefix="pg", dir="/tmp"))  # a socket path must be short
-    as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
-    if as_user:
-        shutil.chown(folder, "postgres")
-    tool = binaries[-1]
-
-    def run(*command: str) -> None:
-        subprocess.run([*as_user, *command], check=True, capture_output=True, cwd="/")
-
-    data = folder / "data"
-    run(str(tool / "initdb"), "-D", str(data), "-U", "postgres", "-A", "trust", "--no-sync")
-    options = f"-k {folder} -c listen_addresses='' -c fsync=off"
-    run(str(tool / "pg_ctl"), "-D", str(data), "-o", options, "-l", str(folder / "log"), "-w", "start")
-    made = itertools.count()
-
-    def database() -> str:
-        name = f"test{next(made)}"
-        run(str(tool / "createdb"), "-h", str(folder), "-U", "postgres", name)
-        return f"postgresql+psycopg://postgres@/{name}?host={folder}"
-
-    yield database
-    run(str(tool / "pg_ctl"), "-D", str(data), "-m", "immediate", "stop")
-    shutil.rmtree(folder, ignore_errors=True)
+def postgres():
+    """A server of this test session: a function that makes an empty database, and its URL."""
+    server = Postgres()
+    yield server.database
+    server.close()
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])

@@ -289,6 +289,40 @@ def test_a_lost_database_is_waited_for_then_named(home, monkeypatch, tmp_path):
     assert made.counts() == {"waiting": 1}
 
 
+def test_a_database_that_goes_away_in_the_middle_stops_the_batch_and_loses_nothing(
+    cases, tmp_path, home, reference, monkeypatch
+):
+    """PostgreSQL is stopped hard once the first case is done: one sentence, whole outputs; started again, the rest is done."""
+    from conftest import Postgres
+
+    from medfuse.batch import ledger
+
+    server = Postgres()
+    try:
+        monkeypatch.setenv("MEDFUSE_DATABASE_URL", server.database())
+        monkeypatch.setattr(ledger, "PATIENCE_S", 2.0)
+        stopped = []
+
+        def after_the_first(event):
+            if event["event"] == "case" and not stopped:
+                stopped.append(event["case_id"])
+                server.stop()
+
+        with pytest.raises(UserError, match=r"cannot be reached .*run the same command again"):
+            run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None, event=after_the_first)  # fmt: skip
+        some = outputs(tmp_path / "out")
+        assert stopped[0] in some
+        assert all(reference[k] == v for k, v in some.items())
+        server.start()
+        summary = run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None)
+        assert (summary["done"] + summary["skipped"], summary["failed"]) == (4, 0)
+        assert summary["skipped"] >= 1
+        assert outputs(tmp_path / "out") == reference
+        assert not list((tmp_path / "out").glob(".*.part"))
+    finally:
+        server.close()
+
+
 def test_hashes_follow_files(tmp_path):
     (tmp_path / "a").write_text("1")
     before = stat_hash([tmp_path])

@@ -22,7 +22,7 @@ def show(prediction: Prediction, places: Places) -> None:
     names = finding_names(prediction.bundle, language())
     data = {
         "findings": [_finding(f, prediction, places, names) for f in rows],
-        "lesions": [row for x in prediction.lesions if (row := _lesion(x, places, names))],
+        "lesions": [row for x in prediction.lesions if (row := _lesion(x, prediction, places, names))],
         "words": branch("findings"),
     }
     components.findings(data, key=f"findings-{prediction.case_id}")
@@ -43,14 +43,15 @@ def _finding(f: FindingRecord, prediction: Prediction, places: Places, names: di
     }  # fmt: skip
 
 
-def _lesion(x: LesionRecord, places: Places, names: dict[str, str]) -> dict | None:
+def _lesion(x: LesionRecord, prediction: Prediction, places: Places, names: dict[str, str]) -> dict | None:
     at = places.of(x.place)
     size = w("findings.not_measured") if x.long_axis_mm is None else f"{x.long_axis_mm:.0f} × {x.short_axis_mm:.0f} mm"
+    partners = [w(f"findings.{m.certainty}", other=next(i for i in m.lesions if i != x.id)) for m in prediction.matches if x.id in m.lesions]  # fmt: skip
     return at and {
         "id": x.id,
         "name": names.get(x.finding, x.finding.replace("_", " ")),
         "said": f"{x.probability:.2f}",
         "size": size,
-        "where": places.where(x.place),
+        "where": " · ".join([places.where(x.place), *partners]),
         "place": at,
     }
