@@ -6,6 +6,7 @@ python tests/soak.py [--part node|batch] [--associations 20] [--instances 50] [-
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
 import os
 import random
@@ -184,27 +185,35 @@ def outputs(out: Path) -> dict:
     }
 
 
-def kill_a_worker(process: subprocess.Popen, rng: random.Random) -> int:
-    """kill -9 of one of the batch's workers, chosen at random; 0 where there is none."""
+def workers_of(process: subprocess.Popen) -> list[psutil.Process]:
     try:
         family = psutil.Process(process.pid).children(recursive=True)
-        workers = [p for p in family if "spawn_main" in " ".join(p.cmdline())]
-        if not workers:
-            return 0
-        rng.choice(workers).kill()
+        return [p for p in family if "spawn_main" in " ".join(p.cmdline())]
     except psutil.NoSuchProcess:
+        return []
+
+
+def kill_a_worker(process: subprocess.Popen, rng: random.Random) -> int:
+    """kill -9 of one of the batch's workers, chosen at random; 0 where there is none."""
+    workers = workers_of(process)
+    if not workers:
         return 0
+    with contextlib.suppress(psutil.NoSuchProcess):
+        rng.choice(workers).kill()
     return 1
 
 
 def batch(folder: Path, a: argparse.Namespace) -> dict:
-    write_population(folder / "dicom", cases=a.cases, seed=31, workers=2)
-    (folder / "dicom" / "manifest.jsonl").unlink()
+    if not (folder / "dicom").exists():
+        write_population(folder / "dicom", cases=a.cases, seed=31, workers=2)
+        (folder / "dicom" / "manifest.jsonl").unlink()
     undisturbed = run_command(folder, folder / "one").communicate()[0].splitlines()[-1]
     rng, out, killed, orphans = random.Random(2), folder / "two", {"parent": 0, "worker": 0}, 0
     for _ in range(a.batch_kills):  # in each round first a worker dies, and a little later the parent
         process = run_command(folder, out)
-        time.sleep(6 + 6 * rng.random())
+        while process.poll() is None and not workers_of(process):
+            time.sleep(0.5)  # headers are being read
+        time.sleep(4 + 8 * rng.random())
         killed["worker"] += kill_a_worker(process, rng)
         time.sleep(1 + 8 * rng.random())
         if process.poll() is not None:
@@ -223,6 +232,9 @@ def batch(folder: Path, a: argparse.Namespace) -> dict:
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--part", choices=("node", "batch"))
+    parser.add_argument(
+        "--folder", type=Path, help="kept, and gone on with: a part that was stopped need not begin again"
+    )
     for name, value in (
         ("associations", 20),
         ("instances", 50),
@@ -236,8 +248,9 @@ def main() -> int:
     result: dict = {}
     for part in ("node", "batch"):
         if a.part in (None, part):
-            with tempfile.TemporaryDirectory(prefix="medfuse-soak-") as folder:
-                result[part] = {"node": node, "batch": batch}[part](Path(folder), a)
+            with contextlib.ExitStack() as stack:
+                folder = a.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="medfuse-soak-")))
+                result[part] = {"node": node, "batch": batch}[part](folder, a)
     print(json.dumps(result, indent=1))
     n, b = result.get("node"), result.get("batch")
     good = (

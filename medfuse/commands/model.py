@@ -21,6 +21,9 @@ def train(
     coordination: Annotated[
         str, typer.Option(help="siglip or infonce: how images and report text are aligned.")
     ] = "siglip",
+    text_model: Annotated[
+        Path | None, typer.Option(help="Folder of your own text transformer (frozen), instead of the small tower.")
+    ] = None,
     encoder_steps: Annotated[int | None, typer.Option(help="Exact encoder steps instead of minutes.")] = None,
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
@@ -86,7 +89,9 @@ def train(
         result = train_report_stage(loaded, manifest, out, bundle=bundle, minutes=minutes, seed=seed, work=work, command=command, log=talk)  # fmt: skip
         emit(result, as_json, f"{result['bundle']}\nvalidation loss a token {result['validation']['loss']:.3f}")
         return
-    options = TrainOptions(minutes, seed, device_of(device), fusion, coordination, encoder_steps, work, start, thrifty)
+    options = TrainOptions(
+        minutes, seed, device_of(device), fusion, coordination, text_model, encoder_steps, work, start, thrifty
+    )
     command = (
         f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
         + (f" --start {start}" if start else "")

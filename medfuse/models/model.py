@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 from torch import Tensor, nn
@@ -11,6 +12,7 @@ from ..task import Task
 from .coordination import Projection
 from .encoders import build_encoders
 from .fusion import FUSIONS
+from .local_text import LocalTextTower
 from .regions import feature_size
 from .senses import SENSES
 from .text import TextTower
@@ -27,6 +29,8 @@ class ModelConfig:
     fusion: str = "co"
     vocabulary: int = 1500
     coordination: str = "siglip"  # or infonce: what brings images and words onto one sphere
+    text_model: str = ""  # folder of a user's own text transformer, instead of our tower
+    text_model_hash: str = ""
     additive: bool = False  # each modality's own logits join the fused ones, as in a logistic stack
 
 
@@ -91,7 +95,10 @@ class FusionModel(nn.Module):
         )  # fmt: skip
         if c.additive:
             self.own = nn.ModuleDict({m: nn.Linear(2 * c.width, len(task.findings)) for m in self.task_modalities})
-        self.text = TextTower(c.vocabulary, c.width)
+        if c.text_model:
+            self.text: nn.Module = LocalTextTower(Path(c.text_model), c.width, c.text_model_hash)
+        else:
+            self.text = TextTower(c.vocabulary, c.width)
         self.projection = nn.ModuleDict({m: Projection(2 * c.width, c.shared) for m in self.task_modalities})
         self.projection["joint"] = Projection(3 * c.width, c.shared)
         self.projection["text"] = Projection(c.width, c.shared)

@@ -62,10 +62,10 @@ def register(
         masks = (fixed_mask, moving_mask)
         try:
             before = _metric(moving, fixed, first, masks)
-            found, curve = _stage(moving, fixed, first, options, masks)
+            found, curve = _stage(moving, fixed, first, options, masks, samples=60_000 if quick else 20_000)
             if not quick:  # steps shrink slowly: mutual information is flat about its optimum, above all in rotation
                 found, more = _stage(
-                    moving, fixed, found, options, masks, shrink=(1,), smooth=(0.0,), relax=0.95, samples=200_000
+                    moving, fixed, found, options, masks, shrink=(1,), smooth=(0.0,), relax=0.95, samples=30_000
                 )
                 curve += more
             if options.kind in ("affine", "deformable"):

@@ -16,6 +16,7 @@ class TrainOptions:
     device: str = "cpu"
     fusion: str = "co"
     coordination: str = "siglip"
+    text_model: Path | None = None  # folder of the user's own text transformer
     encoder_steps: int | None = None  # exact steps instead of minutes: repeatable bit by bit
     work: Path | None = None  # checkpoints and caches; default OUT.work
     start: str | None = None  # a bundle whose encoders are the first weights

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from tokenizers import Tokenizer
 
 from .. import __version__
 from ..errors import UserError
@@ -23,6 +24,7 @@ from ..models.calibration import calibrated, expected_calibration_error, fit_tem
 from ..models.conformal import fit_quantiles
 from ..models.domain import feature_domain
 from ..models.features import CaseFeatures
+from ..models.local_text import folder_hash, local_tokenizer
 from ..models.model import FusionModel, ModelConfig
 from ..models.senses import add_senses
 from ..models.subsets import name as subset_name
@@ -187,6 +189,17 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
     }
 
 
+def _text_config(reports: list[str], options: TrainOptions) -> tuple[Tokenizer | None, ModelConfig]:
+    """The tokenizer of the reports (None where there are none), and a configuration with the text tower that goes with it."""
+    if not any(reports):
+        return None, ModelConfig(vocabulary=1)
+    if options.text_model is not None:
+        path = options.text_model.resolve()
+        return local_tokenizer(path), ModelConfig(vocabulary=1, text_model=str(path), text_model_hash=folder_hash(path))
+    tokenizer = train_tokenizer(reports)
+    return tokenizer, ModelConfig(vocabulary=tokenizer.get_vocab_size())
+
+
 def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, command: str, log: Log) -> dict:
     """Train a bundle within ``options.minutes`` and return {"bundle", "validation", "seconds"}; {} in all but torchrun's first process."""
     started = time.monotonic()
@@ -244,12 +257,9 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
     )
     encoders.to("cpu")
     train_set, val_set = every.subset(is_train), every.subset(~is_train)
-    tokenizer = train_tokenizer(train_set.reports) if any(train_set.reports) else None
-    vocabulary = tokenizer.get_vocab_size() if tokenizer is not None else 1
     left = max(0.3, options.minutes - (time.monotonic() - started) / 60)
-    config = ModelConfig(
-        fusion=options.fusion, vocabulary=vocabulary, additive=len(task.senses) > 1, coordination=options.coordination
-    )
+    tokenizer, config = _text_config(train_set.reports, options)
+    config = replace(config, fusion=options.fusion, additive=len(task.senses) > 1, coordination=options.coordination)
     torch.manual_seed(options.seed)
     model = FusionModel(task, config)
     model.encoders.load_state_dict(encoders.state_dict())
