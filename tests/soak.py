@@ -211,9 +211,10 @@ def batch(folder: Path, a: argparse.Namespace) -> dict:
     rng, out, killed, orphans = random.Random(2), folder / "two", {"parent": 0, "worker": 0}, 0
     for _ in range(a.batch_kills):  # in each round first a worker dies, and a little later the parent
         process = run_command(folder, out)
-        while process.poll() is None and not workers_of(process):
-            time.sleep(0.5)  # headers are being read
-        time.sleep(4 + 8 * rng.random())
+        before = len(list(out.glob("*/run.json")))
+        while process.poll() is None and len(list(out.glob("*/run.json"))) == before:
+            time.sleep(0.2)  # headers are being read, models loaded
+        time.sleep(6 * rng.random())
         killed["worker"] += kill_a_worker(process, rng)
         time.sleep(1 + 8 * rng.random())
         if process.poll() is not None:

@@ -150,3 +150,37 @@ def test_distance_is_small_for_what_was_seen(rng):
     model = feature_domain(Set(inside[:150]), Set(inside[150:]), ("US",))["US"]
     assert (distance(inside, model) <= model["limit"]).mean() > 0.9
     assert (distance(rng.normal(size=(50, 20)) * 3, model) > model["limit"]).all()
+
+
+def test_a_stopped_training_goes_on_and_ends_the_same(manifest, tmp_path, monkeypatch):
+    from medfuse.training import whole
+
+    class Killed(BaseException):
+        pass
+
+    def weights(name):
+        return load_bundle(tmp_path / name).model.state_dict()
+
+    def run(name):
+        train(
+            BREAST, manifest, tmp_path / name, TrainOptions(seed=2, encoder_steps=6), command="test", log=lambda m: None
+        )
+
+    run("straight")
+    real, calls = whole._follow, []
+
+    def stop(mean, model, keep):
+        calls.append(1)
+        if len(calls) == 5:
+            raise Killed
+        real(mean, model, keep)
+
+    monkeypatch.setattr(whole, "_follow", stop)
+    with pytest.raises(Killed):
+        run("stopped")
+    assert (tmp_path / "stopped.work" / "whole.resume").exists()
+    monkeypatch.setattr(whole, "_follow", real)
+    run("stopped")
+    for a, b in zip(weights("straight").values(), weights("stopped").values(), strict=True):
+        assert torch.equal(a, b)
+    assert not (tmp_path / "stopped.work" / "whole.resume").exists()

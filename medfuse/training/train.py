@@ -165,7 +165,7 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
         add_senses(case, task.further, row)
     images = WholeImages.read(task, folder, entries, said)
     device = torch.device(options.device)
-    best = train_whole(task, model, images, labels, is_train, budget=budget, seed=options.seed, device=device, log=talk, scalars=work / "tensorboard" / "whole")  # fmt: skip
+    best = train_whole(task, model, images, labels, is_train, budget=budget, seed=options.seed, device=device, log=talk, work=work)  # fmt: skip
     round_to_half(model)
     every = extract_features(
         task, model.encoders, folder, entries, rows, device=torch.device("cpu"), cache=None, workers=1

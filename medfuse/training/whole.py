@@ -19,6 +19,7 @@ from ..models.model import FusionModel
 from ..models.senses import SENSES
 from ..task import Task
 from .budget import Budget, learning_rate
+from .checkpoint import Resume
 from .data import load_input
 from .dense import jitter
 from .fusion import draw_use, masked_bce
@@ -177,11 +178,13 @@ def predict_whole(model: FusionModel, images: WholeImages, index: np.ndarray) ->
 def train_whole(
     task: Task, model: FusionModel, images: WholeImages, labels: np.ndarray, is_train: np.ndarray, *,
     budget: Budget, seed: int, device: torch.device = torch.device("cpu"),
-    log: Callable[[int, float, float], None] = lambda epoch, loss, score: None, max_epochs: int = 400, scalars: Path | None = None,
+    log: Callable[[int, float, float], None] = lambda epoch, loss, score: None, max_epochs: int = 400, work: Path | None = None,
 ) -> float:  # fmt: skip
     """Train in place on the rows ``is_train``; keep the running mean of the weights whose likelihood was best on the others, and
-    return its macro AUROC there. (AUROC itself chooses badly among models: with few validation cases it jumps.)"""
-    generator, rng = torch.Generator().manual_seed(seed), np.random.default_rng(seed)
+    return its macro AUROC there. (AUROC itself chooses badly among models: with few validation cases it jumps.)
+
+    In ``work`` lies how far a stopped training was, epoch by epoch: it goes on there and ends the same. Losses go to WORK/tensorboard.
+    """
     torch.manual_seed(seed)
     budget.started = time.monotonic()
     y = torch.from_numpy(labels)
@@ -191,16 +194,20 @@ def train_whole(
         _fit_senses(model, images, train)
     optimiser = torch.optim.AdamW(model.parameters(), lr=PEAK, weight_decay=0.02)
     mean = copy.deepcopy(model).eval()
-    step, best, least, best_state = 0, 0.5, np.inf, copy.deepcopy(model.state_dict())
+    standing = _Standing(model, mean)
+    resume = Resume(None if work is None else work / "whole.resume", every_s=0.0)
+    step = resume.load(standing, optimiser, budget, device)
     size = BATCH if task.image_senses == ("US",) else BATCH // 3
     per_epoch = max(1, len(train) // size)
     mirror = "US" in task.modalities and task.modalities["US"].mirror
-    shown = Scalars(scalars)
+    shown = Scalars(None if work is None else work / "tensorboard" / "whole")
 
     def change(x: Tensor) -> Tensor:
         return augment(x, generator, mirror=mirror)
 
-    for epoch in range(max_epochs):
+    for epoch in range(step // per_epoch, max_epochs):
+        generator, rng = torch.Generator().manual_seed(seed * 100_003 + epoch), np.random.default_rng([seed, epoch])
+        torch.manual_seed(seed * 100_003 + epoch)
         model.train()
         total = 0.0
         order = torch.from_numpy(train)[torch.randperm(len(train), generator=generator)]
@@ -227,14 +234,34 @@ def train_whole(
         log(epoch, total / per_epoch, value)
         for name, number in (("loss", total / per_epoch), ("validation_loss", loss_there), ("validation_auroc", value)):
             shown.add(name, number, step)
-        if loss_there <= least:
-            least, best, best_state = loss_there, value, copy.deepcopy(mean.state_dict())
+        if loss_there <= float(standing.loss):
+            standing.keep(loss_there, value)
+        resume.save(standing, optimiser, budget, step)
         if budget.fraction(step) >= 1:
             break
     shown.close()
-    model.load_state_dict(best_state)
+    resume.done()
+    model.load_state_dict(standing.best.state_dict())
     model.to("cpu").eval()
-    return best
+    return float(standing.score)
+
+
+class _Standing(nn.Module):
+    """All that a training in whole images is made of at the end of an epoch: the weights, their running mean, and the best so far."""
+
+    loss: Tensor
+    score: Tensor
+
+    def __init__(self, model: nn.Module, mean: nn.Module) -> None:
+        super().__init__()
+        self.model, self.mean, self.best = model, mean, copy.deepcopy(mean)
+        self.register_buffer("loss", torch.tensor(float("inf")))
+        self.register_buffer("score", torch.tensor(0.5))
+
+    def keep(self, loss: float, score: float) -> None:
+        self.loss.fill_(loss)
+        self.score.fill_(score)
+        self.best.load_state_dict(self.mean.state_dict())
 
 
 def _fit_senses(model: FusionModel, images: WholeImages, train: np.ndarray) -> None:
