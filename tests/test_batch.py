@@ -115,7 +115,9 @@ def test_killed_parents_and_workers(cases, reference, tmp_path, home):
         process.communicate()
         _, alive = psutil.wait_procs(family, timeout=20)
         assert not alive, "workers outlived their parent"
-    last = json.loads(command(cases, out, home).communicate(timeout=300)[0].splitlines()[-1])
+    said, talk = command(cases, out, home).communicate(timeout=300)
+    assert said, talk
+    last = json.loads(said.splitlines()[-1])
     assert last["done"] + last["skipped"] == 4
     assert outputs(out) == reference
     assert not list(out.glob(".*.part"))
@@ -289,6 +291,28 @@ def test_a_lost_database_is_waited_for_then_named(home, monkeypatch, tmp_path):
     assert made.counts() == {"waiting": 1}
 
 
+def test_a_worker_that_was_being_started_again_does_not_outlive_its_parent(cases, tmp_path, home):
+    """The parent dies just after a worker that replaces a killed one was born: before it has spoken to the scheduler."""
+    process = command(cases, tmp_path / "out", home)
+
+    def workers() -> set[int]:
+        family = psutil.Process(process.pid).children(recursive=True)
+        return {p.pid for p in family if "spawn_main" in " ".join(p.cmdline())}
+
+    until = time.monotonic() + 120
+    while len(workers()) < 2 and time.monotonic() < until:
+        time.sleep(0.05)
+    first = workers()
+    os.kill(min(first), signal.SIGKILL)
+    while not workers() - first and time.monotonic() < until:
+        time.sleep(0.01)
+    family = psutil.Process(process.pid).children(recursive=True)
+    process.kill()
+    alive = psutil.wait_procs(family, timeout=30)[1]
+    assert not [p for p in alive if p.is_running() and p.status() != psutil.STATUS_ZOMBIE]
+    process.communicate()
+
+
 def test_a_database_that_goes_away_in_the_middle_stops_the_batch_and_loses_nothing(
     cases, tmp_path, home, reference, monkeypatch
 ):
@@ -330,4 +354,4 @@ def test_hashes_follow_files(tmp_path):
     (tmp_path / "a").write_text("12")
     assert stat_hash([tmp_path]) != before
     assert isinstance(OutputError("x"), UserError)
-    assert Settle(1).parent is None
+    assert Settle(1).threads == 1

@@ -26,6 +26,7 @@ from ..pipeline import PredictOptions
 from ..settings import settings
 from .ledger import DONE, FAILED, REFUSED, WAITING, Ledger
 from .plan import Job, Plan
+from .preload import PARENT
 from .worker import Settle, Work, run_job
 
 TRIES = 3  # of a case whose worker died, or that raised what nobody foresaw
@@ -163,7 +164,10 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
                 yield client
             return
         environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        with dask.config.set({"distributed.nanny.pre-spawn-environ": environment}), ExitStack() as stack:
+        started = {"distributed.nanny.pre-spawn-environ": environment, "distributed.worker.preload": ["medfuse.batch.preload"]}  # fmt: skip
+        with dask.config.set(started), ExitStack() as stack:
+            os.environ[PARENT] = str(os.getpid())  # workers inherit it; dask would not overrule one that is set already
+            stack.callback(os.environ.pop, PARENT, None)
             try:
                 cluster = stack.enter_context(LocalCluster(
                     n_workers=batch.workers, threads_per_worker=batch.threads, processes=True, dashboard_address="127.0.0.1:0",
@@ -174,7 +178,7 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
                     f"the {batch.workers} workers cannot start ({e}); is there memory for them? try fewer --workers"
                 ) from e
             client = stack.enter_context(Client(cluster))
-            client.register_plugin(Settle(1, os.getpid()), name="medfuse-settle")
+            client.register_plugin(Settle(1), name="medfuse-settle")
             yield client
 
 

@@ -71,20 +71,13 @@ def together(bundle: Bundle, options: PredictOptions) -> MicroBatches | None:
 
 
 class Settle(WorkerPlugin):
-    """Fixed threads, so that the same input gives the same bytes; and an end when the parent is gone, so that nothing writes on."""
+    """Fixed threads, so that the same input gives the same bytes."""
 
-    def __init__(self, threads: int = 1, parent: int | None = None) -> None:
-        self.threads, self.parent = threads, parent
+    def __init__(self, threads: int = 1) -> None:
+        self.threads = threads
 
     def setup(self, worker) -> None:
         torch.set_num_threads(self.threads)
-        if self.parent is not None:
-            threading.Thread(target=self._watch, daemon=True).start()
-
-    def _watch(self) -> None:
-        while os.getppid() == self.parent:
-            time.sleep(0.3)
-        os._exit(1)
 
 
 def run_job(job: Job, work: Work) -> dict:
