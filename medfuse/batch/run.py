@@ -47,7 +47,11 @@ class BatchOptions:
     workers: int = 1
     cluster: str = ""
     restart: bool = False
-    threads: int = 2  # jobs at a time in a worker: one in the network, the other reads or writes
+    threads: int = 0  # jobs at a time in a worker; 0: two where cores are left for it (one in the network, the other reads or writes)
+
+    @property
+    def jobs_a_worker(self) -> int:
+        return self.threads or (1 if self.workers >= (os.cpu_count() or 1) else 2)
 
 
 def settings_hash(options: PredictOptions) -> str:
@@ -170,7 +174,7 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
             stack.callback(os.environ.pop, PARENT, None)
             try:
                 cluster = stack.enter_context(LocalCluster(
-                    n_workers=batch.workers, threads_per_worker=batch.threads, processes=True, dashboard_address="127.0.0.1:0",
+                    n_workers=batch.workers, threads_per_worker=batch.jobs_a_worker, processes=True, dashboard_address="127.0.0.1:0",
                     host="127.0.0.1", silence_logs=50, memory_limit=0,
                 ))  # fmt: skip
             except RuntimeError as e:
@@ -198,7 +202,7 @@ class _Loop:
         self.started = time.monotonic()
         self.finished = 0
         threads = sum(w["nthreads"] for w in client.scheduler_info(n_workers=-1)["workers"].values())
-        self.room = max(1, AHEAD * (threads or batch.workers * batch.threads))
+        self.room = max(1, AHEAD * (threads or batch.workers * batch.jobs_a_worker))
         self.resources = {"GPU": 1} if work.options.device == "cuda" and batch.cluster else None
 
     def run(self, jobs: list[Job]) -> None:

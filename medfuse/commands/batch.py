@@ -72,7 +72,7 @@ def batch(
             plan,
             out,
             options,
-            BatchOptions(workers, cluster, restart, threads=max(2, size + 2 if size > 1 else 2)),
+            BatchOptions(workers, cluster, restart, threads=size + 2 if size > 1 else 0),
             bundle=bundle,
             event=event,
         )
