@@ -2,6 +2,7 @@
 
 python benchmarks/fusion.py --train DIR --test DIR [--minutes 5] [--json]     folders CT/ and MRI/ with equal names
 python benchmarks/fusion.py --leave-patient-out ../shared/data/paired2d/aanlib [--minutes 5]
+python benchmarks/fusion.py --speed                                           the network alone on a pair of 256 × 256
 python benchmarks/fusion.py --simulated --minutes 6 --save medfuse/bundles/pixel-fusion-simulated/fusion.safetensors
 """
 
@@ -72,6 +73,18 @@ def difference(rows: dict, a: str, b: str, metric: str, seed: int = 0) -> dict[s
     }
 
 
+def speed(threads: int, n: int = 40) -> dict:
+    """Median and best seconds of the shipped network on a random pair of 256 × 256."""
+    torch.set_num_threads(threads)
+    a, b = np.random.default_rng(0).random((2, 256, 256))
+    model, spent = load_fusion(), []
+    for _ in range(n):
+        started = time.perf_counter()
+        fuse_learned(a, b, model)
+        spent.append(time.perf_counter() - started)
+    return {"threads": threads, "median_s": round(float(np.median(spent)), 4), "best_s": round(min(spent), 4)}
+
+
 def table(rows: dict[str, dict[str, float]]) -> str:
     lines = ["| | " + " | ".join(COLUMNS) + " |", "|---" * (len(COLUMNS) + 1) + "|"]
     return "\n".join(
@@ -119,6 +132,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path)
     parser.add_argument("--leave-patient-out", type=Path)
     parser.add_argument("--simulated", action="store_true")
+    parser.add_argument("--speed", action="store_true")
     parser.add_argument("--minutes", type=float, default=5.0)
     parser.add_argument("--patients", type=int, default=120)
     parser.add_argument("--seed", type=int, default=1)
@@ -128,6 +142,16 @@ def main() -> None:
     machine = (
         f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, seed {a.seed}, {a.minutes:g} minutes"
     )
+    if a.speed:
+        print(
+            json.dumps(
+                {
+                    "rows": [speed(n) for n in (1, os.cpu_count() or 1)],
+                    "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+                }
+            )
+        )
+        return
     if a.simulated:
         pairs = simulated_pairs(a.patients, 7000 + a.seed)
         model = train_pixel_fusion(

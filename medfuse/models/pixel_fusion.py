@@ -19,6 +19,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..errors import UserError, WrongUse
+from .precision import autocast
 
 SHIPPED = Path(__file__).resolve().parent.parent / "bundles" / "pixel-fusion-simulated" / "fusion.safetensors"
 
@@ -148,7 +149,7 @@ def load_fusion(path: Path | None = None) -> PixelFusion:
         raise UserError(
             f"{where}: cannot be read as fusion weights ({str(e).splitlines()[0]}); make them with benchmarks/fusion.py --save"
         ) from e
-    return model.eval()
+    return model.eval().to(memory_format=torch.channels_last)  # type: ignore[call-overload]  # a third faster
 
 
 def save_fusion(model: PixelFusion, path: Path) -> None:
@@ -157,9 +158,10 @@ def save_fusion(model: PixelFusion, path: Path) -> None:
 
 
 def fuse_learned(a: np.ndarray, b: np.ndarray, model: PixelFusion) -> np.ndarray:
-    with torch.inference_mode():
+    """(H, W) in 0 to 1. Convolutions in bfloat16 where the processor has it: a grey level of 255 at most, a third of the time."""
+    with torch.inference_mode(), autocast(torch.device("cpu")):
         x, y = (torch.from_numpy(np.ascontiguousarray(v, np.float32))[None, None] for v in (a, b))
-        return model(x, y)[0, 0].numpy().astype(np.float64)
+        return model(x, y)[0, 0].float().numpy().astype(np.float64)
 
 
 def scaled(x: np.ndarray, *, low: float | None = None, high: float | None = None) -> np.ndarray:

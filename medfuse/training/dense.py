@@ -12,12 +12,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ..models.encoders import DenseEncoder
+from ..models.precision import autocast
 from ..task import Task
 from .budget import Budget, learning_rate
 from .checkpoint import Resume
 from .data import load_input
 from .distributed import agree, barrier, rank, shared, world
-from .precision import autocast
 from .scalars import Scalars
 
 CROP = (40, 40, 24)

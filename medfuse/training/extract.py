@@ -16,11 +16,11 @@ from torch import nn
 from ..evaluation.feature_set import FeatureSet, label_matrix
 from ..io.manifest import ManifestRow
 from ..models.features import CaseFeatures, encode
+from ..models.precision import has_bf16
 from ..models.senses import add_senses
 from ..preprocess.tensors import CineInput, VolumeInput
 from ..task import Task
 from .data import load_input
-from .precision import has_bf16
 
 Progress = Callable[[int, int], None]
 

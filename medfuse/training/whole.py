@@ -16,6 +16,7 @@ from torch.nn import functional as F
 from ..evaluation.findings import finding_auroc
 from ..models.features import CaseFeatures, collate
 from ..models.model import FusionModel
+from ..models.precision import autocast
 from ..models.senses import SENSES
 from ..task import Task
 from .budget import Budget, learning_rate
@@ -23,7 +24,6 @@ from .checkpoint import Resume
 from .data import load_input
 from .dense import jitter
 from .fusion import draw_use, masked_bce
-from .precision import autocast
 from .scalars import Scalars
 
 BATCH, PEAK, SMOOTHING = 24, 1e-3, 0.1
