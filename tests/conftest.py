@@ -6,6 +6,7 @@ import itertools
 import os
 import shutil
 import subprocess
+import sys
 import tempfile
 from pathlib import Path
 
@@ -90,6 +91,14 @@ def database(request, home, monkeypatch) -> str:
     if request.param == "postgresql":
         monkeypatch.setenv("MEDFUSE_DATABASE_URL", request.getfixturevalue("postgres")())
     return request.param
+
+
+@pytest.fixture(autouse=True)
+def _main():
+    """Streamlit's AppTest puts its script in the place of __main__ and leaves it there; processes that are spawned later would run it."""
+    own = sys.modules["__main__"]
+    yield
+    sys.modules["__main__"] = own
 
 
 @pytest.fixture(scope="session", autouse=True)
