@@ -31,6 +31,7 @@ from medfuse.models.features import CaseFeatures
 from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.text import train_tokenizer
 from medfuse.simulation.patient import report_of
+from medfuse.task import Task
 from medfuse.training.budget import Budget
 from medfuse.training.data import preprocess_manifest
 from medfuse.training.extract import extract_features
@@ -39,12 +40,15 @@ from medfuse.training.fusion import train_fusion
 PAIRS = ("case->text", "text->case", "US->CT", "CT->US", "US->MR", "MR->US", "CT->MR", "MR->CT")
 
 
-def features(bundle, manifest: Path, work: Path, splits: tuple[str, ...]) -> tuple[FeatureSet, np.ndarray]:
+def features(
+    task: Task, encoders, manifest: Path, work: Path, splits: tuple[str, ...]
+) -> tuple[FeatureSet, np.ndarray]:
+    """Cached region features of the rows of some splits, and which of them train."""
     rows = [r for r in read_manifest(manifest) if r.split in splits]
     work.mkdir(parents=True, exist_ok=True)
     workers = os.cpu_count() or 1
-    folder, entries = preprocess_manifest(bundle.task, rows, work / "tensors", workers=workers)
-    data = extract_features(bundle.task, bundle.model.encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=workers)  # fmt: skip
+    folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=workers)
+    data = extract_features(task, encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=workers)  # fmt: skip
     return data, np.array([r.split == "train" for r in rows])
 
 
@@ -115,8 +119,10 @@ def main() -> None:
     options = parser.parse_args()
     torch.set_num_threads(1)
     bundle = load_bundle("upper-abdomen-simulated")
-    both, is_train = features(bundle, options.train, options.work / "train", ("train", "val"))
-    test, _ = features(bundle, options.test, options.work / "test", ("test",))
+    both, is_train = features(
+        bundle.task, bundle.model.encoders, options.train, options.work / "train", ("train", "val")
+    )
+    test, _ = features(bundle.task, bundle.model.encoders, options.test, options.work / "test", ("test",))
     train, val, late = both.subset(is_train), both.subset(~is_train), held_out(test)
     tokenizer = train_tokenizer(train.reports)
     rows: dict[str, dict] = {}

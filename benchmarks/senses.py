@@ -10,24 +10,21 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import platform
 from pathlib import Path
 
 import numpy as np
 import torch
+from coordination import features
 
 from medfuse import __version__
-from medfuse.evaluation.feature_set import FeatureSet, collect, predict_logits
+from medfuse.evaluation.feature_set import collect, predict_logits
 from medfuse.evaluation.findings import finding_auroc, paired_difference
-from medfuse.io.manifest import read_manifest
 from medfuse.models.bundle import load_bundle
 from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.subsets import use_only
-from medfuse.task import Task, load_task
+from medfuse.task import load_task
 from medfuse.training.budget import Budget
-from medfuse.training.data import preprocess_manifest
-from medfuse.training.extract import extract_features
 from medfuse.training.fusion import train_fusion
 
 IMAGES = ("US", "CT", "MR")
@@ -41,16 +38,6 @@ SHOWN = (
     ("LABS",),
     ("TEXT",),
 )
-
-
-def features(
-    task: Task, encoders, manifest: Path, work: Path, splits: tuple[str, ...]
-) -> tuple[FeatureSet, np.ndarray]:
-    rows = [r for r in read_manifest(manifest) if r.split in splits]
-    work.mkdir(parents=True, exist_ok=True)
-    folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=os.cpu_count() or 1)
-    data = extract_features(task, encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=os.cpu_count() or 1)  # fmt: skip
-    return data, np.array([r.split == "train" for r in rows])
 
 
 def main() -> None:

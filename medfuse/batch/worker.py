@@ -50,15 +50,16 @@ def bundle_of(name: str) -> Bundle:
         return _load(name)
 
 
-_together: dict[str, MicroBatches] = {}
+_together: dict[tuple[str, str, str, int], MicroBatches] = {}
 
 
 def together(bundle: Bundle, options: PredictOptions) -> MicroBatches | None:
     """What puts the cases of this worker's threads into one batch; None where each goes alone."""
     if options.micro_batch < 2:
         return None
+    key = (bundle.hash, options.device, options.backend, options.micro_batch)  # a worker of a cluster outlives a batch
     with _bundles:
-        if bundle.hash not in _together:
+        if key not in _together:
             device = torch.device(options.device)
             encoders = bundle.encoders_for(options.backend).to(device)
 
@@ -66,8 +67,8 @@ def together(bundle: Bundle, options: PredictOptions) -> MicroBatches | None:
                 with torch.inference_mode():
                     return encode_many(encoders, cases, bundle.task, device)
 
-            _together[bundle.hash] = MicroBatches(many, options.micro_batch)
-        return _together[bundle.hash]
+            _together[key] = MicroBatches(many, options.micro_batch)
+        return _together[key]
 
 
 class Settle(WorkerPlugin):

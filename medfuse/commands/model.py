@@ -95,6 +95,9 @@ def train(
     command = (
         f"medfuse train {task} --manifest MANIFEST --out {out.name} --minutes {minutes:g} --seed {seed} --fusion {fusion}"
         + (f" --start {start}" if start else "")
+        + (f" --coordination {coordination}" if coordination != "siglip" else "")
+        + (f" --text-model {text_model.name}" if text_model else "")
+        + (" --thrifty" if thrifty else "")
     )
     result = run(loaded, manifest, out, options, command=command, log=talk)
     finish()
