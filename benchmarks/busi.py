@@ -21,6 +21,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
+import torch
 from PIL import Image
 from scipy.fft import dctn
 from scipy.sparse.csgraph import connected_components
@@ -229,7 +230,7 @@ def main() -> None:
             rows.setdefault(f"medfuse, {kind}", []).append(scores(y[test], p))
             print(f"fold {k} seed {seed} {kind}: {rows[f'medfuse, {kind}'][-1]}", flush=True)
     result = {"images": len(paths), "groups": int(groups.max() + 1), "folds": options.folds, "run": len(every[: options.run]), "minutes": options.minutes,
-              "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+              "seeds": options.seeds, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores, torch {torch.__version__}",
               "rows": {name: {key: [round(float(np.mean([r[key] for r in rs])), 4), round(float(np.std([r[key] for r in rs])), 4)] for key in rs[0]} for name, rs in rows.items()}}  # fmt: skip
     print(json.dumps(result, indent=1))
     options.out.mkdir(parents=True, exist_ok=True)

@@ -37,6 +37,7 @@ from medfuse.training.data import preprocess_manifest
 from medfuse.training.extract import extract_features
 from medfuse.training.fusion import train_fusion
 
+WORDS_DROPPED = 0.4  # share of a report's tokens hidden from a training step
 PAIRS = ("case->text", "text->case", "US->CT", "CT->US", "US->MR", "MR->US", "CT->MR", "MR->CT")
 
 
@@ -115,6 +116,7 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="caches, in train/ and test/")
     parser.add_argument("--steps", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--rows", nargs="+", help="only these of the trained rows")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -126,16 +128,21 @@ def main() -> None:
     train, val, late = both.subset(is_train), both.subset(~is_train), held_out(test)
     tokenizer = train_tokenizer(train.reports)
     rows: dict[str, dict] = {}
-    for name, objective, seen in (
-        ("SigLIP", "siglip", train),
-        ("InfoNCE", "infonce", train),
-        ("SigLIP, US and CT never together", "siglip", never_together(train, "US", "CT")),
+    for name, objective, seen, dropped in (
+        ("SigLIP", "siglip", train, 0.0),
+        ("InfoNCE", "infonce", train, 0.0),
+        ("SigLIP, US and CT never together", "siglip", never_together(train, "US", "CT"), 0.0),
+        ("SigLIP, words dropped", "siglip", train, WORDS_DROPPED),
     ):
+        if options.rows and name not in options.rows:
+            continue
         torch.manual_seed(options.seed)
         config = ModelConfig(vocabulary=tokenizer.get_vocab_size(), additive=True, coordination=objective)
         model = FusionModel(bundle.task, config, encoders=False)
         sets = [collect(bundle.task, model.sizes, s, tokenizer) for s in (seen, val, test, late)]
-        best = train_fusion(model, sets[0], sets[1], budget=Budget(steps=options.steps), seed=options.seed)
+        best = train_fusion(
+            model, sets[0], sets[1], budget=Budget(steps=options.steps), seed=options.seed, word_dropout=dropped
+        )
         print(f"{name}: validation macro AUROC over subsets {best:.4f}", flush=True)
         rows[name] = {k: v for k, v in retrieve(model, sets[2], test).items() if k in PAIRS}
         unseen = retrieve(model, sets[3], late)

@@ -9,6 +9,7 @@ from torch.nn import functional as F
 
 from medfuse.models.coordination import info_nce_loss, same_findings, siglip_loss
 from medfuse.models.text import TextTower, tokenize, train_tokenizer
+from medfuse.training.fusion import drop_words
 
 
 def pair(n=4, d=6):
@@ -81,3 +82,14 @@ def test_linear_cca_equals_scikit_learn():
     assert torch.allclose(a.norm(dim=1), torch.ones(400), atol=1e-4)
     top = (a @ b.T).topk(10, dim=1).indices
     assert sum(i in row for i, row in enumerate(top.tolist())) > 100  # chance is 10
+
+
+def test_dropped_words_are_a_share_and_never_all():
+    mask = torch.zeros(200, 50, dtype=torch.bool)
+    mask[:, :30] = True
+    mask[0, 1:] = False  # a report of one token
+    kept = drop_words(mask, 0.4, torch.Generator().manual_seed(0))
+    assert not (kept & ~mask).any()
+    assert kept[:, 0].all()
+    assert 0.55 < kept[1:, 1:30].float().mean() < 0.65
+    assert drop_words(mask, 0.0, torch.Generator()) is mask

@@ -88,7 +88,11 @@ def test_evaluate_contract(trained, population):
         assert set(row) >= {"macro_auroc", "ci95", "focal_auroc", "diffuse_auroc"}
     assert set(result["baselines"]) == {"logit_stack", "late_concat"}
     assert "iron" in result["per_finding"]
+    for pair, row in result["interactions"].items():
+        a, b = pair.split("+")
+        assert set(row) == {"n", "redundancy", f"own_{a}", f"own_{b}", "synergy", "most_synergy"}
     assert "| US+CT+MR |" in markdown(result)
+    assert "| CT+MR | 6 |" in markdown(result)
 
 
 def test_lesion_thresholds_come_from_validation_and_stay_in_the_bundle(trained, population, tmp_path):

@@ -20,7 +20,7 @@ from medfuse.preprocess.marks import find_marks, remove_marks
 from medfuse.task import load_task
 from medfuse.training.options import TrainOptions
 from medfuse.training.train import train
-from medfuse.training.whole import augment, loss_of
+from medfuse.training.whole import SMOOTHING, augment, loss_of
 
 BREAST = load_task("breast-ultrasound")
 
@@ -105,7 +105,7 @@ def test_loss_is_cross_entropy_and_leaves_unknown_labels_out():
     scores = torch.randn(3, 3)
     labels = torch.tensor([[1, 0, 0], [0, 0, 1], [-1, -1, -1]])
     got = loss_of(exclusive_logits(scores, [0, 1, 2]), labels, [0, 1, 2])
-    want = torch.nn.functional.cross_entropy(scores[:2], torch.tensor([0, 2]), label_smoothing=0.1)
+    want = torch.nn.functional.cross_entropy(scores[:2], torch.tensor([0, 2]), label_smoothing=SMOOTHING)
     assert torch.allclose(got, want, atol=1e-4)
 
 

@@ -28,6 +28,7 @@ from ..task import Task
 from .cost import fusion_cost
 from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
 from .findings import accuracy, finding_auroc, paired_difference, table_row
+from .interaction import interactions
 from .lesions import LesionScores, score_case
 from .markdown import markdown
 from .matching import MatchScores, score_matches
@@ -147,13 +148,17 @@ def tables(
         "n": len(data.case_ids), "subsets": {}, "baselines": {"logit_stack": {}, "late_concat": {}}, "per_finding": {},
         "calibration": {}, "retrieval": retrieve(model, fused, data),
     }  # fmt: skip
+    alone_and_paired: dict[str, np.ndarray] = {}
     for s in subsets(task.senses):
         there = np.all([data.has(m) for m in s], axis=0)
         if not there.any():
             continue
         key, labels = subset_name(s), data.labels[there]
         use = use_only(s, task.senses, len(data.labels))
-        logits = predict_logits(model, fused.batch, use)[there]
+        every = predict_logits(model, fused.batch, use)
+        logits = every[there]
+        if len(s) <= 2:
+            alone_and_paired[key] = calibrated(every, bundle.temperature(key))
         out["subsets"][key] = table_row(task, labels, logits, seed=seed)
         probability = calibrated(logits, bundle.temperature(key))
         if scored is not None:
@@ -179,6 +184,9 @@ def tables(
             row = table_row(task, labels, simple, seed=seed)
             row["fusion_minus_this"] = paired_difference(labels, logits, simple, seed=seed)
             out["baselines"]["late_concat"][key] = row
+    out["interactions"] = interactions(
+        data.labels, alone_and_paired, {m: data.has(m) for m in task.senses}, [f.id for f in task.findings], seed=seed
+    )
     singles_there = [k for k in out["subsets"] if "+" not in k]
     everything = subset_name(task.senses)
     if everything in out["subsets"] and len(singles_there) > 1:

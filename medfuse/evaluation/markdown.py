@@ -54,6 +54,8 @@ def markdown(result: dict) -> str:
             lines.append(
                 f"Fusion minus {words} ({key}): {d['difference']:+.3f} [{d['ci95'][0]:+.3f}, {d['ci95'][1]:+.3f}], paired by patient."
             )
+    if result.get("interactions"):
+        lines += ["", *interaction_rows(result["interactions"])]
     if result.get("lesions"):
         lines += [
             "",
@@ -94,6 +96,18 @@ def markdown(result: dict) -> str:
                     f"| {key} | {_number(row['macro_auroc'])} | {_number(row['focal_auroc'])} | {_number(row['diffuse_auroc'])} | {' | '.join(others)} |"
                 )
     return "\n".join(lines) + "\n"
+
+
+def interaction_rows(table: dict) -> list[str]:
+    lines = [
+        "| Usable bits a finding [95 %] | n | both alike | the first alone | the second alone | only together | most of it for |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for pair, row in table.items():
+        parts = [row[k] for k in row if k not in ("n", "most_synergy")]
+        cells = [f"{p['bits']:.3f} [{p['ci95'][0]:.3f}, {p['ci95'][1]:.3f}]" for p in parts]
+        lines.append("| " + " | ".join([pair, str(row["n"]), *cells, row["most_synergy"]]) + " |")
+    return lines
 
 
 def _number(value: float | None) -> str:

@@ -69,14 +69,14 @@ class DenseEncoder(nn.Module):
         return net.conv_final[2](fine), fine, deep
 
 
-GRID = 2  # tokens a side of a whole-image feature map, beside the mean of all of it
+GRID = {2: 3, 3: 2}  # tokens a side of a feature map of whole frames and volumes, beside the mean of all of it
 
 
 class ImageEncoder(nn.Module):
     """DenseNet (Huang 2017, MONAI) of single frames or of volumes, for tasks without label maps.
 
     Input (B, R, *spatial) with zeros for roles that were not acquired, and present (B, R) bool; output tokens (B, 1 + GRID^dims, C): the
-    mean of the last feature map and the means of its quarters (frames) or eighths (volumes).
+    mean of the last feature map and the means of its ninths (frames) or eighths (volumes).
     """
 
     def __init__(self, filters: int, dims: int = 2, roles: int = 1) -> None:
@@ -100,12 +100,12 @@ class ImageEncoder(nn.Module):
     def forward(self, values: Tensor, present: Tensor | None = None) -> Tensor:
         if self.dims == 2:
             x = self.net.features(values.contiguous(memory_format=torch.channels_last))
-            parts = F.adaptive_avg_pool2d(x, GRID)
+            parts = F.adaptive_avg_pool2d(x, GRID[2])
         else:
             assert present is not None
             gate = present.to(values.dtype)
             x = self.net.features(values * gate[..., None, None, None])
-            parts = F.adaptive_avg_pool3d(x, GRID)
+            parts = F.adaptive_avg_pool3d(x, GRID[3])
         tokens = torch.cat([x.flatten(2).mean(2)[:, None], parts.flatten(2).transpose(1, 2)], 1)
         return tokens if self.dims == 2 else tokens + (gate @ self.role_embedding.to(gate.dtype))[:, None]
 

@@ -47,7 +47,16 @@ def _augment(batch: dict[str, tuple[Tensor, Tensor, Tensor]], model, generator: 
     return out
 
 
-def _loss(model, data: FusionData, generator: torch.Generator, whole: bool) -> Tensor:
+def drop_words(mask: Tensor, share: float, generator: torch.Generator) -> Tensor:
+    """Mask (B, L) of report tokens without about ``share`` of them; the first stays, so that no report is empty."""
+    if share == 0:
+        return mask
+    kept = mask & (torch.rand(mask.shape, generator=generator) >= share)
+    kept[:, 0] = mask[:, 0]
+    return kept
+
+
+def _loss(model, data: FusionData, generator: torch.Generator, whole: bool, word_dropout: float = 0.0) -> Tensor:
     batch = _augment(data.batch, model, generator)
     modalities = model.task_modalities
     if whole:
@@ -65,7 +74,7 @@ def _loss(model, data: FusionData, generator: torch.Generator, whole: bool) -> T
         kl = F.binary_cross_entropy_with_logits(part.logits, p) - F.binary_cross_entropy(p, p)
         loss = loss + 0.3 * kl
         if data.ids is not None and data.ids_mask is not None:
-            text = model.embed_text(data.ids, data.ids_mask)
+            text = model.embed_text(data.ids, drop_words(data.ids_mask, word_dropout, generator))
             ignore = same_findings(data.labels)
             scale, bias = model.log_scale.exp(), model.bias
             objective = OBJECTIVES[model.config.coordination]
@@ -102,10 +111,12 @@ def train_fusion(
     peak: float = 1.5e-3,
     max_epochs: int = 60,
     whole: bool = False,
+    word_dropout: float = 0.0,
 ) -> float:
     """Train in place, keep the weights that were best on validation, return that score.
 
     ``whole``: a specialist for all of the model's modalities together, with no modality dropped and no subset scored.
+    ``word_dropout``: share of a report's tokens that a training step does not see.
     """
     generator = torch.Generator().manual_seed(seed)
     torch.manual_seed(seed)
@@ -121,7 +132,7 @@ def train_fusion(
             fraction = max(budget.fraction(step), step / (per_epoch * max_epochs))
             for group in optimiser.param_groups:
                 group["lr"] = learning_rate(peak, fraction)
-            loss = _loss(model, train.pick(index), generator, whole)
+            loss = _loss(model, train.pick(index), generator, whole, word_dropout)
             optimiser.zero_grad(set_to_none=True)
             loss.backward()
             nn.utils.clip_grad_norm_(trained, 1.0)
