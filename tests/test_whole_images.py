@@ -11,7 +11,8 @@ from PIL import Image as Picture
 
 from medfuse.case import Image, Source
 from medfuse.evaluation.evaluate import evaluate
-from medfuse.models.bundle import choose_bundle, load_bundle
+from medfuse.models.baselines import LogitStack
+from medfuse.models.bundle import choose_bundle, load_bundle, save_bundle
 from medfuse.models.domain import Domain, distance, feature_domain
 from medfuse.models.features import CaseFeatures
 from medfuse.models.model import exclusive_logits
@@ -184,3 +185,16 @@ def test_a_stopped_training_goes_on_and_ends_the_same(manifest, tmp_path, monkey
     for a, b in zip(weights("straight").values(), weights("stopped").values(), strict=True):
         assert torch.equal(a, b)
     assert not (tmp_path / "stopped.work" / "whole.resume").exists()
+
+
+def test_a_bundle_keeps_the_task_it_was_trained_with(bundle_path, tmp_path):
+    """Not the one on disk that it began from: other preprocessing would meet the network than it learned by."""
+    bundle = load_bundle(bundle_path)
+    spec = bundle.task.modalities["US"].model_copy(update={"remove_marks": False})
+    changed = bundle.task.model_copy(update={"modalities": {"US": spec}})
+    config = bundle.model.config
+    save_bundle(tmp_path / "changed", task=changed, model=bundle.model, baseline_config=config, singles={}, stack=LogitStack(), late=None,
+                calibration=bundle.calibration, conformal=bundle.conformal, domain=bundle.domain, card=bundle.card)  # fmt: skip
+    kept = load_bundle(tmp_path / "changed").task
+    assert not kept.modalities["US"].remove_marks
+    assert kept.model_copy(update={"folder": changed.folder}) == changed

@@ -179,9 +179,12 @@ def save_bundle(
     if tokenizer is not None:
         tokenizer.save(str(part / "tokenizer.json"))
     shutil.copytree(task.folder, part / "task")
-    if task.extends:  # a bundle stands alone
+    written = part / "task" / "task.yaml"
+    if task.extends or not written.exists() or load_task(written).model_copy(update={"folder": task.folder}) != task:
         whole = task.model_copy(update={"extends": ""}).model_dump(mode="json", exclude_defaults=True)
-        (part / "task" / "task.yaml").write_text(yaml.safe_dump(whole, allow_unicode=True, sort_keys=False))
+        written.write_text(
+            yaml.safe_dump(whole, allow_unicode=True, sort_keys=False)
+        )  # a bundle is what was trained, and stands alone
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
 

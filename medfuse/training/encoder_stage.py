@@ -6,6 +6,7 @@ import json
 import os
 import time
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from ..models.encoders import build_encoders
 from ..task import Task
 from .budget import Budget
 from .dense import train_encoder
-from .distributed import start, world
+from .distributed import rank, start, world
 from .options import Log, TrainOptions
 
 
@@ -38,33 +39,44 @@ def start_weights(bundle: str, task: Task) -> dict[str, dict[str, torch.Tensor]]
     return out
 
 
-def _encoder_job(args) -> tuple[str, float]:
-    task, modality, folder, names, budget, seed, threads, checkpoint, log_path, first, thrifty = args
-    torch.set_num_threads(threads)
-    budget.started = time.monotonic()
-    last: list[float] = [0, 0.0]
-    with Path(log_path).open("a") as f:
+@dataclass
+class EncoderJob:
+    """One encoder's training: on which files, for how long, from which weights, to which checkpoint."""
 
-        def log(step: int, loss: float, fraction: float) -> None:
-            last[:] = step, loss
-            f.write(f"{modality} step {step} loss {loss:.4f} spent {fraction:.2f}\n")
-            f.flush()
+    task: Task
+    modality: str
+    folder: Path
+    names: list[str]
+    budget: Budget
+    seed: int
+    threads: int
+    checkpoint: Path
+    first: dict[str, torch.Tensor] | None
+    thrifty: bool
+
+    def run(self, device: torch.device, say: Log) -> float:
+        """Train, note beside the checkpoint what it took, and return the last loss."""
+        self.budget.started = time.monotonic()
+        last = (0, 0.0)
+
+        def talk(step: int, loss: float, fraction: float) -> None:
+            nonlocal last
+            last = step, loss
+            say(f"{self.modality} step {step} loss {loss:.4f} spent {fraction:.2f}")
 
         train_encoder(
-            task,
-            modality,
-            folder,
-            names,
-            budget=budget,
-            seed=seed,
-            device=torch.device("cpu"),
-            log=log,
-            checkpoint=checkpoint,
-            start=first,
-            thrifty=thrifty,
-        )
-    _note_encoder(checkpoint, budget, int(last[0]), last[1])
-    return modality, last[1]
+            self.task, self.modality, self.folder, self.names, budget=self.budget, seed=self.seed, device=device,
+            log=talk, checkpoint=self.checkpoint, start=self.first, thrifty=self.thrifty,
+        )  # fmt: skip
+        if rank() == 0:
+            _note_encoder(self.checkpoint, self.budget, *last)
+        return last[1]
+
+
+def _in_a_child(job: EncoderJob) -> tuple[str, float]:
+    torch.set_num_threads(job.threads)
+    with job.checkpoint.with_suffix(".log").open("a", buffering=1) as f:
+        return job.modality, job.run(torch.device("cpu"), lambda line: print(line, file=f))
 
 
 def _note_encoder(checkpoint: Path, budget: Budget, steps: int, loss: float) -> None:
@@ -78,7 +90,7 @@ def train_encoders(
     task: Task, folder: Path, entries: list[dict], options: TrainOptions, minutes: float, work: Path, log: Log
 ) -> nn.ModuleDict:
     """All encoders: side by side on CPU cores, one after the other on a GPU or with torchrun. Finished checkpoints are reused."""
-    jobs = []
+    jobs: list[EncoderJob] = []
     in_line = options.device != "cpu" or world() > 1
     cores = os.cpu_count() or 1
     side_by_side = 1 if in_line else max(1, min(cores, len(task.image_senses)))
@@ -94,38 +106,19 @@ def train_encoders(
             log(f"encoder {m}: no training images, left untrained")
             continue
         budget = Budget(minutes=None if options.encoder_steps else minutes / rounds, steps=options.encoder_steps)
+        threads = max(1, cores // side_by_side)
         jobs.append(
-            (
-                task,
-                m,
-                folder,
-                names_by[m],
-                budget,
-                options.seed,
-                max(1, cores // side_by_side),
-                checkpoint,
-                work / f"encoder_{m}.log",
-                first.get(m),
-                options.thrifty,
+            EncoderJob(
+                task, m, folder, names_by[m], budget, options.seed, threads, checkpoint, first.get(m), options.thrifty
             )
         )
     if in_line:
         device = start(torch.device(options.device))
         for job in jobs:
-            m = job[1]
-            job[4].started = time.monotonic()
-
-            def talk(step: int, loss: float, fraction: float, m: str = m, budget: Budget = job[4]) -> None:
-                log(f"{m} step {step} loss {loss:.3f} spent {fraction:.2f}")
-                _note_encoder(work / f"encoder_{m}.pt", budget, step, loss)
-
-            train_encoder(
-                task, m, folder, job[3], budget=job[4], seed=options.seed, device=device,
-                log=talk, checkpoint=job[7], start=job[9], thrifty=job[10],
-            )  # fmt: skip
+            job.run(device, log)
     elif jobs:
         with ProcessPoolExecutor(side_by_side, mp_context=get_context("spawn")) as pool:
-            for m, loss in pool.map(_encoder_job, jobs):
+            for m, loss in pool.map(_in_a_child, jobs):
                 log(f"encoder {m}: trained, last loss {loss:.3f}")
     encoders = build_encoders(task)
     for m in task.image_senses:
