@@ -1,7 +1,7 @@
 """Real breast ultrasound (BUSI) through `medfuse train`: near-duplicates in one group, grouped 5-fold, beside simple rows.
 
 python benchmarks/busi.py --data ../shared/data/ultrasound2d/busi --manifest busi/manifest.jsonl      writes a manifest
-python benchmarks/busi.py --data … --folds 5 --minutes 6 --seeds 3 [--rows plain masked pretrained]     trains and scores
+python benchmarks/busi.py --data … --folds 5 --minutes 3 --seeds 3 [--rows plain masked pretrained]     trains and scores
    [--pretrain population/manifest.jsonl --pretrain-minutes 10]    SIMULATED ultrasound on which the encoder of row "pretrained" starts
 
 Rows: "plain" sees the images as they are; "masked" after measuring marks are painted over (as the shipped bundle does); "marks only"
@@ -120,7 +120,7 @@ def marks_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.nda
     return LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train]).predict_proba(x[test])
 
 
-def pretrain(manifest: Path, folder: Path, minutes: float) -> str:
+def pretrain(manifest: Path, folder: Path, minutes: float, size: int) -> str:
     """A bundle whose ultrasound encoder learned the findings of SIMULATED abdominal frames, without label maps."""
     from medfuse.task import load_task
     from medfuse.training.options import TrainOptions
@@ -128,7 +128,9 @@ def pretrain(manifest: Path, folder: Path, minutes: float) -> str:
 
     breast, abdomen = load_task("breast-ultrasound"), load_task("upper-abdomen")
     seen = [f for f in abdomen.findings if "US" in f.modalities]
-    spec = breast.modalities["US"].model_copy(update={"frames": 12, "remove_marks": False, "roles": ("cine",)})
+    spec = breast.modalities["US"].model_copy(
+        update={"frames": 12, "size": size, "remove_marks": False, "roles": ("cine",)}
+    )
     task = breast.model_copy(update={
         "name": "abdominal-frames", "exclusive": (), "about": {}, "modalities": {"US": spec},
         "findings": tuple(f.model_copy(update={"modalities": ("US",), "requires": {}}) for f in seen),
@@ -156,7 +158,15 @@ def pretrain(manifest: Path, folder: Path, minutes: float) -> str:
 
 
 def medfuse_rows(
-    manifest: Path, out: Path, minutes: float, seed: int, order: list[str], *, remove_marks: bool, start: str | None
+    manifest: Path,
+    out: Path,
+    minutes: float,
+    seed: int,
+    order: list[str],
+    *,
+    size: int,
+    remove_marks: bool,
+    start: str | None,
 ) -> np.ndarray:
     """Train by the command's own function, predict the test split by the bundle."""
     from medfuse.evaluation.evaluate import features_of
@@ -169,7 +179,7 @@ def medfuse_rows(
     from medfuse.training.train import train
 
     task = load_task("breast-ultrasound")
-    spec = task.modalities["US"].model_copy(update={"remove_marks": remove_marks})
+    spec = task.modalities["US"].model_copy(update={"remove_marks": remove_marks, "size": size})
     task = task.model_copy(update={"modalities": {"US": spec}})
     options = TrainOptions(minutes=minutes, seed=seed, start=start)
     train(task, manifest, out, options, command="benchmarks/busi.py", log=lambda m: None)
@@ -190,7 +200,8 @@ def main() -> None:
     )
     parser.add_argument("--folds", type=int, default=5)
     parser.add_argument("--run", type=int, help="how many of the folds to run (default: all)")
-    parser.add_argument("--minutes", type=float, default=6.0)
+    parser.add_argument("--minutes", type=float, default=3.0)
+    parser.add_argument("--size", type=int, default=96, help="pixels a side that the networks see")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--rows", nargs="+", default=["plain", "masked"], choices=["plain", "masked", "pretrained"])
     parser.add_argument("--pretrain", type=Path, help="manifest of simulated cases, for row pretrained")
@@ -210,7 +221,7 @@ def main() -> None:
         if options.pretrain is None:
             parser.error("row pretrained needs --pretrain, a manifest of simulated cases")
         options.out.mkdir(parents=True, exist_ok=True)
-        start = pretrain(options.pretrain, options.out, options.pretrain_minutes)
+        start = pretrain(options.pretrain, options.out, options.pretrain_minutes, options.size)
     for k, split in enumerate(every[: options.run]):
         train, test = split == "train", split == "test"
         known = train | (split == "val")  # the simple rows choose nothing, so they may learn from both
@@ -225,11 +236,11 @@ def main() -> None:
                 manifest = Path(folder) / "manifest.jsonl"
                 write_manifest(manifest, paths, y, groups, split)
                 order = [r["case_id"] for r in map(json.loads, manifest.read_text().splitlines()) if r["split"] == "test"]  # fmt: skip
-                p = medfuse_rows(manifest, Path(folder) / "bundle", options.minutes, seed, order, remove_marks=kind == "masked",
+                p = medfuse_rows(manifest, Path(folder) / "bundle", options.minutes, seed, order, size=options.size, remove_marks=kind == "masked",
                                  start=start if kind == "pretrained" else None)  # fmt: skip
             rows.setdefault(f"medfuse, {kind}", []).append(scores(y[test], p))
             print(f"fold {k} seed {seed} {kind}: {rows[f'medfuse, {kind}'][-1]}", flush=True)
-    result = {"images": len(paths), "groups": int(groups.max() + 1), "folds": options.folds, "run": len(every[: options.run]), "minutes": options.minutes,
+    result = {"images": len(paths), "groups": int(groups.max() + 1), "folds": options.folds, "run": len(every[: options.run]), "minutes": options.minutes, "size": options.size,
               "seeds": options.seeds, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores, torch {torch.__version__}",
               "rows": {name: {key: [round(float(np.mean([r[key] for r in rs])), 4), round(float(np.std([r[key] for r in rs])), 4)] for key in rs[0]} for name, rs in rows.items()}}  # fmt: skip
     print(json.dumps(result, indent=1))

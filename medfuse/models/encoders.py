@@ -69,19 +69,19 @@ class DenseEncoder(nn.Module):
         return net.conv_final[2](fine), fine, deep
 
 
-GRID = {2: 3, 3: 2}  # tokens a side of a feature map of whole frames and volumes, beside the mean of all of it
+VOLUME_GRID = 2  # tokens a side of a volume's feature map, beside the mean of all of it
 
 
 class ImageEncoder(nn.Module):
     """DenseNet (Huang 2017, MONAI) of single frames or of volumes, for tasks without label maps.
 
-    Input (B, R, *spatial) with zeros for roles that were not acquired, and present (B, R) bool; output tokens (B, 1 + GRID^dims, C): the
-    mean of the last feature map and the means of its ninths (frames) or eighths (volumes).
+    Input (B, R, *spatial) with zeros for roles that were not acquired, and present (B, R) bool; output tokens (B, 1 + N, C): the mean of
+    the last feature map, and the means of its grid × grid parts (frames) or of its eighths (volumes).
     """
 
-    def __init__(self, filters: int, dims: int = 2, roles: int = 1) -> None:
+    def __init__(self, filters: int, dims: int = 2, roles: int = 1, grid: int = 2) -> None:
         super().__init__()
-        self.dims = dims
+        self.dims, self.grid = dims, grid
         # volumes pass one at a time, so that statistics of a batch would be those of one patient in training alone
         norm = "batch" if dims == 2 else ("group", {"num_groups": 1})
         self.net = DenseNet(
@@ -100,23 +100,23 @@ class ImageEncoder(nn.Module):
     def forward(self, values: Tensor, present: Tensor | None = None) -> Tensor:
         if self.dims == 2:
             x = self.net.features(values.contiguous(memory_format=torch.channels_last))
-            parts = F.adaptive_avg_pool2d(x, GRID[2])
+            parts = F.adaptive_avg_pool2d(x, self.grid)
         else:
             assert present is not None
             gate = present.to(values.dtype)
             x = self.net.features(values * gate[..., None, None, None])
-            parts = F.adaptive_avg_pool3d(x, GRID[3])
+            parts = F.adaptive_avg_pool3d(x, VOLUME_GRID)
         tokens = torch.cat([x.flatten(2).mean(2)[:, None], parts.flatten(2).transpose(1, 2)], 1)
         return tokens if self.dims == 2 else tokens + (gate @ self.role_embedding.to(gate.dtype))[:, None]
 
 
-def build_encoders(task) -> nn.ModuleDict:
+def build_encoders(task, grid: int = 2) -> nn.ModuleDict:
     """One encoder a modality of the task: 3D for volumes, 2D a frame for ultrasound; whole images where none is labelled inside."""
     out = nn.ModuleDict()
     for name, spec in task.modalities.items():
         dims, roles = (2, 1) if name == "US" else (3, len(spec.roles))
         if task.whole_images:
-            out[name] = ImageEncoder(spec.filters, dims, roles)
+            out[name] = ImageEncoder(spec.filters, dims, roles, grid)
         else:
             out[name] = DenseEncoder(dims=dims, roles=len(spec.roles), classes=len(task.dense), filters=spec.filters)
     return out

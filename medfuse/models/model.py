@@ -31,6 +31,7 @@ class ModelConfig:
     coordination: str = "siglip"  # or infonce: what brings images and words onto one sphere
     text_model: str = ""  # folder of a user's own text transformer, instead of our tower
     text_model_hash: str = ""
+    grid: int = 2  # tokens a side of a whole frame, where a task has no label maps
     additive: bool = False  # each modality's own logits join the fused ones, as in a logistic stack
 
 
@@ -64,7 +65,7 @@ class FusionModel(nn.Module):
         images = [m for m in self.task_modalities if m in task.modalities]
         further = [m for m in self.task_modalities if m in SENSES]
         if task.whole_images:
-            built = build_encoders(task)
+            built = build_encoders(task, c.grid)
             self.sizes = {m: int(built[m].width) for m in images}  # type: ignore[arg-type]
             if encoders:
                 self.encoders = built

@@ -148,7 +148,7 @@ def _train_whole(task, rows, folder, entries, is_train, out, options, work, star
     tokenizer = train_tokenizer([r.report for r in rows]) if any(r.report for r in rows) else None
     config = ModelConfig(
         width=64, layers=1, fusion=options.fusion, vocabulary=tokenizer.get_vocab_size() if tokenizer else 1,
-        additive=True,  # with one sense too: the short way from an encoder to the findings is what it learns by
+        grid=3, additive=True,  # with one sense too: the short way from an encoder to the findings is what it learns by
     )  # fmt: skip
     model = FusionModel(task, config)
     for m, weights in (start_weights(options.start, task) if options.start else {}).items():
