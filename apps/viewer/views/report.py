@@ -36,12 +36,16 @@ def show(case_id: str, prediction: Prediction, places: Places) -> None:
         return
     signed = now.state in ("final", "amended")
     _conflict(case_id)
-    _editor(case_id, now, places, editable=people.may_edit() and not signed)
+    changed = _editor(case_id, now, places, editable=people.may_edit() and not signed)
+    if changed:
+        now = reports.current(case_id) or now
     if not people.may_edit() and not signed:
         st.caption(w("report.look_only"))
     _actions(case_id, now, signed)
     _versions(case_id)
     _exports(case_id, now)
+    if changed:  # only now: a button pressed in the same moment has had its turn, on top of the change
+        st.rerun(scope="fragment")
 
 
 def _data(report: Report, places: Places) -> list[dict]:
@@ -60,7 +64,8 @@ def _data(report: Report, places: Places) -> list[dict]:
     ]  # fmt: skip
 
 
-def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> None:
+def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> bool:
+    """Show the sentences; whether the reader changed them, which is saved then."""
     who = people.account()
     pending = workbench.typed(case_id, who) if editable and who else None
     stale = pending is not None and pending.get("revision") != now.revision and now.author != (who.name if who else "")
@@ -74,12 +79,13 @@ def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> N
     key = f"report-{case_id}-{now.version}-{'edit' if editable else 'look'}"
     done = components.report(data, key=key, on_changed_change=lambda: None, on_typing_change=lambda: None)
     if not editable or who is None:
-        return
+        return False
     if done.typing and not done.changed:
         _keep(case_id, done.typing, who)
-    if done.changed and st.session_state.get("changed") != done.changed["serial"]:
-        st.session_state["changed"] = done.changed["serial"]
-        _do(_save, case_id, done.changed["revision"], _merged(now.report, done.changed["sections"]), who)
+    if not done.changed or st.session_state.get("changed") == done.changed["serial"]:
+        return False
+    st.session_state["changed"] = done.changed["serial"]
+    return _try(_save, case_id, done.changed["revision"], _merged(now.report, done.changed["sections"]), who)
 
 
 def _save(case_id: str, revision: int, mine: Report, who: Account) -> None:
@@ -160,16 +166,22 @@ def _actions(case_id: str, now: Revision, signed: bool) -> None:
         _do(reports.sign, case_id, now.revision, who)
 
 
-def _do(work, case_id: str, *arguments) -> None:
-    """One step of the report, then the newest state; a refusal is its one sentence."""
+def _try(work, case_id: str, *arguments) -> bool:
+    """One step of the report; a refusal is its one sentence, and then False."""
     try:
         work(case_id, *arguments)
     except Conflict as e:
         st.session_state[f"conflict-{case_id}"] = e
     except UserError as e:
         st.error(str(e))
-        return
-    st.rerun(scope="fragment")
+        return False
+    return True
+
+
+def _do(work, case_id: str, *arguments) -> None:
+    """One step of the report, then the newest state."""
+    if _try(work, case_id, *arguments):
+        st.rerun(scope="fragment")
 
 
 def _versions(case_id: str) -> None:

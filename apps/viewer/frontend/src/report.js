@@ -21,7 +21,8 @@ export class ReportEditor {
   update(data) {
     const answer = this.serial !== null && data.answered === this.serial
     if (answer) this.serial = null
-    if (answer && plain(data.sections) === this.sent) {
+    if (answer && (this.waiting || plain(data.sections) === this.sent)) {
+      if (this.waiting) this.sections = rebased(this.sections, JSON.parse(this.sent), data.sections)
       this.data = data
       if (this.waiting) this.#send()
       if (!this.editing) this.draw()
@@ -186,4 +187,22 @@ export class ReportEditor {
 /** What counts as the same report: words and states in their order. */
 function plain(sections) {
   return JSON.stringify(sections.map((x) => [x.id, x.sentences.filter((y) => y.text).map((y) => [y.text, y.state])]))
+}
+
+/**
+ * What was changed here while an answer was on its way, on top of what came back: another button may have changed the report meanwhile.
+ * Where sentences were added, moved or taken out, what is here stands.
+ */
+function rebased(mine, sent, theirs) {
+  const counts = (xs, of) => xs.map((x) => of(x).length).join()
+  const here = (x) => x.sentences
+  if (counts(mine, here) !== counts(theirs, here) || counts(mine, here) !== counts(sent, (x) => x[1])) return mine
+  return theirs.map((section, s) => ({
+    ...section,
+    sentences: section.sentences.map((y, n) => {
+      const x = mine[s].sentences[n]
+      const [text, state] = sent[s][1][n]
+      return x.text === text && x.state === state ? structuredClone(y) : x
+    }),
+  }))
 }
