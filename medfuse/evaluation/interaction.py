@@ -23,10 +23,9 @@ def usable_bits(labels: np.ndarray, probability: np.ndarray, weight: np.ndarray 
     y = np.maximum(labels, 0)
     base = (known * y).sum(0) / np.maximum(n, 1)
     p = np.clip(probability, 1e-6, 1 - 1e-6)
-    saved = -(xlogy(base, base) + xlogy(1 - base, 1 - base)) + (known * (xlogy(y, p) + xlogy(1 - y, 1 - p))).sum(
-        0
-    ) / np.maximum(n, 1)
-    return np.maximum(saved, 0.0) / np.log(2)
+    unknown = -(xlogy(base, base) + xlogy(1 - base, 1 - base))
+    left = -(known * (xlogy(y, p) + xlogy(1 - y, 1 - p))).sum(0) / np.maximum(n, 1)
+    return np.maximum(unknown - left, 0.0) / np.log(2)
 
 
 def split_bits(a: np.ndarray, b: np.ndarray, both: np.ndarray) -> np.ndarray:

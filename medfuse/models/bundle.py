@@ -179,12 +179,10 @@ def save_bundle(
     if tokenizer is not None:
         tokenizer.save(str(part / "tokenizer.json"))
     shutil.copytree(task.folder, part / "task")
-    written = part / "task" / "task.yaml"
+    written = part / "task" / "task.yaml"  # a bundle is what was trained, and stands alone
     if task.extends or not written.exists() or load_task(written).model_copy(update={"folder": task.folder}) != task:
         whole = task.model_copy(update={"extends": ""}).model_dump(mode="json", exclude_defaults=True)
-        written.write_text(
-            yaml.safe_dump(whole, allow_unicode=True, sort_keys=False)
-        )  # a bundle is what was trained, and stands alone
+        written.write_text(yaml.safe_dump(whole, allow_unicode=True, sort_keys=False))
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)
 

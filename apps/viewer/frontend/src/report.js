@@ -21,9 +21,11 @@ export class ReportEditor {
   update(data) {
     const answer = this.serial !== null && data.answered === this.serial
     if (answer) this.serial = null
-    if (answer && (this.waiting || plain(data.sections) === this.sent)) {
-      if (this.waiting) this.sections = rebased(this.sections, JSON.parse(this.sent), data.sections)
-      this.data = data
+    const untouched = plain(data.sections) === this.sent
+    if (answer && (this.waiting || untouched)) {
+      const mine = untouched ? this.sections : rebased(this.sections, JSON.parse(this.sent), data.sections)
+      this.data = mine ? data : { ...data, revision: this.data.revision } // on the old revision: Python shows both, the person decides
+      this.sections = mine ?? this.sections
       if (this.waiting) this.#send()
       if (!this.editing) this.draw()
       return
@@ -191,12 +193,12 @@ function plain(sections) {
 
 /**
  * What was changed here while an answer was on its way, on top of what came back: another button may have changed the report meanwhile.
- * Where sentences were added, moved or taken out, what is here stands.
+ * Null where sentences were added or taken out: then the two cannot be told apart sentence by sentence.
  */
 function rebased(mine, sent, theirs) {
   const counts = (xs, of) => xs.map((x) => of(x).length).join()
   const here = (x) => x.sentences
-  if (counts(mine, here) !== counts(theirs, here) || counts(mine, here) !== counts(sent, (x) => x[1])) return mine
+  if (counts(mine, here) !== counts(theirs, here) || counts(mine, here) !== counts(sent, (x) => x[1])) return null
   return theirs.map((section, s) => ({
     ...section,
     sentences: section.sentences.map((y, n) => {
