@@ -63,7 +63,7 @@ class WholeImages:
 
 def augment(x: Tensor, generator: torch.Generator, *, mirror: bool) -> Tensor:
     """Frames (B, 1, S, S): a window of 0.6 to 1.1 of each, turned and stretched a little, with other gain and offset; mirror images if
-    allowed. With few images this decides more than the network does."""
+    allowed."""
     n = len(x)
 
     def uniform(low: float, high: float) -> Tensor:
