@@ -1,4 +1,5 @@
-"""Image and Case: what was acquired, each image in its own geometry. The only thing `io` hands to the rooms above."""
+"""Image and Case: what was acquired, each image in its own geometry. The only thing `io` hands to the rooms
+above."""
 
 from __future__ import annotations
 
@@ -6,16 +7,20 @@ from dataclasses import dataclass, field, replace
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Bool, Float, Num, UInt8
 
-Modality = Literal["US", "CT", "MR"]
-MODALITIES: tuple[Modality, ...] = ("US", "CT", "MR")
+from .affine import Affine
+from .modalities import Kind, modality_of
+
 State = Literal["present", "limited", "absent", "failed"]
 
 
-COLOURED, SATURATED = 40, 0.45  # levels between the channels, and share of the brightest: below it, tinted grey
+# levels between the channels, and share of the brightest: below it, tinted grey
+COLOURED = 40
+SATURATED = 0.45
 
 
-def luminance(pixels: np.ndarray) -> np.ndarray:
+def luminance(pixels: Num[np.ndarray, "t h w *rgb"]) -> Num[np.ndarray, "t h w"]:
     """(T, H, W[, 3]) → (T, H, W), ITU-R BT.601."""
     if pixels.ndim == 3:
         return pixels
@@ -24,7 +29,8 @@ def luminance(pixels: np.ndarray) -> np.ndarray:
 
 @dataclass(frozen=True)
 class Region:
-    """A calibrated ultrasound region: pixel box (x0, y0, x1, y1) inclusive, mm per pixel (x, y), and what it shows."""
+    """A calibrated ultrasound region: pixel box (x0, y0, x1, y1) inclusive, mm per pixel (x, y), and what it
+    shows."""
 
     box: tuple[int, int, int, int]
     mm_per_pixel: tuple[float, float]
@@ -68,10 +74,10 @@ class Image:
     affine: (4, 4) voxel index → RAS+ mm in ``frame_of_reference``, or None (ultrasound, plain pictures).
     """
 
-    modality: Modality
-    pixels: np.ndarray
+    modality: str  # a code of modalities.MODALITIES
+    pixels: Num[np.ndarray, ...]
     source: Source
-    affine: np.ndarray | None = None
+    affine: Float[np.ndarray, "4 4"] | None = None
     frame_of_reference: str = ""
     role: str = "unknown"
     role_confidence: float = 0.0
@@ -80,18 +86,38 @@ class Image:
     frame_ms: float | None = None
     regions: tuple[Region, ...] = ()
     warnings: tuple[str, ...] = ()
-    area: np.ndarray | None = None  # of ultrasound: (H, W) bool, where the scan is; None where it cannot be told
+    area: Bool[np.ndarray, "h w"] | None = (
+        None  # of ultrasound: (H, W) bool, where the scan is; None where it cannot be told
+    )
     text: tuple[tuple[int, int, int, int], ...] = ()  # boxes (x0, y0, x1, y1) of burned-in text and graphics
-    plane: np.ndarray | None = None  # of an irregular stack: (4, 4) pixel of the first slice → RAS+ mm, unit normal
+    plane: Float[np.ndarray, "4 4"] | None = (
+        None  # of an irregular stack: (4, 4) pixel of the first slice → RAS+ mm, unit normal
+    )
 
     def __post_init__(self) -> None:
-        if self.modality == "US":
+        if modality_of(self.modality).is_cine:
             if self.pixels.ndim not in (3, 4):
-                raise ValueError(f"ultrasound pixels must be (T, H, W[, 3]), got {self.pixels.shape}")
+                raise ValueError(f"{self.modality} pixels must be (T, H, W[, 3]), got {self.pixels.shape}")
         elif self.pixels.ndim != 3:
             raise ValueError(f"{self.modality} pixels must be (I, J, K), got {self.pixels.shape}")
-        if self.affine is not None and abs(np.linalg.det(self.affine[:3, :3])) < 1e-9:
-            raise ValueError("affine is singular")
+        if self.affine is not None:
+            Affine(self.affine)  # refuses what places no voxel
+
+    @property
+    def kind(self) -> Kind:
+        """ "cine": frames in time without a place in the patient; "volume": it lies, or should lie, in space.
+        A tracked ultrasound sweep has its place, so it is a volume."""
+        return "volume" if self.affine is not None else modality_of(self.modality).kind
+
+    @property
+    def space(self) -> Affine | None:
+        """Where its voxels lie, or None where they have no one place."""
+        return None if self.affine is None else Affine(self.affine)
+
+    @property
+    def frames(self) -> int:
+        """How many frames a cine has, or slices (K) a volume, as stored."""
+        return self.pixels.shape[0] if self.kind == "cine" else self.pixels.shape[2]
 
     @property
     def spacing(self) -> tuple[float, ...] | None:
@@ -108,15 +134,16 @@ class Image:
         return max(flat, key=lambda r: (r.box[2] - r.box[0]) * (r.box[3] - r.box[1]), default=None)
 
     @property
-    def grey(self) -> np.ndarray:
-        """Ultrasound frames as (T, H, W) uint8: B-mode inside the scanned area, black where colour flow or text lies."""
+    def grey(self) -> UInt8[np.ndarray, "t h w"]:
+        """Ultrasound frames as (T, H, W) uint8: B-mode inside the scanned area, black where colour flow or
+        text lies."""
         grey = luminance(self.pixels)
         if self.pixels.ndim == 4:
             grey = np.where(self.colour, 0, grey)
         return grey if self.area is None else grey * self.area
 
     @property
-    def colour(self) -> np.ndarray:
+    def colour(self) -> Bool[np.ndarray, "t h w"]:
         """(T, H, W) bool: colour flow and other saturated colour. Tinted grey (sepia maps) stays grey."""
         if self.pixels.ndim == 3:
             return np.zeros(self.pixels.shape, bool)
@@ -127,7 +154,8 @@ class Image:
 
 @dataclass(frozen=True)
 class Refusal:
-    """Something that was given and could not be used: where, why, and of which modality where that is known."""
+    """Something that was given and could not be used: where, why, and of which modality where that is
+    known."""
 
     path: str
     reason: str
@@ -162,12 +190,15 @@ class Case:
     birth_date: str = ""
     risk: str = ""  # documented risk status, such as cirrhosis
     labs: list[Lab] = field(default_factory=list)
+    heard: list[str] = field(default_factory=list)  # WAV files, such as of the heart
     study_uids: tuple[str, ...] = ()
     folder: str = ""
 
     def read_words(self) -> None:
         """Take indication and risk status from the headers where nobody has stated them."""
-        self.indication = self.indication or next((i.source.indication for i in self.images if i.source.indication), "")
+        self.indication = self.indication or next(
+            (i.source.indication for i in self.images if i.source.indication), ""
+        )
         self.risk = self.risk or next((i.source.history for i in self.images if i.source.history), "")
 
     def state_simulated(self) -> None:
@@ -176,6 +207,7 @@ class Case:
             image.source = replace(image.source, simulated=True)
 
     def of(self, modality: str) -> list[Image]:
+        """Its images of one modality, in order."""
         return [image for image in self.images if image.modality == modality]
 
     @property
@@ -190,6 +222,7 @@ class Case:
 
     @property
     def simulated(self) -> bool:
+        """Whether all its images are, and there are some."""
         return bool(self.images) and all(image.source.simulated for image in self.images)
 
     def state(self, modality: str) -> State:

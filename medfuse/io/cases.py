@@ -1,18 +1,22 @@
-"""Studies → cases: patient id and issuer, agreeing sex and birth date, one body region, within a window of days.
+"""Studies → cases: patient id and issuer, agreeing sex and birth date, one body region, within a window of
+days.
 
-A folder alone never joins two patients; identifiers that disagree wait for a person. Older studies are priors.
+A folder alone never joins two patients; identifiers that disagree wait for a person. Older studies are
+priors.
 """
 
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
 
 from ..case import Case
 from .headers import FileEntry
-from .scan import Identity, Key, Scan, opened, scan
+from .names import stem_name
+from .scan import Identity, Key, Scan, opened, same_name, scan
 
 DEFAULT_WINDOW = 30
 
@@ -29,14 +33,21 @@ class CaseFiles:
     folder: str
     conflict: str = ""  # why it waits for a person
 
-    def read(self) -> Case:
+    def read_case(self) -> Case:
         """Read the pixels. Files that turn out unusable are noted in the scan and in the case."""
         before = len(self.scan.refused)
         images = [i for key in self.series for i in self.scan.read(key)]
         images += [i for entry in self.volumes for i in self.scan.read_volume(entry)]
         first = self.studies[0] if self.studies else Identity()
-        case = Case(self.case_id, first.patient_id, images, sex=first.sex, birth_date=first.birth_date,
-                    study_uids=tuple(sorted(s.study_uid for s in self.studies)), folder=self.folder)  # fmt: skip
+        case = Case(
+            self.case_id,
+            first.patient_id,
+            images,
+            sex=first.sex,
+            birth_date=first.birth_date,
+            study_uids=tuple(sorted(s.study_uid for s in self.studies)),
+            folder=self.folder,
+        )
         case.refused = self.scan.refused[before:]
         case.read_words()
         if self.volumes and images:
@@ -54,14 +65,18 @@ class Found:
 
 
 def parse_date(text: str) -> date | None:
+    """YYYYMMDD as a date, None for anything else."""
     try:
         return date(int(text[:4]), int(text[4:6]), int(text[6:8]))
     except ValueError:
         return None
 
 
-def join_studies(identities: list[Identity], window: int = DEFAULT_WINDOW) -> tuple[list[list[Identity]], list[str]]:
-    """Groups of studies that are one case, and for each group why it waits for a person ("" where it does not).
+def join_studies(
+    identities: list[Identity], window: int = DEFAULT_WINDOW
+) -> tuple[list[list[Identity]], list[str]]:
+    """Groups of studies that are one case, and for each group why it waits for a person ("" where it does
+    not).
 
     Studies without patient id stay alone.
     """
@@ -76,14 +91,18 @@ def join_studies(identities: list[Identity], window: int = DEFAULT_WINDOW) -> tu
             ids = ", ".join(sorted(i or "none" for i in patients_of[identity.study_uid]))
             groups.append([identity])
             conflicts.append(f"study {identity.study_uid} holds files of several patient ids ({ids})")
+        elif identity.other_name:
+            names = ", ".join(sorted((identity.name, identity.other_name)))
+            groups.append([identity])
+            conflicts.append(f"study {identity.study_uid} holds files of several patient names ({names})")
         elif identity.patient_id:
             people.setdefault((identity.patient_id, identity.issuer), []).append(identity)
         else:
             groups.append([identity])
             conflicts.append("")
     for (patient, _), studies in people.items():
-        for what in ("sex", "birth_date"):
-            values = {getattr(s, what) for s in studies} - {""}
+        for what in ("sex", "birth_date", "name"):
+            values = {same_name(s.name) if what == "name" else getattr(s, what) for s in studies} - {""}
             if len(values) > 1:
                 name = what.replace("_", " ")
                 why = f"patient id {patient}: {name} differs between studies ({', '.join(sorted(values))})"
@@ -102,7 +121,8 @@ def _by_region_and_date(studies: list[Identity], window: int) -> list[list[Ident
     out: list[list[Identity]] = []
     for study in reversed(studies):
         for group in out:
-            newest, this = parse_date(group[0].study_date), parse_date(study.study_date)
+            newest = parse_date(group[0].study_date)
+            this = parse_date(study.study_date)
             regions = {s.body_part.upper() for s in (*group, study)} - {""}
             near = newest is None or this is None or abs((newest - this).days) <= window
             if near and len(regions) <= 1:
@@ -114,6 +134,7 @@ def _by_region_and_date(studies: list[Identity], window: int) -> list[list[Ident
 
 
 def case_id_of(studies: list[Identity]) -> str:
+    """PATIENT-HASH: the same studies always have the same id, safe as a file name."""
     digest = hashlib.sha256("|".join(sorted(s.study_uid for s in studies)).encode()).hexdigest()[:10]
     name = "".join(c if c.isalnum() or c in "-_." else "-" for c in studies[0].patient_id)[:40] or "case"
     return f"{name}-{digest}"
@@ -130,17 +151,24 @@ def plan_cases(scanned: Scan, *, window: int = DEFAULT_WINDOW, folder: str = "")
         series = [key for study in group for key in by_study.get((study.study_uid, study.patient_id), [])]
         plans.append(CaseFiles(case_id_of(group), group, series, [], scanned, folder, conflict))
     for entry in scanned.volumes:
-        plans.append(CaseFiles(entry.path.name.split(".")[0], [], [], [entry], scanned, folder))
+        plans.append(CaseFiles(stem_name(entry.path.name), [], [], [entry], scanned, folder))
     return plans
 
 
-def find_cases(path: Path, *, window: int = DEFAULT_WINDOW, progress=lambda done, total: None) -> Found:
+def find_cases(
+    path: Path,
+    *,
+    window: int = DEFAULT_WINDOW,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> Found:
     """Read a path into cases, pixels and all."""
     with opened(path) as inside:
         scanned = scan(inside, progress=progress)
         plans = plan_cases(scanned, window=window, folder=str(path))
-        cases = [c for p in plans if (c := p.read()).images]
-    conflicts = list(dict.fromkeys(f"{p.conflict}; kept apart until a person confirms" for p in plans if p.conflict))
+        cases = [c for p in plans if (c := p.read_case()).images]
+    conflicts = list(
+        dict.fromkeys(f"{p.conflict}; kept apart until a person confirms" for p in plans if p.conflict)
+    )
     if len(cases) == 1:
         cases[0].refused = list(scanned.refused)
     return Found(cases, scanned, conflicts)

@@ -1,8 +1,10 @@
-"""Child processes that touch untrusted bytes: each can be killed and has a memory cap, so a bad file costs itself.
+"""Child processes that touch untrusted bytes: each can be killed and has a memory cap, so a bad file costs
+itself.
 
-Parsers written in C crash on malformed files and parsers written in Python can be made to hang or to ask for terabytes.
-None of that may reach the programme: the parent sends a function and its arguments, and gets a result or one clause that
-says what went wrong.
+Parsers written in C crash on malformed files and parsers written in Python can be made to hang or to ask for
+terabytes.
+None of that may reach the programme: the parent sends a function and its arguments, and gets a result or one
+    clause that says what went wrong.
 """
 
 from __future__ import annotations
@@ -16,12 +18,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from multiprocessing.connection import Connection
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 
 from ..settings import settings
 
+T = TypeVar("T")
 START_S = 120
 CRASHED = "the reader crashed on it; the file is damaged"
 
@@ -37,8 +40,9 @@ class Child:
         self._process: subprocess.Popen | None = None
         self._pipe: Connection | None = None
 
-    def call(self, function: Callable, *args: Any, limit: float) -> Any:
-        """``function(*args)`` in the child within ``limit`` seconds; the function must be importable. Raises ChildFailed."""
+    def call(self, function: Callable[..., T], *args: Any, limit: float) -> T:
+        """``function(*args)`` in the child within ``limit`` seconds; the function must be importable. Raises
+        ChildFailed."""
         try:
             if self.pid is None:
                 self._start()
@@ -46,13 +50,16 @@ class Child:
             self._pipe.send((function, args))
             if not self._pipe.poll(limit):
                 self.stop()
-                raise ChildFailed(f"took longer than {limit:g} s to read and was stopped; it is damaged or very large")
+                raise ChildFailed(
+                    f"took longer than {limit:g} s to read and was stopped; it is damaged or very large"
+                )
             answer = self._pipe.recv()
             if isinstance(answer, ChildFailed):
                 raise answer
             if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str):
                 shape, dtype = answer
-                return np.frombuffer(self._pipe.recv_bytes(), dtype).reshape(shape)
+                whole: Any = np.frombuffer(self._pipe.recv_bytes(), dtype).reshape(shape)
+                return whole
             return answer
         except (EOFError, BrokenPipeError, ConnectionResetError) as e:
             self.stop()
@@ -60,19 +67,25 @@ class Child:
 
     @property
     def pid(self) -> int | None:
+        """Its process id, None while it does not run."""
         return self._process.pid if self._process is not None and self._process.poll() is None else None
 
     def _start(self) -> None:
-        """A fresh interpreter: it shares nothing with this one, whatever ``__main__``, threads or GPUs this one has."""
+        """A fresh interpreter: it shares nothing with this one, whatever ``__main__``, threads or GPUs this
+        one has."""
         self.stop()
         near, far = socket.socketpair()
         memory = int(settings().decode_memory_gib * 2**30)
         command = [sys.executable, "-m", "medfuse.io.worker", str(far.fileno()), str(memory)]
         # what a C library says goes nowhere: stdout is the user's data
         self._process = subprocess.Popen(
-            command, pass_fds=[far.fileno()], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-        )  # fmt: skip
+            command,
+            pass_fds=[far.fileno()],
+            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
         far.close()
         self._pipe = Connection(near.detach())
         if not self._pipe.poll(START_S):  # starting, on a busy machine, does not count as reading
@@ -89,6 +102,7 @@ class Child:
             ) from e
 
     def stop(self) -> None:
+        """End the process, whatever it does; the next call starts another."""
         if self._process is not None:
             self._process.kill()
             self._process.wait()
@@ -108,7 +122,7 @@ class Children:
             self._free.put(child)
         self._threads = ThreadPoolExecutor(n, thread_name_prefix="medfuse-io")
 
-    def run(self, function: Callable, *args: Any, limit: float | None = None) -> Any:
+    def run(self, function: Callable[..., T], *args: Any, limit: float | None = None) -> T:
         """Run in a free child, by default within MEDFUSE_HEADER_TIMEOUT_S. Raises ChildFailed."""
         limit = settings().header_timeout_s if limit is None else limit
         child = self._free.get()
@@ -118,7 +132,8 @@ class Children:
             self._free.put(child)
 
     def each(self, work: Callable, items: Iterable) -> Iterator:
-        """``work(item)`` in a thread for each item (which calls `run`), results in order, few of them in flight."""
+        """``work(item)`` in a thread for each item (which calls `run`), results in order, few of them in
+        flight."""
         waiting: queue.SimpleQueue[Future] = queue.SimpleQueue()
         try:
             for item in items:
@@ -136,6 +151,7 @@ class Children:
         return [pid for child in self._all if (pid := child.pid) is not None]
 
     def stop(self) -> None:
+        """End all children."""
         for child in self._all:
             child.stop()
 

@@ -1,7 +1,7 @@
 """Pixels of one DICOM file, decoded in a child process (see `child`).
 
-pydicom's own plugins come first (pylibjpeg, pyjpegls), gdcm only after them. Frames of a compressed cine are shared out
-among the children, so every core decodes.
+pydicom's own plugins come first (pylibjpeg, pyjpegls), gdcm only after them. Frames of a compressed cine are
+shared out among the children, so every core decodes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ import numpy as np
 import pydicom
 from pydicom.dataset import Dataset
 from pydicom.uid import (
+    UID,
     AllTransferSyntaxes,
     DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
@@ -30,12 +31,15 @@ ORDER = ("pylibjpeg", "pyjpegls", "gdcm", "pydicom")
 UNSUPPORTED = "its pixels are coded in"  # how the sentence begins when no decoder is installed
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
 SLOW_DISK = 20 * 2**20  # bytes a second that a file may take to arrive, beside the time to decode it
-MAX_RATIO = 2000  # of pixels to file: an all-black RLE or JPEG 2000 frame comes near it, nothing real goes beyond
+MAX_RATIO = (
+    2000  # of pixels to file: an all-black RLE or JPEG 2000 frame comes near it, nothing real goes beyond
+)
 MAX_PIXEL_BYTES = 16 * 2**30  # of one file: more is a damaged header
 
 
 def read_pixels(path: Path, header: Dataset) -> np.ndarray:
-    """Stored pixels of one file: (F, H, W) or (F, H, W, 3), native dtype, colour as RGB. F is 1 for a single frame.
+    """Stored pixels of one file: (F, H, W) or (F, H, W, 3), native dtype, colour as RGB. F is 1 for a single
+    frame.
 
     Raises UnreadableError.
     """
@@ -55,71 +59,101 @@ def read_pixels(path: Path, header: Dataset) -> np.ndarray:
             raise (UnsupportedError if array.startswith(UNSUPPORTED) else UnreadableError)(path, array)
         return array
 
-    # one call needs no thread: this may itself run in one of the pool's threads, which must not wait for another
+    # one call needs no thread: this may itself run in one of the pool's threads, which must not wait for
+    # another
     parts = [part(0)] if step >= frames else list(pool.each(part, range(0, frames, step)))
     array = parts[0] if len(parts) == 1 else np.concatenate(parts)
     if len(array) != frames:
-        raise UnreadableError(path, f"holds {len(array)} frames where its header says {frames}; it is cut short")
+        raise UnreadableError(
+            path, f"holds {len(array)} frames where its header says {frames}; it is cut short"
+        )
     return array
 
 
 def check_size(path: Path, header: Dataset) -> int:
-    """The number of frames, when the pixels that the header promises can be in the file. Raises UnreadableError."""
+    """The number of frames, when the pixels that the header promises can be in the file. Raises
+    UnreadableError."""
     try:
-        frames, rows, columns = int(header.get("NumberOfFrames") or 1), int(header.Rows), int(header.Columns)
-        samples, bits = int(header.get("SamplesPerPixel") or 1), int(header.get("BitsAllocated") or 16)
+        frames = int(header.get("NumberOfFrames") or 1)
+        rows = int(header.Rows)
+        columns = int(header.Columns)
+        samples = int(header.get("SamplesPerPixel") or 1)
+        bits = int(header.get("BitsAllocated") or 16)
     except (AttributeError, TypeError, ValueError) as e:
         raise UnreadableError(path, "says in no readable way how many rows, columns and frames it has") from e
     expected = frames * rows * columns * samples * max(bits, 8) // 8
     size = path.stat().st_size
     syntax = _syntax(header)
     if not 0 < expected <= MAX_PIXEL_BYTES:
-        raise UnreadableError(path, f"says it holds {expected / 2**30:.1f} GiB of pixels; its header is damaged")
+        raise UnreadableError(
+            path, f"says it holds {expected / 2**30:.1f} GiB of pixels; its header is damaged"
+        )
     if (syntax is None or syntax in UNCOMPRESSED) and size < expected * 0.5:
-        raise UnreadableError(path, f"is truncated: {size} bytes for {expected} bytes of pixels; copy it again")
+        raise UnreadableError(
+            path, f"is truncated: {size} bytes for {expected} bytes of pixels; copy it again"
+        )
     if expected > size * MAX_RATIO:
-        raise UnreadableError(path, f"says its {size} bytes hold {expected / 2**20:.0f} MiB of pixels; it is damaged")
+        raise UnreadableError(
+            path, f"says its {size} bytes hold {expected / 2**20:.0f} MiB of pixels; it is damaged"
+        )
     return frames
 
 
-def _syntax(header: Dataset):
-    return header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian) if hasattr(header, "file_meta") else None
+def _syntax(header: Dataset) -> UID | None:
+    return (
+        header.file_meta.get("TransferSyntaxUID", ImplicitVRLittleEndian)
+        if hasattr(header, "file_meta")
+        else None
+    )
 
 
 def plain_tail(path: Path, header: Dataset) -> np.ndarray | None:
     """(1, H, W) of a grey little-endian slice whose file ends with its pixels; None for everything else.
 
-    The last bytes before the pixels must be the element (7FE0,0010) with exactly their length, and values must fit in
+    The last bytes before the pixels must be the element (7FE0,0010) with exactly their length, and values
+    must fit in
     BitsStored: then there is nothing to decode and nothing for a child to guard against.
     """
-    syntax = _syntax(header)
-    bits, stored = int(header.get("BitsAllocated") or 0), int(header.get("BitsStored") or 0)
-    plain = syntax in (ExplicitVRLittleEndian, ImplicitVRLittleEndian) and bits in (8, 16) and 0 < stored <= bits
-    if not plain or int(header.get("SamplesPerPixel") or 1) != 1 or _palette(header):
+    bits = int(header.get("BitsAllocated") or 0)
+    stored = int(header.get("BitsStored") or 0)
+    if not _grey_as_it_stands(header, bits, stored):
         return None
-    shape = (1, int(header.Rows), int(header.Columns))
-    length = shape[1] * shape[2] * bits // 8
-    padded = length + length % 2
-    explicit = syntax == ExplicitVRLittleEndian
-    before = 12 if explicit else 8
-    start = path.stat().st_size - padded
-    if start < before:
+    signed = bool(int(header.get("PixelRepresentation") or 0))
+    values = np.empty((1, int(header.Rows), int(header.Columns)), f"<{'i' if signed else 'u'}{bits // 8}")
+    if not _read_tail(path, values, explicit=_syntax(header) == ExplicitVRLittleEndian):
         return None
-    with path.open("rb", buffering=0) as f:
-        f.seek(start - before)
-        head = f.read(before)
-        vr_fits = not explicit or head[4:8] in (b"OW\0\0", b"OB\0\0")
-        if head[:4] != b"\xe0\x7f\x10\x00" or not vr_fits or head[-4:] != padded.to_bytes(4, "little"):
-            return None
-        signed = bool(int(header.get("PixelRepresentation") or 0))
-        values = np.empty(shape, f"<{'i' if signed else 'u'}{bits // 8}")
-        if f.readinto(values.view(np.uint8).data) != length:  # type: ignore[arg-type]
-            return None
     if stored < bits:
         low, high = (-(1 << (stored - 1)), (1 << (stored - 1)) - 1) if signed else (0, (1 << stored) - 1)
         if values.min() < low or values.max() > high:  # something else lives in the unused bits
             return None
     return values
+
+
+def _grey_as_it_stands(header: Dataset, bits: int, stored: int) -> bool:
+    """Whether the pixels are uncompressed little-endian grey of whole bytes."""
+    if _syntax(header) not in (ExplicitVRLittleEndian, ImplicitVRLittleEndian):
+        return False
+    if bits not in (8, 16) or not 0 < stored <= bits:
+        return False
+    return int(header.get("SamplesPerPixel") or 1) == 1 and not _palette(header)
+
+
+def _read_tail(path: Path, values: np.ndarray, *, explicit: bool) -> bool:
+    """Fill ``values`` with the last bytes of a file, where just before them stands the head of PixelData with
+    their length. False where it does not."""
+    length = values.nbytes
+    padded = length + length % 2
+    before = 12 if explicit else 8
+    start = path.stat().st_size - padded
+    if start < before:
+        return False
+    with path.open("rb", buffering=0) as f:
+        f.seek(start - before)
+        head = f.read(before)
+        vr_fits = not explicit or head[4:8] in (b"OW\0\0", b"OB\0\0")
+        if head[:4] != b"\xe0\x7f\x10\x00" or not vr_fits or head[-4:] != padded.to_bytes(4, "little"):
+            return False
+        return f.readinto(values.view(np.uint8).data) == length  # type: ignore[arg-type]
 
 
 def _palette(header: Dataset) -> bool:
@@ -140,7 +174,9 @@ def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray | 
         except (MemoryError, RecursionError):
             raise
         except Exception as e:  # damaged data can break any part of the parser
-            return f"its pixels are damaged ({type(e).__name__}: {str(e)[:120]}); copy it again from the source"
+            return (
+                f"its pixels are damaged ({type(e).__name__}: {str(e)[:120]}); copy it again from the source"
+            )
 
 
 def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:

@@ -17,24 +17,17 @@ from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
 from pydicom.tag import BaseTag
 from pydicom.uid import UID
+from pydicom.valuerep import VR
+
+from ..modalities import code_of_class, listed
+from . import charset, private, suv
+from .folder import why_no_file
 
 Status = Literal["read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported"]
 
 # Odd values are common and mostly harmless; what matters is checked by name, here and in the geometry.
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 
-IMAGE_CLASSES = {
-    "1.2.840.10008.5.1.4.1.1.2": "CT",
-    "1.2.840.10008.5.1.4.1.1.2.1": "CT",  # enhanced
-    "1.2.840.10008.5.1.4.1.1.2.2": "CT",  # legacy converted enhanced
-    "1.2.840.10008.5.1.4.1.1.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.1": "MR",
-    "1.2.840.10008.5.1.4.1.1.4.4": "MR",
-    "1.2.840.10008.5.1.4.1.1.6": "US",  # retired
-    "1.2.840.10008.5.1.4.1.1.6.1": "US",
-    "1.2.840.10008.5.1.4.1.1.3": "US",  # multi-frame, retired
-    "1.2.840.10008.5.1.4.1.1.3.1": "US",
-}
 # Image types that are made from other images: not independent evidence.
 MADE_FROM_OTHERS = {
     "MPR",
@@ -51,30 +44,103 @@ MADE_FROM_OTHERS = {
     "TTP",
     "TMAX",  # perfusion maps
 }
+# These words alone outweigh a first value ORIGINAL, which says that the scanner made the pixels
+# (PS3.3 C.7.6.1.1.2).
+NEVER_ORIGINAL = {"SCREENSHOT"}
 # What a scan needs of every file; the rest of a header is read when its series is.
 INDEX = (
-    "SOPClassUID", "SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID", "PatientID", "IssuerOfPatientID",
-    "PatientSex", "PatientBirthDate", "StudyDate", "BodyPartExamined", "ImageType", "Rows", "Columns",
-)  # fmt: skip
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "StudyInstanceUID",
+    "SeriesInstanceUID",
+    "PatientID",
+    "PatientName",
+    "IssuerOfPatientID",
+    "PatientSex",
+    "PatientBirthDate",
+    "StudyDate",
+    "BodyPartExamined",
+    "ImageType",
+    "Rows",
+    "Columns",
+)
 
-# What reading a series needs of a header. The private one is Philips' scale slope.
+# What reading a series needs of a header, with the vendors' own elements (see `private`).
 WANTED: list[Any] = [
-    *INDEX, "AdditionalPatientHistory", "ReasonForStudy", "AcquisitionNumber", "AcquisitionTime", "BitsAllocated", "BitsStored", "CineRate",
-    "ContrastBolusAgent", "DiffusionBValue", "EchoNumbers", "EchoTime", "FrameOfReferenceUID", "FrameTime",
-    "FrameTimeVector", "ImageComments", "ImageOrientationPatient", "ImagePositionPatient", "InstanceNumber", "InversionTime",
-    "Manufacturer", "ManufacturerModelName", "Modality", "NumberOfFrames", "PerFrameFunctionalGroupsSequence",
-    "PhotometricInterpretation", "PixelRepresentation", "PixelSpacing", "ProtocolName", "RecommendedDisplayFrameRate",
-    "RepetitionTime", "RescaleIntercept", "RescaleSlope", "SamplesPerPixel", "ScanOptions", "ScanningSequence",
-    "SequenceName", "SequenceOfUltrasoundRegions", "SeriesDescription", 
-    "SharedFunctionalGroupsSequence", "SliceThickness", "StackID", "TemporalPositionIdentifier",
-    "FlipAngle", "AcquisitionContrast", "SpecificCharacterSet", 0x2005100E,
-]  # fmt: skip
-# Of these, what a classic CT or MR slice keeps as plain text or small numbers, which a scanner of text reads exactly.
+    *INDEX,
+    "AdditionalPatientHistory",
+    "ReasonForStudy",
+    "AcquisitionNumber",
+    "AcquisitionTime",
+    "AcquisitionDate",
+    "AcquisitionDateTime",
+    "ComplexImageComponent",
+    "ConvolutionKernel",
+    "DimensionIndexSequence",
+    "DiffusionGradientOrientation",
+    "KVP",
+    "ReceiveCoilName",
+    "SliceLocation",
+    "TriggerTime",
+    "BitsAllocated",
+    "BitsStored",
+    "CineRate",
+    "ContrastBolusAgent",
+    "DiffusionBValue",
+    "EchoNumbers",
+    "EchoTime",
+    "FrameOfReferenceUID",
+    "FrameIncrementPointer",
+    "FrameTime",
+    "FrameTimeVector",
+    "ImageComments",
+    "ImageOrientationPatient",
+    "ImagePositionPatient",
+    "InstanceNumber",
+    "InversionTime",
+    "Manufacturer",
+    "ManufacturerModelName",
+    "Modality",
+    "ModalityLUTSequence",
+    "NumberOfFrames",
+    "PerFrameFunctionalGroupsSequence",
+    "PhotometricInterpretation",
+    "PixelRepresentation",
+    "PixelSpacing",
+    "ProtocolName",
+    "RecommendedDisplayFrameRate",
+    "RepetitionTime",
+    "RescaleIntercept",
+    "RescaleSlope",
+    "SamplesPerPixel",
+    "ScanOptions",
+    "ScanningSequence",
+    "SequenceName",
+    "SequenceOfUltrasoundRegions",
+    "SeriesDescription",
+    "SharedFunctionalGroupsSequence",
+    "SliceThickness",
+    "StackID",
+    "TemporalPositionIdentifier",
+    "FlipAngle",
+    "ASLContext",
+    "NominalPercentageOfCardiacPhase",
+    "VelocityEncodingDirection",
+    "AcquisitionContrast",
+    "SpecificCharacterSet",
+    *private.TAGS,
+    *suv.WANTED,
+]
+# Of these, what a classic CT or MR slice keeps as plain text or small numbers, which a scanner of text reads
+# exactly.
 PLAIN = (
     "TransferSyntaxUID",
-    *(k for k in WANTED if isinstance(k, str) and dictionary_VR(k) != "SQ"),
+    *(
+        k
+        for k in WANTED
+        if isinstance(k, str) and dictionary_VR(k) not in ("SQ", "AT") and k not in suv.WANTED
+    ),
 )
-CLASSIC = ("1.2.840.10008.5.1.4.1.1.2", "1.2.840.10008.5.1.4.1.1.4")  # one slice a file
 NUMBERS = {"Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"}
 
 
@@ -82,7 +148,8 @@ NUMBERS = {"Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", 
 class FileEntry:
     """One file of a scan and what became of it.
 
-    tags: the INDEX attributes as text, values parted by backslashes; ``complete``: all of PLAIN, so the header is known.
+    tags: the INDEX attributes as text, values parted by backslashes; ``complete``: all of PLAIN, so the
+        header is known.
     """
 
     path: Path
@@ -112,6 +179,9 @@ def full_header(path: Path) -> Dataset | str:
         warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked by name
         try:
             ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=WANTED)
+            private.gather(ds)
+            if "SpecificCharacterSet" in ds:
+                ds.SpecificCharacterSet = charset.terms_of(ds.SpecificCharacterSet)
             for element in ds.iterall():  # parse now: a sequence that is damaged inside must fail here
                 element.value  # noqa: B018
             return ds
@@ -121,7 +191,9 @@ def full_header(path: Path) -> Dataset | str:
             return f"cannot be read ({e.strerror or e}); check permissions or copy it again"
         except (MemoryError, RecursionError):
             raise
-        except Exception as e:  # a damaged header can break any element's parsing; every kind ends the same way
+        except (
+            Exception
+        ) as e:  # a damaged header can break any element's parsing; every kind ends the same way
             return f"has a damaged header ({type(e).__name__}: {str(e)[:100]}); copy it again from the source"
 
 
@@ -133,11 +205,13 @@ def _element(key: str, value: str) -> tuple[BaseTag, DataElement | RawDataElemen
     tag = BaseTag(number)
     try:
         if key in NUMBERS:
-            return tag, DataElement(tag, "US", int(value))
-        if key == "DiffusionBValue":
-            return tag, DataElement(tag, "FD", float(value))
+            return tag, DataElement(tag, VR.US, int(value))
+        kind = dictionary_VR(tag)
+        if kind in ("FD", "FL"):  # binary in a file, so no text can be parsed as they are
+            numbers = [float(v) for v in value.split("\\")]
+            return tag, DataElement(tag, kind, numbers[0] if len(numbers) == 1 else numbers)
         data = value.encode("ascii")
-        raw = RawDataElement(tag, dictionary_VR(tag), len(data), data, 0, False, True)
+        raw = RawDataElement(tag, kind, len(data), data, 0, False, True)
         return tag, convert_raw_data_element(raw)
     except ValueError:
         return tag, DataElement(tag, "LO", value)  # whoever needs a number here says that it is none
@@ -170,13 +244,18 @@ def index_tags(ds: Dataset) -> dict[str, str]:
 
 def read_header(path: Path) -> FileEntry:
     """Read one file's header here. Never raises for bad content: the entry says what is wrong."""
+    no_file = why_no_file(path)
+    if no_file:
+        return FileEntry(path, "set_aside" if "not followed" in no_file else "damaged", no_file)
     try:
         if path.stat().st_size == 0:
             return FileEntry(path, "not_dicom", "the file is empty")
         if not looks_like_dicom(path):
             return FileEntry(path, "not_dicom", "not a DICOM file")
     except OSError as e:
-        return FileEntry(path, "damaged", f"cannot be read ({e.strerror or e}); check permissions or copy it again")
+        return FileEntry(
+            path, "damaged", f"cannot be read ({e.strerror or e}); check permissions or copy it again"
+        )
     ds = full_header(path)
     if isinstance(ds, str):
         return FileEntry(path, "damaged", ds)
@@ -193,17 +272,21 @@ def classify(path: Path, tags: dict[str, str]) -> FileEntry:
         return FileEntry(path, "set_aside", "DICOMDIR: an index, not an image")
     if not sop:
         return FileEntry(path, "damaged", "has no SOP Class UID; the header is incomplete")
-    if sop not in IMAGE_CLASSES:
-        return FileEntry(path, "set_aside", f"{UID(sop).name}: not a CT, MR or ultrasound image")
-    modality = IMAGE_CLASSES[sop]
+    modality = code_of_class(sop)
+    if not modality:
+        return FileEntry(path, "set_aside", f"{UID(sop).name}: not an image of {listed()}")
     if not tags.get("SOPInstanceUID") or not tags.get("SeriesInstanceUID"):
         return FileEntry(path, "damaged", "has no SOP Instance or Series Instance UID", modality, tags)
+    if not tags.get("StudyInstanceUID"):
+        why = "has no StudyInstanceUID, so it belongs to no study; send it again from the archive"
+        return FileEntry(path, "damaged", why, modality, tags)
     if tags.get("Rows", "0") == "0" or tags.get("Columns", "0") == "0":
         return FileEntry(path, "damaged", "has no Rows or Columns: the header is truncated", modality, tags)
     kinds = {v.strip().upper() for v in tags.get("ImageType", "").split("\\")}
     if "LOCALIZER" in kinds:
         return FileEntry(path, "set_aside", "localiser", modality, tags)
-    made = sorted(kinds & MADE_FROM_OTHERS)
+    from_scanner = tags.get("ImageType", "").split("\\")[0].strip().upper() == "ORIGINAL"
+    made = sorted(kinds & (NEVER_ORIGINAL if from_scanner else MADE_FROM_OTHERS))
     if made:
         why = f"{made[0].lower()}: made from other images, no independent evidence"
         return FileEntry(path, "set_aside", why, modality, tags)

@@ -1,4 +1,5 @@
-"""Thousands of headers quickly: gdcm's scanner takes what is plain text, in children, and pydicom what gdcm cannot."""
+"""Thousands of headers quickly: gdcm's scanner takes what is plain text, in children, and pydicom what gdcm
+cannot."""
 
 from __future__ import annotations
 
@@ -10,8 +11,10 @@ from typing import Any
 from pydicom.datadict import tag_for_keyword
 from pydicom.dataset import Dataset
 
+from ..errors import UnreadableError
+from ..modalities import is_cine, plain_classes
 from .child import ChildFailed, children
-from .headers import CLASSIC, INDEX, PLAIN, FileEntry, classify, full_header, looks_like_dicom, read_header
+from .headers import INDEX, PLAIN, FileEntry, classify, full_header, looks_like_dicom, read_header
 
 FEW = 4096  # files whose whole text (3 kB each) is kept; of more, only what joins them into cases
 CHUNK = 64  # files a call: enough to hide the call, few enough that a crash is soon pinned to its file
@@ -32,7 +35,8 @@ def _gdcm_tags(keys: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _texts(paths: list[str], keys: tuple[str, ...]) -> dict[str, dict[str, str]]:
-    """Attributes of each file as text; a file that gdcm cannot read, or with other than ASCII, is left out."""
+    """Attributes of each file as text; a file that gdcm cannot read, or with other than ASCII, is left
+    out."""
     import gdcm
 
     scanner = gdcm.Scanner()
@@ -59,6 +63,7 @@ def index_chunk(paths: list[str], keys: tuple[str, ...]) -> list[FileEntry]:
         except OSError:
             pass  # index_one says why
     texts = _texts(scannable, (*keys, "MediaStorageSOPClassUID"))
+    plain = plain_classes()
     out = []
     for path in paths:
         values = texts.get(path)
@@ -67,8 +72,11 @@ def index_chunk(paths: list[str], keys: tuple[str, ...]) -> list[FileEntry]:
             meta = values.pop("MediaStorageSOPClassUID", "")
             values.setdefault("SOPClassUID", meta)
             entry = classify(Path(path), values)
-            # Philips keeps binary numbers in private elements, enhanced images keep theirs in sequences: no text has them
-            classic = values["SOPClassUID"] in CLASSIC and "philips" not in values.get("Manufacturer", "").lower()
+            # Philips keeps binary numbers in private elements, enhanced images keep theirs in sequences: no
+            # text has them
+            classic = (
+                values["SOPClassUID"] in plain and "philips" not in values.get("Manufacturer", "").lower()
+            )
             entry.complete = classic and keys == PLAIN
         # gdcm is stricter in places: the second reader has the last word
         out.append(index_one(path) if entry is None or entry.status == "damaged" else entry)
@@ -98,7 +106,8 @@ def _chunk(paths: list[str], keys: tuple[str, ...]) -> list[FileEntry]:
 
 
 def index(files: list[Path]) -> Iterator[FileEntry]:
-    """One entry a file, in order. Never raises for bad content. Few files come with all that their series will need."""
+    """One entry a file, in order. Never raises for bad content. Few files come with all that their series
+    will need."""
     keys = PLAIN if len(files) <= FEW else INDEX
     chunks = [[str(p) for p in files[i : i + CHUNK]] for i in range(0, len(files), CHUNK)]
     for part in children().each(lambda chunk: _chunk(chunk, keys), chunks):
@@ -106,12 +115,13 @@ def index(files: list[Path]) -> Iterator[FileEntry]:
 
 
 def read_headers(entries: list[FileEntry]) -> list[dict[str, str] | Dataset | str]:
-    """The WANTED attributes of the files of one series, as text where that is exact; one clause for a file that cannot be read."""
+    """The WANTED attributes of the files of one series, as text where that is exact; one clause for a file
+    that cannot be read."""
     if all(e.complete for e in entries):
         return [e.tags for e in entries]
     pool = children()
     paths = [e.path for e in entries]
-    if entries[0].modality != "US" and len(paths) > 1:
+    if not is_cine(entries[0].modality) and len(paths) > 1:
         again = list(index_few(paths))
         if all(e.complete for e in again):
             return [e.tags for e in again]
@@ -123,6 +133,23 @@ def read_headers(entries: list[FileEntry]) -> list[dict[str, str] | Dataset | st
             return str(e)
 
     return list(pool.each(one, paths))
+
+
+def with_private(entries: list[FileEntry]) -> None:
+    """Give these entries headers that hold the vendors' private elements too, which no text has. Raises
+    UnreadableError."""
+    pool = children()
+
+    def one(entry: FileEntry) -> Dataset | str:
+        try:
+            return pool.run(full_header, entry.path)
+        except ChildFailed as e:
+            return str(e)
+
+    for entry, header in zip(entries, list(pool.each(one, entries)), strict=True):
+        if isinstance(header, str):
+            raise UnreadableError(entry.path, header)
+        entry.header = header
 
 
 def index_few(paths: list[Path]) -> Iterator[FileEntry]:

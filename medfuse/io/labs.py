@@ -13,7 +13,8 @@ NEEDED = ("loinc", "value", "unit")
 
 
 def read_labs(path: Path) -> list[Lab]:
-    """All values. Raises WrongUse where there is no such file, UserError that names the line and what is wrong there."""
+    """All values. Raises WrongUse where there is no such file, UserError that names the line and what is
+    wrong there."""
     if not path.is_file():
         raise WrongUse(f"{path}: no such file; give a CSV with the columns {', '.join(NEEDED)}")
     with path.open(newline="", encoding="utf-8-sig") as f:
@@ -30,6 +31,17 @@ def read_labs(path: Path) -> list[Lab]:
         except (TypeError, ValueError):
             value = math.nan
         if not math.isfinite(value) or not row["loinc"] or not row["unit"]:
-            raise UserError(f"{path} line {n}: needs a LOINC code, a number and a UCUM unit, not {row['loinc']!r}, {row['value']!r}, {row['unit']!r}")  # fmt: skip
-        out.append(Lab(row["loinc"].strip(), value, row["unit"].strip(), (row.get("date") or "").strip(), (row.get("name") or "").strip()))  # fmt: skip
+            raise UserError(
+                f"{path} line {n}: needs a LOINC code, a number and a UCUM unit, not {row['loinc']!r}, "
+                f"{row['value']!r}, {row['unit']!r}"
+            )
+        out.append(
+            Lab(
+                row["loinc"].strip(),
+                value,
+                row["unit"].strip(),
+                (row.get("date") or "").strip(),
+                (row.get("name") or "").strip(),
+            )
+        )
     return out

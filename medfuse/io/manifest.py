@@ -1,32 +1,38 @@
-"""manifest.jsonl or manifest.csv → rows; a row → Case (and label maps). Manifests say modality and role themselves."""
+"""manifest.jsonl or manifest.csv → rows; a row → Case (and label maps). Manifests say modality and role
+themselves."""
 
 from __future__ import annotations
 
 import csv
 import json
 from pathlib import Path
-from typing import Any
 
-import nibabel as nib
-import numpy as np
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..case import Case, Image, Lab, Refusal
-from ..errors import UnreadableError, UserError, WrongUse
-from . import nifti, picture
+from ..case import Lab
+from ..errors import UserError, WrongUse, fault_of
 
 
 class ManifestImage(BaseModel):
+    """One image of a case.
+
+    mask: its label map, for training. volume: which one of a 4D NIfTI, from 0; name the file once a role.
+    """
+
     model_config = ConfigDict(extra="ignore")
     path: str
     modality: str = ""
     role: str = ""
     mask: str = ""
+    volume: int | None = Field(default=None, ge=0)
     frame_of_reference: str = ""
 
 
 class TrueLesion(BaseModel):
-    """A lesion as it is known to be: its centre in each modality's own frame, RAS+ mm, for scoring matches."""
+    """A lesion as it is known to be: its centre in each modality's own frame, RAS+ mm, for scoring matches.
+
+    kind: the finding. diameter_mm: its longest. centre_mm: by modality.
+    """
 
     model_config = ConfigDict(extra="ignore")
     kind: str = ""
@@ -34,27 +40,73 @@ class TrueLesion(BaseModel):
     centre_mm: dict[str, tuple[float, float, float]] = Field(default_factory=dict)
 
 
+class LabelSource(BaseModel):
+    """Where a label comes from.
+
+    finding: its id. value: the label. said: present, possible, absent, table (a column gave it) or "reports
+    differ". sentence: the words. report: id of the report.
+    """
+
+    model_config = ConfigDict(extra="ignore")
+    finding: str
+    value: float | None = None
+    said: str = ""
+    sentence: str = ""
+    report: str = ""
+
+
 class ManifestRow(BaseModel):
-    """One case of a manifest; paths are relative to the manifest's folder."""
+    """One case of a manifest; paths are relative to the manifest's folder.
+
+    split: train, val or test. labels: 1 present, 0 absent, between them how
+    likely, null unknown, by finding. label_source: the words that gave each. group: persons and twins that
+    must stay in one split. site: where it was acquired. comparison: sentences that were kept out of report.
+    report: the reference
+    report. indication: why the patient was imaged. labs: laboratory values. lesions: those that are known.
+    sounds: WAV files of the patient, such as of the heart.
+    """
 
     model_config = ConfigDict(extra="ignore")
     case_id: str
     patient_id: str = ""
     split: str = ""
     simulated: bool = False
+    simulator: str = ""  # version of what simulated it
     images: list[ManifestImage] = Field(default_factory=list)
-    labels: dict[str, int | None] = Field(default_factory=dict)
+    labels: dict[str, int | float | None] = Field(default_factory=dict)
+    label_source: dict[str, LabelSource] = Field(default_factory=dict)
+    group: str = ""
+    site: str = ""
+    comparison: list[str] = Field(default_factory=list)
     report: str = ""
     reports: dict[str, str] = Field(default_factory=dict)  # by language, where there are several
     indication: str = ""
     labs: list[Lab] = Field(default_factory=list)
     lesions: list[TrueLesion] = Field(default_factory=list)
+    sounds: list[str] = Field(default_factory=list)
     risk: str = ""  # documented risk status, such as chronic liver disease
     root: str = Field(default="", exclude=True)
+    line: int = Field(default=0, exclude=True)  # of the manifest, its first
+    unknown: list[str] = Field(default_factory=list, exclude=True)  # what stands there under no known name
+
+    @property
+    def heard(self) -> list[str]:
+        """Where its sounds lie."""
+        return [str(Path(self.root) / name) for name in self.sounds]
+
+    @property
+    def at(self) -> str:
+        """Where it stands, as a fault of it begins."""
+        return f"line {self.line}, case {self.case_id}" if self.line else f"case {self.case_id}"
+
+    def words(self, language: str) -> str:
+        """The report in a language, else the one that names none; "" where there is neither."""
+        return self.reports.get(language) or self.report
 
 
 def read_manifest(path: Path) -> list[ManifestRow]:
-    """All rows. In a CSV one line is one image; lines of one case_id are joined, columns ``label:ID`` are labels.
+    """All rows. In a CSV one line is one image; lines of one case_id are joined, columns ``label:ID`` are
+    labels.
 
     Raises UserError that names the line.
     """
@@ -78,12 +130,25 @@ def _read_jsonl(path: Path) -> list[ManifestRow]:
         if not line.strip():
             continue
         try:
-            rows.append(ManifestRow(**json.loads(line)))
+            said = json.loads(line)
+            row = ManifestRow(**said)
         except (ValueError, TypeError, ValidationError) as e:
             raise UserError(
-                f"{path} line {n}: {str(e).splitlines()[0]}; each line is one JSON object with case_id and images"
+                f"{path} line {n}: {fault_of(e)}; each line is one JSON object with case_id and images"
             ) from e
+        row.line = n
+        row.unknown = _unknown(said)
+        rows.append(row)
     return rows
+
+
+def _unknown(said: dict[str, object]) -> list[str]:
+    """Names of a line, and of its images, that no field has."""
+    images = said.get("images")
+    inside = [key for image in images for key in image] if isinstance(images, list) else []
+    own = set(ManifestRow.model_fields) - {"root", "line", "unknown"}
+    out = [key for key in said if key not in own]
+    return [*out, *dict.fromkeys(key for key in inside if key not in ManifestImage.model_fields)]
 
 
 def _read_csv(path: Path) -> list[ManifestRow]:
@@ -95,69 +160,38 @@ def _read_csv(path: Path) -> list[ManifestRow]:
         raise UserError(f"{path}: lacks the column(s) {', '.join(sorted(needed - columns))}")
     rows: dict[str, ManifestRow] = {}
     for n, line in enumerate(lines, 2):
-        row = rows.setdefault(line["case_id"], ManifestRow(case_id=line["case_id"]))
-        row.images.append(ManifestImage(**{k: line.get(k) or "" for k in ManifestImage.model_fields}))
+        row = rows.setdefault(line["case_id"], ManifestRow(case_id=line["case_id"], line=n))
+        row.unknown = sorted(c for c in columns if c and c not in CSV_COLUMNS and not c.startswith("label:"))
+        row.images.append(_image(path, n, line))
         for key in ("patient_id", "split", "report", "indication"):
             if line.get(key):
                 setattr(row, key, line[key])
-        for key, value in line.items():
-            if key and key.startswith("label:") and value not in (None, ""):
-                try:
-                    row.labels[key.removeprefix("label:")] = int(value)
-                except ValueError as e:
-                    raise UserError(f"{path} line {n}: {key} is {value!r}; labels are 0, 1 or empty") from e
+        row.labels |= _labels(path, n, line)
     return list(rows.values())
 
 
-def load_row(row: ManifestRow, *, with_masks: bool = False) -> tuple[Case, dict[int, np.ndarray]]:
-    """Read a row's images; what cannot be read is in ``case.refused``. masks: image place → (I, J, K) or (T, H, W)."""
-    case = Case(
-        row.case_id,
-        row.patient_id,
-        indication=row.indication,
-        report=row.report,
-        risk=row.risk,
-        folder=row.root,
-        labs=row.labs,
-    )
-    masks: dict[int, np.ndarray] = {}
-    for entry in row.images:
-        path = Path(row.root) / entry.path
-        try:
-            images = _read_entry(path, entry)
-        except UnreadableError as e:
-            case.refused.append(Refusal(e.path, e.reason, entry.modality))
-            continue
-        for image in images:
-            if with_masks and entry.mask:
-                masks[len(case.images)] = _read_mask(Path(row.root) / entry.mask, image)
-            case.images.append(image)
-    return case, masks
+def _image(path: Path, number: int, line: dict[str, str]) -> ManifestImage:
+    said = {k: v for k in ManifestImage.model_fields if (v := line.get(k))}
+    try:
+        return ManifestImage.model_validate({"path": "", **said})
+    except ValidationError as e:
+        first = e.errors()[0]
+        raise UserError(f"{path} line {number}: {first['loc'][0]}: {first['msg']}") from e
 
 
-def _read_entry(path: Path, entry: ManifestImage) -> list[Image]:
-    if not path.exists():
-        raise UnreadableError(path, "no such file; the manifest names it")
-    if nifti.is_volume_file(path):
-        return [nifti.read_nifti(path, entry.modality, entry.role, entry.frame_of_reference)]
-    if path.suffix.lower() in picture.SUFFIXES:
-        return [picture.read_picture(path, entry.modality)]
-    from .scan import read_images
-
-    images, refused = read_images(path)
-    if not images:
-        raise UnreadableError(path, refused[0].reason if refused else "holds no readable image")
-    for image in images:
-        if entry.role:
-            image.role, image.role_confidence = entry.role, 1.0
-    return images
+CSV_COLUMNS = {*ManifestImage.model_fields, "case_id", "patient_id", "split", "report", "indication"}
 
 
-def _read_mask(path: Path, image: Image) -> np.ndarray:
-    stored: Any = nib.load(path)
-    mask = np.asanyarray(stored.dataobj).astype(np.uint8)
-    if image.modality == "US":
-        mask = mask.reshape(mask.shape[0], mask.shape[1], -1).transpose(2, 1, 0)
-    if mask.shape != image.pixels.shape[:3]:
-        raise UnreadableError(path, f"mask {mask.shape} does not fit its image {image.pixels.shape[:3]}")
-    return mask
+def _labels(path: Path, number: int, line: dict[str, str]) -> dict[str, int | float | None]:
+    """The columns label:ID of one line that say something."""
+    out: dict[str, int | float | None] = {}
+    for key, value in line.items():
+        if key and key.startswith("label:") and value not in (None, ""):
+            try:
+                found = float(value)
+                out[key.removeprefix("label:")] = int(found) if found.is_integer() else found
+            except ValueError as e:
+                raise UserError(
+                    f"{path} line {number}: {key} is {value!r}; labels are from 0 to 1, or empty"
+                ) from e
+    return out

@@ -9,6 +9,7 @@ from PIL import Image as Picture
 
 from ..case import Image, Source
 from ..errors import UnreadableError
+from ..modalities import cines
 from .child import ChildFailed, children
 from .nifti import sha256
 
@@ -16,8 +17,8 @@ SUFFIXES = (".png", ".jpg", ".jpeg")
 
 
 def read_picture(path: Path, modality: str) -> Image:
-    """One still. Only ultrasound is taken: a CT or MR picture has lost its values and its place."""
-    if modality != "US":
+    """One still of a cine's modality. A picture of a volume (CT, MR) has lost its values and its place."""
+    if modality not in cines():
         raise UnreadableError(
             path,
             f"a picture of {modality or 'unknown modality'} has no HU, spacing or place; give DICOM or NIfTI",
@@ -30,7 +31,7 @@ def read_picture(path: Path, modality: str) -> Image:
         raise UnreadableError(path, pixels)
     if np.array_equal(pixels[..., 0], pixels[..., 1]) and np.array_equal(pixels[..., 0], pixels[..., 2]):
         pixels = pixels[..., 0]
-    return Image("US", np.ascontiguousarray(pixels)[None], Source(str(path), sha256(path)), role="still")
+    return Image(modality, np.ascontiguousarray(pixels)[None], Source(str(path), sha256(path)), role="still")
 
 
 def _load(path: Path) -> np.ndarray | str:

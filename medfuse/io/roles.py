@@ -1,4 +1,5 @@
-"""What a series is (CT phase, MR weighting, contrast, fat saturation, b-value), from its headers, with a confidence.
+"""What a series is (CT phase, MR weighting, contrast, fat saturation, b-value), from its headers, with a
+confidence.
 
 "unknown" is an answer. `traits` says what the headers support; `role_of` names the role that a task asks for.
 """
@@ -6,26 +7,48 @@
 from __future__ import annotations
 
 import re
+from functools import cache
 
 from pydicom.dataset import Dataset
 
+from ..modalities import modality_of
+from .acquired import acquired
+
+# In these patterns < and > are the borders of a word: an underscore or a digit beside a letter is one as
+# well ("t1_venous", "3Dart"), so that "venous" is not found in "intravenous", nor "op" in "biopsy".
 PHASE_WORDS = (
-    ("unenhanced", r"unenh|non.?con|without contrast|native|plain|w/?o contrast|nativ"),
-    ("arterial", r"arter|\bart\b|late art|\bhap\b"),
-    ("portal", r"portal|venous|\bpvp?\b|\bven\b"),
-    ("delayed", r"delay|equilib|late phase|5 ?min|\bdel\b"),
+    (
+        "unenhanced",
+        r"<unenh|<non.?(con|contrast)>|(?<!and )(?<!with/)<without contrast>|<nativ(e|)>|<plain>"
+        r"|(?<!w/)(?<!and )<w/?o contrast>",
+    ),
+    ("arterial", r"<arterial|<art>|<hap>"),
+    ("portal", r"<portal|<venous|<pvp?>|<ven>"),
+    ("delayed", r"<delay|<equilib|<late phase>|(?<![\d.])<5 ?min"),
 )
-FAT_WORDS = r"fat.?sat|\bfs\b|_fs|spir\b|spair|chess|water.?only|\bstir\b|tirm|dixon.*_w\b"
+FAT_WORDS = r"<fat.?sat|<fs>|<spir>|<spair>|<chess>|<water.?only>|<stir>|<tirm>|<dixon.*<w>"
 WEIGHT_WORDS = (
-    ("FLAIR", r"flair|dark.?fluid"),
-    ("T2*", r"t2.?\*|t2star|\bgre\b.*hemo|\bswi\b|bold|\bfmri\b"),
-    ("DWI", r"\bdwi\b|diff|\bep2?d?_b\d|\bdti\b|\btensor\b"),
-    ("T2", r"\bt2|_t2|haste|ssfse|mrcp"),
-    ("T1", r"\bt1|_t1|mprage|mpr_|\bvibe|\blava|thrive|spgr|bravo"),
-    ("PD", r"\bpd\b|\bpd_|proton"),
+    ("FLAIR", r"(?<!t1)(?<!t1.)flair>|<dark.?fluid"),
+    ("T2*", r"<t2.?\*|<t2star|<gre>.*<hemo|<swi>|<bold>|<fmri>"),
+    ("DWI", r"<dwi>|<diff(usion)?>|<ep2?d?_b\d|<dti>|<tensor>"),
+    ("T2", r"<t2|<haste>|<ssfse>|<mrcp>"),
+    ("T1", r"<t1|<mprage>|<mpr_|<vibe|<lava|<thrive>|<spgr>|<bravo>"),
+    ("PD", r"<pd>|<proton"),
 )
+# Numbers computed from images, each voxel a physical quantity: no picture that a role asks for
+MAP_WORDS = (
+    r"<e?adc>|<apparent diffusion|<fractional anisotropy>|<fa map>|<(t1|t2|t2star|perfusion|r2) ?map|<ivim>"
+)
+MAP_KINDS = {"ADC", "FA", "TRACEW_MAP", "T1 MAP", "T2 MAP", "T2_STAR MAP", "PERFUSION_MAP"}
 # AcquisitionContrast of enhanced MR, PS3.3 C.8.13.3.1.2
-CONTRASTS = {"T1": "T1", "T2": "T2", "T2_STAR": "T2*", "DIFFUSION": "DWI", "PROTON_DENSITY": "PD", "FLUID_ATTENUATED": "FLAIR"}  # fmt: skip
+CONTRASTS = {
+    "T1": "T1",
+    "T2": "T2",
+    "T2_STAR": "T2*",
+    "DIFFUSION": "DWI",
+    "PROTON_DENSITY": "PD",
+    "FLUID_ATTENUATED": "FLAIR",
+}
 
 Trait = tuple[str, float]  # value, confidence 0 to 1
 UNKNOWN: Trait = ("unknown", 0.0)
@@ -44,42 +67,71 @@ def _number(ds: Dataset, key: str) -> float | None:
         return None
 
 
-def _words(text: str, table: tuple[tuple[str, str], ...]) -> str:
-    found = [name for name, pattern in table if re.search(pattern, text)]
-    return found[0] if found else ""
+@cache
+def _pattern(words: str) -> re.Pattern[str]:
+    return re.compile(
+        re.sub(r"(?<!\?)<", r"(?<![a-z])", words).replace(">", r"(?![a-z])")
+    )  # (?<! is no border
+
+
+def _named(text: str, table: tuple[tuple[str, str], ...]) -> list[str]:
+    return [name for name, words in table if _pattern(words).search(text)]
 
 
 def _phase(text: str) -> str:
     """One phase, or none where the words name several."""
-    found = [name for name, pattern in PHASE_WORDS if re.search(pattern, text)]
+    found = _named(text, PHASE_WORDS)
     return found[0] if len(found) == 1 else ""
 
 
 def traits(ds: Dataset, modality: str) -> dict[str, Trait]:
-    """What the headers say: contrast (CT, MR), phase, and for MR weighting, fat saturation, echo (in, opposed), b-value."""
+    """What the headers say: contrast (CT, MR), phase, and for MR weighting, fat saturation, echo (in,
+    opposed), b-value."""
     text = _text(ds)
-    agent = str(ds.get("ContrastBolusAgent", "") or "").strip()
-    phase = _phase(text)
     found: dict[str, Trait] = {}
-    if modality in ("CT", "MR"):
-        if agent and agent.upper() not in ("NONE", "NO"):
-            found["contrast"] = ("no", 0.5) if phase == "unenhanced" else ("yes", 0.9)
-        elif phase:
-            found["contrast"] = ("no", 0.9) if phase == "unenhanced" else ("yes", 0.7)
-        else:
-            found["contrast"] = UNKNOWN
-        agreed = found["contrast"][0] == ("no" if phase == "unenhanced" else "yes")
-        found["phase"] = (phase, found["contrast"][1] if agreed else 0.5) if phase else UNKNOWN
-    if modality == "MR":
+    roles_from = modality_of(modality).roles_from
+    if roles_from in ("phase", "weighting"):
+        found |= _contrast(ds, _phase(text))
+    if roles_from == "weighting":
         found["weighting"] = _weighting(ds, text)
         found["fat_saturation"] = _fat_saturation(ds, text)
         found["echo"] = _echo(ds, text)
-        b = _number(ds, "DiffusionBValue")
-        named = re.search(r"\bb_?(\d{2,4})\b|_b(\d{2,4})", text)
-        if b is not None:
-            found["b_value"] = (f"{b:g}", 1.0)
-        else:
-            found["b_value"] = (next(g for g in named.groups() if g), 0.6) if named else UNKNOWN
+        found["b_value"] = _named_b_value(text)  # what the header says stands over it
+    return found | _acquisition(ds)
+
+
+def _contrast(ds: Dataset, phase: str) -> dict[str, Trait]:
+    """Contrast and phase, which may contradict each other."""
+    agent = str(ds.get("ContrastBolusAgent", "") or "").strip()
+    plain = phase == "unenhanced"
+    if agent and agent.upper() not in ("NONE", "NO"):
+        contrast: Trait = ("no", 0.5) if plain else ("yes", 0.9)
+    elif phase:
+        contrast = ("no", 0.9) if plain else ("yes", 0.7)
+    else:
+        contrast = UNKNOWN
+    agreed = contrast[0] == ("no" if plain else "yes")
+    return {"contrast": contrast, "phase": (phase, contrast[1] if agreed else 0.5) if phase else UNKNOWN}
+
+
+def _named_b_value(text: str) -> Trait:
+    named = re.search(r"\bb_?(\d{2,4})\b|_b(\d{2,4})", text)
+    return (named[1] or named[2], 0.6) if named else UNKNOWN
+
+
+def _acquisition(ds: Dataset) -> dict[str, Trait]:
+    """What tells one volume of a series from the next, where the headers say it: numbers as text."""
+    facts = acquired(ds)
+    told = {
+        "echo_ms": facts.echo_ms,
+        "trigger_ms": facts.trigger_ms,
+        "kvp": facts.kvp,
+        "temporal_index": facts.temporal_index,
+        "b_value": facts.b_value,
+    }
+    found = {name: (f"{value:g}", 1.0) for name, value in told.items() if value is not None}
+    if any(facts.direction):
+        found["direction"] = (", ".join(f"{v:.6g}" for v in facts.direction), 1.0)
     return found
 
 
@@ -88,73 +140,96 @@ def _kinds(ds: Dataset) -> set[str]:
 
 
 def _weighting(ds: Dataset, text: str) -> Trait:
-    """Words first (0.9), then what the standard attribute says (0.9), then the physics of TE, TR and TI (0.7 to 0.8)."""
+    """Words first (0.9), then what the standard attribute says (0.9), then the physics of TE, TR and TI (0.7
+    to 0.8)."""
     if (_number(ds, "DiffusionBValue") or 0) > 50:
         return "DWI", 1.0
-    words = _words(text, WEIGHT_WORDS)
+    words = _named(text, WEIGHT_WORDS)
     if words:
-        return words, 0.9
+        return words[0], 0.9
     stated = CONTRASTS.get(str(ds.get("AcquisitionContrast", "")).upper(), "")
     if stated:
         return stated, 0.9
-    te, tr, ti = (_number(ds, k) for k in ("EchoTime", "RepetitionTime", "InversionTime"))
+    return _of_physics(ds)
+
+
+def _of_physics(ds: Dataset) -> Trait:
+    te = _number(ds, "EchoTime")
+    tr = _number(ds, "RepetitionTime")
     sequence = str(ds.get("ScanningSequence", ""))
-    spin, gradient, inverted, planar = ("SE" in sequence, "GR" in sequence, "IR" in sequence, "EP" in sequence)
-    if te is None or tr is None or planar:  # echo-planar alone may be diffusion, perfusion or activation
+    # echo-planar alone may be diffusion, perfusion or activation
+    if te is None or tr is None or "EP" in sequence:
         return UNKNOWN
-    if (spin or inverted) and not gradient:
-        if ti is not None and 1500 <= ti <= 3000 and te > 70 and tr > 4000:
-            return "FLAIR", 0.8
-        if te >= 70 and tr > 1500:
-            return "T2", 0.8
-        if te <= 30 and tr <= 800:
-            return "T1", 0.8
-        if te <= 40 and tr > 1500:
-            return "PD", 0.7
-    elif gradient:
-        if te <= 10 and (inverted or (ti is not None and 300 <= ti <= 1400)):
-            return "T1", 0.8  # magnetisation-prepared
-        if te >= 15:
-            return "T2*", 0.7
-        if te <= 10 and (_number(ds, "FlipAngle") or 0) >= 10:
-            return "T1", 0.7
-    return UNKNOWN
+    ti = _number(ds, "InversionTime") or 0.0
+    inverted = "IR" in sequence
+    if "GR" in sequence:
+        return _of_gradient_echo(te, ti, _number(ds, "FlipAngle") or 0.0, inverted=inverted)
+    return _of_spin_echo(te, tr, ti) if "SE" in sequence or inverted else UNKNOWN
+
+
+def _of_spin_echo(te: float, tr: float, ti: float) -> Trait:
+    """By echo, repetition and inversion time in ms (0: none)."""
+    if 1500 <= ti <= 3000 and te > 70 and tr > 4000:
+        return "FLAIR", 0.8
+    if te >= 70 and tr > 1500:
+        return "T2", 0.8
+    if te <= 30 and tr <= 800:
+        return "T1", 0.8
+    return ("PD", 0.7) if te <= 40 and tr > 1500 else UNKNOWN
+
+
+def _of_gradient_echo(te: float, ti: float, flip: float, *, inverted: bool) -> Trait:
+    """By echo and inversion time in ms (0: none) and flip angle in degrees."""
+    if te <= 10 and (inverted or 300 <= ti <= 1400):
+        return "T1", 0.8  # magnetisation-prepared
+    if te >= 15:
+        return "T2*", 0.7
+    return ("T1", 0.7) if te <= 10 and flip >= 10 else UNKNOWN
 
 
 def _fat_saturation(ds: Dataset, text: str) -> Trait:
-    options = {v.strip().upper() for v in str(ds.get("ScanOptions", "")).strip("[]").replace("'", "").split(",")}
+    options = {
+        v.strip().upper() for v in str(ds.get("ScanOptions", "")).strip("[]").replace("'", "").split(",")
+    }
     if options & {"FS", "SFS", "FATSAT"}:
         return "yes", 0.9
-    if re.search(FAT_WORDS, text):
+    if _pattern(FAT_WORDS).search(text):
         return "yes", 0.8
     return UNKNOWN
 
 
 def _echo(ds: Dataset, text: str) -> Trait:
     kinds = _kinds(ds)
-    if kinds & {"IN_PHASE", "IP"} or re.search(r"in.?phase|\bip\b", text):
+    if kinds & {"IN_PHASE", "IP"} or _pattern(r"<in.?phase|<ip>").search(text):
         return "in", 0.9
-    if kinds & {"OPP_PHASE", "OUT_PHASE", "OP"} or re.search(r"(out|opp).{0,4}phase|opposed|\bop\b", text):
+    if kinds & {"OPP_PHASE", "OUT_PHASE", "OP"} or _pattern(r"<(out|opp).{0,4}phase|<opposed").search(text):
         return "opposed", 0.9
     return UNKNOWN
 
 
 def role_of(ds: Dataset, modality: str) -> Trait:
     """(role, confidence 0 to 1): the name that tasks use, see ``roles`` in a task file."""
-    if modality == "US":
+    roles_from = modality_of(modality).roles_from
+    if roles_from == "frames":
         return ("cine" if int(ds.get("NumberOfFrames") or 1) > 1 else "still"), 1.0
+    if not roles_from:
+        return UNKNOWN
     found = traits(ds, modality)
-    phase, sure = found["phase"]
-    if modality == "CT":
+    if roles_from == "phase":
+        phase, sure = found["phase"]
         return (phase, sure) if phase != "unknown" else UNKNOWN
+    is_map = bool(_kinds(ds) & MAP_KINDS) or bool(_pattern(MAP_WORDS).search(_text(ds)))
+    return UNKNOWN if is_map else _weighted_role(found)
+
+
+def _weighted_role(found: dict[str, Trait]) -> Trait:
+    """Of MR, from its weighting, echo and phase."""
+    phase, sure = found["phase"]
     weighting, weight_sure = found["weighting"]
     if weighting == "DWI":
-        is_map = "ADC" in _kinds(ds) or "adc" in _text(ds)
-        return UNKNOWN if is_map else ("dwi", min(0.9, weight_sure))
+        return "dwi", min(0.9, weight_sure)
     if found["echo"] != UNKNOWN:
         return f"t1_{found['echo'][0]}", found["echo"][1]
     if phase in ("arterial", "portal", "delayed") and (found["contrast"][1] >= 0.9 or weighting == "T1"):
         return f"t1_{phase}", sure
-    if weighting == "T2":
-        return "t2", weight_sure
-    return UNKNOWN
+    return ("t2", weight_sure) if weighting == "T2" else UNKNOWN

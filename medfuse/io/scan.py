@@ -1,29 +1,32 @@
-"""Folder, DICOMDIR, zip or file → every file accounted for, images by series, and the studies they belong to."""
+"""Folder, DICOMDIR, zip or file → every file accounted for, images by series, and the studies they belong
+to."""
 
 from __future__ import annotations
 
-import os
-import tempfile
-import zipfile
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 
 from ..case import Image, Refusal
 from ..errors import UnreadableError, UserError, WrongUse
 from . import nifti, picture
+from .folder import files_under
 from .headers import FileEntry
 from .index import index
 from .series import read_series
+from .temporary import temporary_folder
+from .unpack import begins_as_zip, is_archive, named_archive, unpack
+from .volume_files import header_of, is_volume_file
 
-MAX_UNZIPPED = 64 * 2**30
-MAX_ZIP_RATIO = 200
 STATUSES = ("read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported")
+NESTED = 3  # archives in archives are unpacked so deep
 
-
-Key = tuple[str, str, str]  # series, study, patient: badly made copies of two patients may share the first two
+# series, study, patient: badly made copies of two patients may share the first two
+Key = tuple[str, str, str]
 
 
 @dataclass
@@ -37,6 +40,8 @@ class Identity:
     study_uid: str = ""
     study_date: str = ""
     body_part: str = ""
+    name: str = ""
+    other_name: str = ""  # what another file of the same study and patient id says instead
 
 
 @dataclass
@@ -47,10 +52,23 @@ class Scan:
     refused: list[Refusal] = field(default_factory=list)
     identity: dict[tuple[str, str], Identity] = field(default_factory=dict)  # by study and patient
     series: dict[Key, list[FileEntry]] = field(default_factory=dict)
-    volumes: list[FileEntry] = field(default_factory=list)  # NIfTI and MetaImage files whose modality is stated
+    # NIfTI and MetaImage files whose modality is stated
+    volumes: list[FileEntry] = field(default_factory=list)
+    # archives among the files, and why one could not be unpacked
+    archives: dict[Path, str] = field(default_factory=dict)
+    _room: Path | None = None
+
+    def room(self) -> Path:
+        """A temporary folder for unpacked files, there as long as this scan is."""
+        if self._room is None:
+            keep = ExitStack()
+            self._room = keep.enter_context(temporary_folder("zip"))
+            weakref.finalize(self, keep.close)
+        return self._room
 
     @property
     def ledger(self) -> dict[str, int]:
+        """How many files became of each status."""
         counts: Counter[str] = Counter(e.status for e in self.entries)
         return {s: counts.get(s, 0) for s in STATUSES}
 
@@ -79,51 +97,28 @@ class Scan:
         try:
             image = nifti.read_nifti(entry.path)
         except UnreadableError as e:
-            entry.status, entry.reason = "unsupported", e.reason
+            entry.status = "unsupported"
+            entry.reason = e.reason
             self.refused.append(Refusal(e.path, e.reason))
             return []
         entry.modality = image.modality
         return [image]
 
 
-def files_under(path: Path) -> list[Path]:
-    if path.is_file():
-        return [path]
-    out = []
-    for folder, names, files in os.walk(path):
-        names.sort()
-        out += [Path(folder) / f for f in sorted(files)]
-    return out
-
-
 @contextmanager
 def opened(path: Path) -> Iterator[Path]:
-    """The folder or file behind a path; a zip is unpacked to a temporary folder first (sizes are checked before)."""
+    """The folder or file behind a path; an archive is unpacked to a temporary folder first (sizes are
+    checked before)."""
     if not path.exists():
         raise WrongUse(f"{path}: no such file or folder; check the path")
     if path.is_file() and path.name.upper() == "DICOMDIR":
         yield path.parent
-        return
-    if not (path.is_file() and zipfile.is_zipfile(path)):
+    elif path.is_file() and is_archive(path):
+        with temporary_folder("zip") as folder:
+            unpack(path, folder)
+            yield folder
+    else:
         yield path
-        return
-    with tempfile.TemporaryDirectory(prefix="medfuse-zip-") as folder, zipfile.ZipFile(path) as archive:
-        members = [m for m in archive.infolist() if not m.is_dir()]
-        total = sum(m.file_size for m in members)
-        packed = max(1, sum(m.compress_size for m in members))
-        if total > MAX_UNZIPPED or (total > 2**30 and total / packed > MAX_ZIP_RATIO):
-            raise UserError(
-                f"{path}: would unpack to {total / 2**30:.1f} GiB from {packed / 2**20:.1f} MiB; refused as a zip bomb"
-            )
-        for member in members:
-            target = (Path(folder) / member.filename).resolve()
-            if not target.is_relative_to(Path(folder).resolve()):
-                raise UserError(f"{path}: holds {member.filename}, which points outside the archive; refused")
-        try:
-            archive.extractall(folder)
-        except (zipfile.BadZipFile, RuntimeError, OSError) as e:
-            raise UserError(f"{path}: the zip cannot be unpacked ({e}); make it again, without a password") from e
-        yield Path(folder)
 
 
 def scan(path: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Scan:
@@ -131,9 +126,17 @@ def scan(path: Path, *, progress: Callable[[int, int], None] = lambda done, tota
     return scan_files(files_under(path), progress=progress)
 
 
-def scan_files(files: list[Path], *, progress: Callable[[int, int], None] = lambda done, total: None) -> Scan:
-    """As `scan`, for files named one by one."""
+def scan_files(
+    files: list[Path],
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    archives: bool = True,
+) -> Scan:
+    """As `scan`, for files named one by one. ``archives``: those among the files are unpacked, for as long as
+    the scan lives; else each is refused by name."""
     result = Scan()
+    if archives:
+        files = _with_unpacked(files, result)
     seen: dict[str, Path] = {}
     indexed = index([f for f in files if not _is_other(f)])
     for n, file in enumerate(files, 1):
@@ -146,7 +149,10 @@ def scan_files(files: list[Path], *, progress: Callable[[int, int], None] = lamb
             continue
         uid = entry.tags["SOPInstanceUID"]
         if uid in seen:
-            entry.status, entry.reason = "duplicate", _twin(file, seen[uid])
+            entry.status = "duplicate"
+            entry.reason = _twin(file, seen[uid], entry.tags["SeriesInstanceUID"])
+            if entry.reason.endswith(LOST):
+                result.refused.append(Refusal(str(file), entry.reason, entry.modality))
             continue
         seen[uid] = file
         tags = entry.tags
@@ -154,29 +160,109 @@ def scan_files(files: list[Path], *, progress: Callable[[int, int], None] = lamb
         result.series.setdefault(key, []).append(entry)
         if key[1:] not in result.identity:
             result.identity[key[1:]] = Identity(
-                tags.get("PatientID", ""), tags.get("IssuerOfPatientID", ""), tags.get("PatientSex", ""),
-                tags.get("PatientBirthDate", ""), tags.get("StudyInstanceUID", ""), tags.get("StudyDate", ""),
+                tags.get("PatientID", ""),
+                tags.get("IssuerOfPatientID", ""),
+                tags.get("PatientSex", ""),
+                tags.get("PatientBirthDate", ""),
+                tags.get("StudyInstanceUID", ""),
+                tags.get("StudyDate", ""),
                 tags.get("BodyPartExamined", ""),
-            )  # fmt: skip
+                tags.get("PatientName", ""),
+            )
+        _compare_names(result.identity[key[1:]], tags.get("PatientName", ""))
     return result
 
 
-def _twin(file: Path, first: Path) -> str:
+def _with_unpacked(files: list[Path], result: Scan) -> list[Path]:
+    """The files, each archive among them followed by what it holds; what is wrong with one is noted."""
+    out = []
+    waiting = [(f, 0) for f in reversed(files)]
+    while waiting:
+        file, depth = waiting.pop()
+        out.append(file)
+        if not named_archive(file) or not is_archive(file):
+            continue
+        if depth == NESTED:
+            result.archives[file] = f"an archive inside {NESTED} others; unpack it yourself"
+            continue
+        folder = result.room() / file.name
+        for again in count(2):
+            if not folder.exists():
+                break
+            folder = result.room() / f"{again}-{file.name}"
+        try:
+            folder.mkdir(parents=True)
+            unpack(file, folder)
+            result.archives[file] = ""
+        except UserError as e:
+            result.archives[file] = str(e).removeprefix(f"{file}: ")
+        waiting += [(f, depth + 1) for f in reversed(files_under(folder))]
+    return out
+
+
+def same_name(name: str) -> str:
+    """A PatientName as it compares: letters and digits of its first representation, case and order of marks
+    aside."""
+    return " ".join("".join(c if c.isalnum() else " " for c in name.split("=")[0].casefold()).split())
+
+
+def _compare_names(identity: Identity, name: str) -> None:
+    """Keep a second name that a file of this study states."""
+    if name == identity.name or not same_name(name):
+        return
+    if not same_name(identity.name):
+        identity.name = name
+    elif same_name(name) != same_name(identity.name):
+        identity.other_name = identity.other_name or name
+
+
+LOST = ", but other bytes: only the first is used"
+
+
+def _twin(file: Path, first: Path, series: str) -> str:
     same = file.stat().st_size == first.stat().st_size and nifti.sha256(file) == nifti.sha256(first)
-    return f"same SOP Instance UID as {first.name}" + ("" if same else ", but other bytes: only the first is used")
+    return f"has the same SOP Instance UID as {first.name}" + ("" if same else f" (series {series}){LOST}")
+
+
+def is_refused(status: str, reason: str) -> bool:
+    """Whether a line of the ledger says that something of the user's is not used and should have been."""
+    return status in ("damaged", "unsupported") or (status == "duplicate" and reason.endswith(LOST))
 
 
 def _is_other(file: Path) -> bool:
-    return nifti.is_volume_file(file) or file.suffix.lower() in picture.SUFFIXES or file.suffix.lower() == ".json"
+    kind = file.suffix.lower()
+    other = is_volume_file(file) or kind in picture.SUFFIXES or kind == ".json" or header_of(file) is not None
+    return (other or named_archive(file)) and file.is_file()  # of a broken link, the index says what it is
 
 
 def _other_kind(file: Path, result: Scan) -> FileEntry:
-    """Files beside DICOM: a NIfTI whose sidecar states its modality is read; a picture or JSON is set aside."""
-    if not nifti.is_volume_file(file):
-        return FileEntry(file, "set_aside", f"{file.suffix.lower()} file: not an image with a stated modality")
+    """Files beside DICOM: a NIfTI whose sidecar states its modality is read; a picture or JSON is set
+    aside."""
+    header = header_of(file)
+    if header is not None:
+        return FileEntry(file, "set_aside", f"the voxels of {header.name}, read with it")
+    if named_archive(file):
+        return _archive(file, result)
+    if not is_volume_file(file):
+        return FileEntry(
+            file, "set_aside", f"{file.suffix.lower()} file: not an image with a stated modality"
+        )
     entry = FileEntry(file, "read")
     result.volumes.append(entry)
     return entry
+
+
+def _archive(file: Path, result: Scan) -> FileEntry:
+    if not is_archive(file):
+        if begins_as_zip(file):
+            return FileEntry(
+                file, "damaged", "is a zip that ends too early, so a part is missing; copy it again"
+            )
+        return FileEntry(file, "damaged", "is no archive, whatever its name says; copy it again")
+    why = result.archives.get(file, "an archive inside a folder; unpack it, or ingest the folder")
+    if why:
+        return FileEntry(file, "damaged", why)
+    return FileEntry(file, "set_aside", "an archive: what it holds is listed by itself")
 
 
 def read_images(path: Path) -> tuple[list[Image], list[Refusal]]:

@@ -11,11 +11,13 @@ from .headers import FileEntry
 
 
 def simulated(ds: Dataset) -> bool:
+    """Whether a header says that its image is simulated, not a patient."""
     kinds = {str(v).upper() for v in (ds.get("ImageType") or [])}
     return "SIMULATED" in kinds or "SIMULATED" in str(ds.get("ImageComments", ""))
 
 
 def source_of(group: list[FileEntry]) -> Source:
+    """The source of an image that is made of these files, in their order."""
     ds = group[0].header
     assert ds is not None
     digest = hashlib.sha256()

@@ -15,6 +15,7 @@ from .child import CRASHED, ChildFailed
 
 
 def serve(connection: Connection) -> None:
+    """Answer calls (function, arguments) until the parent hangs up; faults go back as ChildFailed."""
     while True:
         try:
             function, args = connection.recv()
@@ -39,7 +40,8 @@ if __name__ == "__main__":
     memory = int(sys.argv[2])
     resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    from . import decode, index, nifti, picture  # noqa: F401  # what will be asked for: its import is nobody's reading time
+    # imported now, so that no file's time limit pays for it
+    from . import decode, index, nifti, picture  # noqa: F401
 
     parent = Connection(int(sys.argv[1]))
     parent.send("ready")

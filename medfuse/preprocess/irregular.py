@@ -1,4 +1,5 @@
-"""Irregular stacks on request: linear interpolation between true slice positions to a regular step. Says so."""
+"""Irregular stacks on request: linear interpolation between true slice positions to a regular step. Says
+so."""
 
 from __future__ import annotations
 
@@ -10,7 +11,8 @@ from ..case import Image
 
 
 def regularise(image: Image) -> Image:
-    """An image with unequal slice steps, resampled along its normal at its median step; others come back as they are."""
+    """An image with unequal slice steps, resampled along its normal at its median step; others come back as
+    they are."""
     if image.affine is not None or image.plane is None or len(image.geometry.slice_positions_mm) < 2:
         return image
     at = np.asarray(image.geometry.slice_positions_mm)
@@ -21,5 +23,8 @@ def regularise(image: Image) -> Image:
     pixels = image.pixels[:, :, upper - 1] * (1 - weight) + image.pixels[:, :, upper] * weight
     affine = image.plane.copy()
     affine[:3, 2] *= step
-    note = f"resampled along the slices to {step:.2f} mm for the network (the stored image keeps its {len(at)} true positions)"
+    note = (
+        f"resampled along the slices to {step:.2f} mm for the network (the stored image keeps its "
+        f"{len(at)} true positions)"
+    )
     return replace(image, pixels=pixels, affine=affine, warnings=(*image.warnings, note))

@@ -1,11 +1,15 @@
-"""Measuring crosses, dotted lines and letters burned into ultrasound: painted over, so that no network learns from them."""
+"""Measuring crosses, dotted lines and letters burned into ultrasound: painted over, so that no network learns
+from them."""
 
 from __future__ import annotations
 
 import numpy as np
 from scipy import ndimage
 
-BRIGHT, ABOVE, STROKE = 120, 50, 5  # levels, levels above their surroundings, pixels: thinner than this is no tissue
+# levels, levels above their surroundings, pixels: thinner than this is no tissue
+BRIGHT = 120
+ABOVE = 50
+STROKE = 5
 NEAR = 3.0  # pixels: how far the surroundings reach that take a mark's place
 
 
@@ -16,7 +20,8 @@ def find_marks(frame: np.ndarray) -> np.ndarray:
 
 
 def remove_marks(frames: np.ndarray) -> np.ndarray:
-    """Frames (T, H, W) uint8 with every mark replaced by the mean of what surrounds it (normalised convolution)."""
+    """Frames (T, H, W) uint8 with every mark replaced by the mean of what surrounds it (normalised
+    convolution)."""
     out = frames.copy()
     for frame in out:
         marks = find_marks(frame)

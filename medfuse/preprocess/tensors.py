@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
+from jaxtyping import Bool, Float, Float32, UInt8
 
 
 @dataclass
@@ -17,23 +18,24 @@ class VolumeInput:
     """
 
     modality: str
-    values: np.ndarray
-    present: np.ndarray
-    affine: np.ndarray
+    values: Float32[np.ndarray, "r x y z"]
+    present: Bool[np.ndarray, " r"]
+    affine: Float[np.ndarray, "4 4"]
     frame_of_reference: str
     images: tuple[int, ...]
-    dense: np.ndarray | None = None
-    covered: np.ndarray | None = None  # (X, Y, Z) bool, inside the acquired field of view
+    dense: UInt8[np.ndarray, "x y z"] | None = None
+    covered: Bool[np.ndarray, "x y z"] | None = None  # (X, Y, Z) bool, inside the acquired field of view
 
 
 @dataclass
 class CineInput:
-    """One ultrasound clip. values: (T, S, S) float32. to_image: network pixel (x, y) → image pixel = scale * p + offset."""
+    """One ultrasound clip. values: (T, S, S) float32. to_image: network pixel (x, y) → image pixel = scale *
+    p + offset."""
 
-    values: np.ndarray
+    values: Float32[np.ndarray, "t s s"]
     scale: float  # image pixels a network pixel
     offset: tuple[float, float]  # image pixel (x, y) of network pixel (0, 0)
     mm_per_pixel: float | None  # of a network pixel; None where uncalibrated
     frames: tuple[int, ...]  # frame number in the image behind each network frame
     image: int  # index into Case.images
-    dense: np.ndarray | None = None
+    dense: UInt8[np.ndarray, "t s s"] | None = None

@@ -1,0 +1,1 @@
+"""One volume brought onto another, with a verdict on the result's quality."""

@@ -1,8 +1,10 @@
-"""Volume ↔ ultrasound (a 3D sweep, or one tracked frame) by LC²: the ultrasound as a local mix of the volume and its gradient.
+"""Volume ↔ ultrasound (a 3D sweep, or one tracked frame) by LC²: the ultrasound as a local mix of the volume
+and its gradient.
 
-Wein et al., MICCAI 2013 (linear correlation of linear combination), with local patches and a derivative-free search. Mutual information
-alone fails here: an interface is bright in ultrasound whatever lies on its two sides. Experimental: the verdict is never better than
-"check".
+Wein et al., MICCAI 2013 (linear correlation of linear combination), with local patches and a derivative-free
+search. Mutual information
+alone fails here: an interface is bright in ultrasound whatever lies on its two sides. Experimental: the
+    verdict is never better than "check".
 """
 
 from __future__ import annotations
@@ -21,7 +23,9 @@ from .register import Registration, fixed_threads, moved
 
 PATCH = 9  # ultrasound pixels across a patch
 VOXELS = 250_000  # the ultrasound is thinned to about this many
-REACH_MM, REACH_RAD = 15.0, 0.25  # of the search about its start
+# of the search about its start
+REACH_MM = 15.0
+REACH_RAD = 0.25
 LEAST_COVER = 0.3  # share of the ultrasound that must stay inside the volume
 EVALUATIONS = 260
 NUDGE_MM = 6.0  # of the second search's start, which should end where the first did
@@ -29,16 +33,20 @@ NUDGE_MM = 6.0  # of the second search's start, which should end where the first
 
 @dataclass
 class UltrasoundRegistration:
-    """``result.transform`` maps ultrasound points to the volume (LPS mm). repeat_mm: how far apart two searches from different
-    starts end, mean over the ultrasound; covered: share of the ultrasound inside the volume."""
+    """``result.transform`` maps ultrasound points to the volume (LPS mm). repeat_mm: how far apart two
+    searches from different starts end, mean over the ultrasound; covered: share of the ultrasound inside the
+    volume."""
 
     result: Registration
     repeat_mm: float
     covered: float
 
 
-def lc2(ultrasound: np.ndarray, mask: np.ndarray, value: np.ndarray, gradient: np.ndarray, patch: int = PATCH) -> float:
-    """LC² in [0, 1] of arrays on one grid (Z, Y, X): 1 − residual / variance of the best local mix a·value + b·gradient + c.
+def lc2(
+    ultrasound: np.ndarray, mask: np.ndarray, value: np.ndarray, gradient: np.ndarray, patch: int = PATCH
+) -> float:
+    """LC² in [0, 1] of arrays on one grid (Z, Y, X): 1 − residual / variance of the best local mix a·value +
+    b·gradient + c.
 
     Patches count by the variance of the ultrasound in them; ``mask`` is where all three are known.
     """
@@ -54,12 +62,21 @@ def lc2(ultrasound: np.ndarray, mask: np.ndarray, value: np.ndarray, gradient: n
         return uniform_filter(x * w, size) / safe
 
     u, a, b = (np.where(mask, x, 0).astype(np.float32) for x in (ultrasound, value, gradient))
-    mu, ma, mb = mean(u), mean(a), mean(b)
-    suu, saa, sbb = mean(u * u) - mu * mu, mean(a * a) - ma * ma, mean(b * b) - mb * mb
-    sua, sub, sab = mean(u * a) - mu * ma, mean(u * b) - mu * mb, mean(a * b) - ma * mb
+    mu = mean(u)
+    ma = mean(a)
+    mb = mean(b)
+    suu = mean(u * u) - mu * mu
+    saa = mean(a * a) - ma * ma
+    sbb = mean(b * b) - mb * mb
+    sua = mean(u * a) - mu * ma
+    sub = mean(u * b) - mu * mb
+    sab = mean(a * b) - ma * mb
     flat = 1e-4  # of a unit-variance image: a patch without structure explains nothing
-    saa, sbb = saa + flat, sbb + flat
-    explained = (sua * sua * sbb - 2 * sua * sub * sab + sub * sub * saa) / np.maximum(saa * sbb - sab * sab, 1e-8)
+    saa = saa + flat
+    sbb = sbb + flat
+    explained = (sua * sua * sbb - 2 * sua * sub * sab + sub * sub * saa) / np.maximum(
+        saa * sbb - sab * sab, 1e-8
+    )
     total = np.maximum(suu, 0)[enough]
     if total.sum() <= 0:
         return 0.0
@@ -74,8 +91,9 @@ def register_ultrasound(
     seed: int = 1,
     search: bool = True,
 ) -> UltrasoundRegistration:
-    """Rigid, from ``start`` (ultrasound → volume; none: where the tracker or header says). One slice of ultrasound is a tracked frame;
-    without ``search`` it stays at its start, and LC² only says how well it fits there.
+    """Rigid, from ``start`` (ultrasound → volume; none: where the tracker or header says). One slice of
+    ultrasound is a tracked frame; without ``search`` it stays at its start, and LC² only says how well it
+    fits there.
 
     Raises UserError where the two do not meet, or the ultrasound is all of one value.
     """
@@ -108,7 +126,8 @@ def register_ultrasound(
 
 
 class _Search:
-    """Parameters: three angles (rad) about the ultrasound's centre and three shifts (mm), before the start."""
+    """Parameters: three angles (rad) about the ultrasound's centre and three shifts (mm), before the
+    start."""
 
     def __init__(self, volume: sitk.Image, ultrasound: sitk.Image, start: sitk.Transform) -> None:
         self.single = min(ultrasound.GetSize()) == 1
@@ -156,7 +175,8 @@ class _Search:
         return float((self.sampled(parameters)[2] & self.sector).sum() / self.sector.sum())
 
     def run(self, begin: np.ndarray) -> tuple[np.ndarray, list[float]]:
-        """COBYQA (a trust region without derivatives, as BOBYQA in the paper) in units where every parameter spans one."""
+        """COBYQA (a trust region without derivatives, as BOBYQA in the paper) in units where every parameter
+        spans one."""
         unit = np.array([REACH_RAD] * 3 + [REACH_MM] * 3)
         curve: list[float] = []
 
@@ -181,7 +201,8 @@ def _unit(image: sitk.Image) -> sitk.Image:
 
 def _composed(start: sitk.Transform, own: sitk.Euler3DTransform) -> sitk.Transform:
     """start ∘ own as one rigid transform: files and DICOM then hold a matrix."""
-    origin, axes = np.zeros(3), np.eye(3)
+    origin = np.zeros(3)
+    axes = np.eye(3)
     both = [start.TransformPoint(own.TransformPoint(tuple(p))) for p in (origin, *axes)]
     matrix = np.stack([np.subtract(p, both[0]) for p in both[1:]], 1)
     out = sitk.AffineTransform(3)
@@ -194,12 +215,17 @@ APART_MM = 6.0  # two searches that end this far from each other found nothing
 
 
 def assess_ultrasound(
-    found: UltrasoundRegistration, *, searched: bool, landmarks: tuple[np.ndarray, np.ndarray] | None,
+    found: UltrasoundRegistration,
+    *,
+    searched: bool,
+    landmarks: tuple[np.ndarray, np.ndarray] | None,
     same_patient: bool | None,
-) -> Quality:  # fmt: skip
-    """ "check" at best: nothing measured here can vouch for it. landmarks: matched (N, 3) LPS mm of the moving and the fixed image."""
+) -> Quality:
+    """ "check" at best: nothing measured here can vouch for it. landmarks: matched (N, 3) LPS mm of the
+    moving and the fixed image."""
     result = found.result
-    failed, doubts = [], ["experimental: a person must look whether ultrasound and volume show the same place"]
+    failed = []
+    doubts = ["experimental: a person must look whether ultrasound and volume show the same place"]
     if same_patient is False:
         failed.append("the identifiers are of two patients")
     if same_patient is None:
@@ -208,11 +234,23 @@ def assess_ultrasound(
         failed.append(f"two searches end {found.repeat_mm:.1f} mm apart")
     if found.covered < 0.7:
         doubts.append(f"{found.covered:.0%} of the ultrasound lies inside the volume")
-    quality = Quality("check", [], result.metric, result.initial_metric, 0.0, found.covered, same_patient=same_patient, curve=result.curve)  # fmt: skip
+    quality = Quality(
+        "check",
+        [],
+        result.metric,
+        result.initial_metric,
+        0.0,
+        found.covered,
+        same_patient=same_patient,
+        curve=result.curve,
+    )
     if landmarks is not None:
-        quality.tre_mm = round(float(np.linalg.norm(moved(landmarks[1], result.transform) - landmarks[0], axis=1).mean()), 4)  # fmt: skip
+        quality.tre_mm = round(
+            float(np.linalg.norm(moved(landmarks[1], result.transform) - landmarks[0], axis=1).mean()), 4
+        )
         quality.start_tre_mm = round(float(np.linalg.norm(landmarks[1] - landmarks[0], axis=1).mean()), 4)
         if quality.tre_mm > max(5.0, quality.start_tre_mm):
             failed.append(f"the landmarks lie {quality.tre_mm:.1f} mm apart")
-    quality.verdict, quality.reasons = ("failed" if failed else "check"), failed + doubts
+    quality.verdict = "failed" if failed else "check"
+    quality.reasons = failed + doubts
     return quality

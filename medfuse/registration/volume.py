@@ -6,38 +6,44 @@ import numpy as np
 import SimpleITK as sitk
 from scipy.ndimage import affine_transform
 
+from ..affine import Affine
 from ..case import Image
 from ..errors import UserError
+from ..modalities import is_cine
 
-LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 ORTHONORMAL = 1e-3
 
 
 def to_sitk(image: Image) -> sitk.Image:
-    """A volume as a float32 SimpleITK image. Sheared volumes (a tilted gantry) are put on a straight grid first.
+    """A volume as a float32 SimpleITK image. Sheared volumes (a tilted gantry) are put on a straight grid
+    first.
 
-    Raises UserError for what has no place in space: ultrasound without tracking, pictures, irregular stacks, constant images.
+    Raises UserError for what has no place in space: ultrasound without tracking, pictures, irregular stacks,
+        constant images.
     """
     if image.affine is None or image.pixels.ndim != 3:
-        what = "ultrasound without tracking" if image.modality == "US" else "an image without an affine"
+        what = "a cine without tracking" if is_cine(image.modality) else "an image without an affine"
         raise UserError(
-            f"{image.source.path}: {what} has no place in space and cannot be registered; give a volume with geometry"
+            f"{image.source.path}: {what} has no place in space and cannot be registered; give a "
+            "volume with geometry"
         )
     if float(np.ptp(image.pixels)) == 0.0:
         raise UserError(f"{image.source.path}: every voxel has the same value; there is nothing to register")
-    frame = image.modality == "US" and image.pixels.shape[2] == 1  # one tracked frame
+    frame = is_cine(image.modality) and image.pixels.shape[2] == 1  # one tracked frame
     if min(image.pixels.shape) < 4 and not frame:
-        raise UserError(f"{image.source.path}: {min(image.pixels.shape)} slices are too few to register; give a volume")
-    pixels, affine = image.pixels, image.affine
-    directions = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
-    if np.abs(directions.T @ directions - np.eye(3)).max() > ORTHONORMAL:
+        raise UserError(
+            f"{image.source.path}: {min(image.pixels.shape)} slices are too few to register; give a volume"
+        )
+    pixels = image.pixels
+    affine = image.affine
+    if not Affine(affine).is_straight(ORTHONORMAL):
         pixels, affine = straightened(pixels, affine)
     return from_array(pixels, affine)
 
 
 def from_array(pixels: np.ndarray, affine: np.ndarray) -> sitk.Image:
     """pixels (I, J, K), affine (4, 4) voxel → RAS+ mm with perpendicular axes."""
-    lps = LPS @ affine
+    lps = Affine(affine).lps
     spacing = np.linalg.norm(lps[:3, :3], axis=0)
     out = sitk.GetImageFromArray(np.ascontiguousarray(pixels.transpose(2, 1, 0), np.float32))
     out.SetSpacing(spacing.tolist())
@@ -48,14 +54,14 @@ def from_array(pixels: np.ndarray, affine: np.ndarray) -> sitk.Image:
 
 def to_array(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
     """(I, J, K) pixels and voxel → RAS+ mm affine."""
-    affine = np.eye(4)
-    affine[:3, :3] = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    affine[:3, 3] = image.GetOrigin()
-    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), LPS @ affine
+    axes = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    affine = Affine.of(axes, np.array(image.GetOrigin()), "LPS+").ras
+    return sitk.GetArrayFromImage(image).transpose(2, 1, 0), affine
 
 
 def straightened(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """The same volume on a grid with perpendicular axes that holds all of it; linear interpolation, the rest is the minimum."""
+    """The same volume on a grid with perpendicular axes that holds all of it; linear interpolation, the rest
+    is the minimum."""
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
     u = affine[:3, 0] / spacing[0]
     v = affine[:3, 1] - u * (u @ affine[:3, 1])
@@ -68,12 +74,10 @@ def straightened(pixels: np.ndarray, affine: np.ndarray) -> tuple[np.ndarray, np
     low = places.min(1)
     shape = np.ceil((places.max(1) - low) / step).astype(int) + 1
     out = np.eye(4)
-    out[:3, :3], out[:3, 3] = axes * step, axes @ low
+    out[:3, :3] = axes * step
+    out[:3, 3] = axes @ low
     back = np.linalg.inv(affine) @ out
-    moved = affine_transform(pixels, back[:3, :3], back[:3, 3], tuple(shape), order=1, cval=float(pixels.min()))
+    moved = affine_transform(
+        pixels, back[:3, :3], back[:3, 3], tuple(shape), order=1, cval=float(pixels.min())
+    )
     return moved, out
-
-
-def points_lps(ras: np.ndarray) -> np.ndarray:
-    """(N, 3) RAS+ mm ↔ LPS mm."""
-    return ras * np.array([-1.0, -1.0, 1.0])

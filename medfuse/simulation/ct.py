@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
@@ -44,21 +46,22 @@ def render(
     *,
     shifted: bool = False,
     breathing: float = 1.0,
-):
+) -> Iterator[tuple[str, np.ndarray, np.ndarray]]:
     """Yield (phase, HU float32 volume, dense mask) for each phase; phases breathe 1-2 mm apart."""
     points = grid.body_points()
     breath = np.array([0, 0.15, 1.0]) * rng.normal(-4, 4) * breathing
     kernel = rng.uniform(0.45, 0.7) if not shifted else rng.uniform(0.15, 0.3)
     noise = rng.uniform(7, 14) * (1.5 if shifted else 1.0) * anatomy.habitus
-    sample, diffuse = None, table()["diffuse"]
+    sample = None
+    diffuse = table().diffuse
     for phase in phases:
         moved = rng.random() < 0.35
         if sample is None or moved:
             sample = anatomy.sample(points, breath + rng.normal(0, 0.8, 3))
         hu = lookup(anatomy, "hu")[sample.tissue]
         parenchyma = liver_like(sample)
-        hu[parenchyma] += diffuse["steatosis"]["hu_per_pdff"] * (anatomy.pdff - 0.03)
-        hu[parenchyma] += diffuse["iron"]["hu_per_r2s"] * (anatomy.r2s - 38)
+        hu[parenchyma] += diffuse.steatosis.hu_per_pdff * (anatomy.diffuse.pdff - 0.03)
+        hu[parenchyma] += diffuse.iron.hu_per_r2s * (anatomy.diffuse.r2s - 38)
         hu = lesion_blend(sample, anatomy, hu, "hu")
         if phase != "unenhanced":
             index = PHASES.index(phase) - 1

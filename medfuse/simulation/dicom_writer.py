@@ -1,7 +1,7 @@
 """Simulated patients as real DICOM: three studies a patient, each with its own UIDs, accession and date.
 
-Every header says SIMULATED (ImageType value 3, ImageComments, PatientName, SeriesDescription). UIDs derive from
-hashes, so the same patient always has the same UIDs.
+Every header says SIMULATED (ImageType value 3, ImageComments, PatientName, SeriesDescription). UIDs derive
+from hashes, so the same patient always has the same UIDs.
 """
 
 from __future__ import annotations
@@ -14,6 +14,9 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
+from ..affine import Affine
+from ..io.manifest import ManifestImage
+from .grid import Grid
 from .parameters import digest
 from .patient import Acquisition, SimulatedPatient
 
@@ -43,13 +46,16 @@ MR_TIMES = {
     "t2": (85, 3000, "SE"),
     "dwi": (60, 4000, "EP"),
 }
+WITH_CONTRAST = ("arterial", "portal", "delayed", "t1_arterial", "t1_portal", "t1_delayed")
+CT_INTERCEPT = -1024  # HU of stored value 0
 
 
 def uid(*parts: object) -> UID:
+    """A UID that the parts always give again."""
     return generate_uid(entropy_srcs=["medfuse-simulation", *[str(p) for p in parts]])
 
 
-def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
+def write(patient: SimulatedPatient, folder: Path) -> list[ManifestImage]:
     """Write all studies under ``folder``; return the manifest's image entries (one folder a series)."""
     entries = []
     start = date(2024, 1, 8) + timedelta(days=int(patient.seed * 7 + patient.number) % 600)
@@ -63,7 +69,8 @@ def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
                 _write_cine(patient, a, when, target / "cine.dcm")
             else:
                 _write_slices(patient, a, number, when, target)
-            entries.append({"path": f"{folder.name}/{modality}/{name}", "modality": a.modality, "role": a.role})
+            path = f"{folder.name}/{modality}/{name}"
+            entries.append(ManifestImage(path=path, modality=a.modality, role=a.role))
     return entries
 
 
@@ -77,94 +84,128 @@ def _base(
     ds = FileDataset(str(path), {}, file_meta=meta, preamble=b"\0" * 128)
     ds.SpecificCharacterSet = "ISO_IR 192"
     ds.ImageType = ["ORIGINAL", "PRIMARY", "SIMULATED"] + (
-        [{"t1_in": "IN_PHASE", "t1_opposed": "OPP_PHASE"}[a.role]] if a.role in ("t1_in", "t1_opposed") else []
+        [{"t1_in": "IN_PHASE", "t1_opposed": "OPP_PHASE"}[a.role]]
+        if a.role in ("t1_in", "t1_opposed")
+        else []
     )
-    ds.SOPClassUID, ds.SOPInstanceUID = SOP[a.modality], meta.MediaStorageSOPInstanceUID
+    ds.SOPClassUID = SOP[a.modality]
+    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
     ds.StudyDate = ds.SeriesDate = ds.ContentDate = when.strftime("%Y%m%d")
     ds.StudyTime = ds.SeriesTime = ds.ContentTime = "090000"
     ds.AccessionNumber = f"S{patient.seed % 10**6:06d}{patient.number:05d}{a.modality}"[:16]
-    ds.Modality, ds.Manufacturer, ds.ManufacturerModelName = a.modality, "medfuse simulator", "SIMULATED"
+    ds.Modality = a.modality
+    ds.Manufacturer = "medfuse simulator"
+    ds.ManufacturerModelName = "SIMULATED"
     ds.SoftwareVersions = digest()[:12]
     ds.StudyDescription = f"SIMULATED {a.modality} upper abdomen"
     ds.SeriesDescription = f"SIMULATED {DESCRIPTION[a.role]}"
     ds.ReferringPhysicianName = ""
-    ds.ReasonForStudy, ds.AdditionalPatientHistory = patient.indication, patient.risk
-    ds.PatientName, ds.PatientID = f"SIMULATED^{patient.case_id}", patient.case_id
+    ds.ReasonForStudy = patient.indication
+    ds.AdditionalPatientHistory = patient.risk
+    ds.PatientName = f"SIMULATED^{patient.case_id}"
+    ds.PatientID = patient.case_id
     ds.IssuerOfPatientID = "medfuse-simulation"
     ds.PatientBirthDate = f"{1960 + patient.anatomy.age % 40}0101"
     ds.PatientSex = patient.anatomy.sex
-    ds.PatientIdentityRemoved, ds.DeidentificationMethod = "YES", "SIMULATED, never a patient"
+    ds.PatientIdentityRemoved = "YES"
+    ds.DeidentificationMethod = "SIMULATED, never a patient"
     ds.BodyPartExamined = "ABDOMEN"
     ds.StudyInstanceUID = uid(patient.case_id, a.modality)
     ds.SeriesInstanceUID = uid(patient.case_id, a.modality, a.role)
-    ds.StudyID, ds.SeriesNumber, ds.InstanceNumber = "1", number, instance
+    ds.StudyID = "1"
+    ds.SeriesNumber = number
+    ds.InstanceNumber = instance
     ds.ImageComments = "SIMULATED by medfuse: computed from a mathematical phantom, not a patient"
-    ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
     return ds
 
 
 def _write_slices(patient: SimulatedPatient, a: Acquisition, number: int, when: date, folder: Path) -> None:
     assert a.grid is not None
-    lps = np.diag([-1.0, -1.0, 1.0, 1.0]) @ a.grid.affine
-    spacing = a.grid.spacing
-    if a.modality == "CT":
-        stored, slope, intercept = np.round(a.pixels + 1024).astype(np.uint16), 1.0, -1024.0
-    else:
-        stored, slope, intercept = np.round(a.pixels).astype(np.uint16), 1.0, 0.0
+    offset = CT_INTERCEPT if a.modality == "CT" else 0
+    stored = np.round(a.pixels - offset).astype(np.uint16)
     for k in range(stored.shape[2]):
         path = folder / f"{k + 1:04d}.dcm"
         ds = _base(patient, a, when, k + 1, path, number)
         ds.FrameOfReferenceUID = uid(patient.case_id, a.modality, "frame")
         ds.PositionReferenceIndicator = ""
-        ds.ImagePositionPatient = [round(float(v), 6) for v in lps[:3, 3] + k * lps[:3, 2]]
-        cosines = np.concatenate([lps[:3, 0] / spacing[0], lps[:3, 1] / spacing[1]])
-        ds.ImageOrientationPatient = [round(float(v), 8) for v in cosines]
-        ds.PixelSpacing = [round(spacing[1], 6), round(spacing[0], 6)]
-        ds.SliceThickness = round(spacing[2], 6)
-        ds.PatientPosition = "HFS"
-        ds.Rows, ds.Columns = stored.shape[1], stored.shape[0]
+        _place_slice(ds, a.grid, k)
         ds.BitsAllocated = ds.BitsStored = 16
-        ds.HighBit, ds.PixelRepresentation = 15, 0
+        ds.HighBit = 15
+        ds.PixelRepresentation = 0
         ds.AcquisitionNumber = number
         if a.modality == "CT":
-            ds.RescaleSlope, ds.RescaleIntercept, ds.RescaleType = slope, intercept, "HU"
-            ds.KVP = 120
-            ds.WindowCenter, ds.WindowWidth = 60, 360
+            _describe_ct(ds)
         else:
-            te, tr, sequence = MR_TIMES.get(a.role, (1.2, 5.0, "GR"))
-            ds.ScanningSequence, ds.SequenceVariant, ds.ScanOptions, ds.MRAcquisitionType = (
-                sequence,
-                "SP",
-                "",
-                "2D",
-            )
-            ds.EchoTime, ds.RepetitionTime, ds.EchoTrainLength = te, tr, 1
-            if a.role == "dwi":
-                ds.DiffusionBValue = 800.0
-        if a.role in ("arterial", "portal", "delayed") or (
-            a.role.startswith("t1_") and a.role not in ("t1_in", "t1_opposed")
-        ):
+            _describe_mr(ds, a.role)
+        if a.role in WITH_CONTRAST:
             ds.ContrastBolusAgent = "SIMULATED contrast agent"
         ds.PixelData = np.ascontiguousarray(stored[:, :, k].T).tobytes()
         ds.save_as(path, enforce_file_format=True)
+
+
+def _place_slice(ds: Dataset, grid: Grid, k: int) -> None:
+    """Where slice ``k`` lies in the patient, and its matrix."""
+    lps = Affine(grid.affine).lps
+    spacing = grid.spacing
+    ds.ImagePositionPatient = [round(float(v), 6) for v in lps[:3, 3] + k * lps[:3, 2]]
+    cosines = np.concatenate([lps[:3, 0] / spacing[0], lps[:3, 1] / spacing[1]])
+    ds.ImageOrientationPatient = [round(float(v), 8) for v in cosines]
+    ds.PixelSpacing = [round(spacing[1], 6), round(spacing[0], 6)]
+    ds.SliceThickness = round(spacing[2], 6)
+    ds.PatientPosition = "HFS"
+    ds.Rows = grid.shape[1]
+    ds.Columns = grid.shape[0]
+
+
+def _describe_ct(ds: Dataset) -> None:
+    """Hounsfield units, tube voltage and an abdominal window."""
+    ds.RescaleSlope = 1.0
+    ds.RescaleIntercept = float(CT_INTERCEPT)
+    ds.RescaleType = "HU"
+    ds.KVP = 120
+    ds.WindowCenter = 60
+    ds.WindowWidth = 360
+
+
+def _describe_mr(ds: Dataset, role: str) -> None:
+    """The sequence and its times; the b-value of diffusion."""
+    te, tr, sequence = MR_TIMES.get(role, (1.2, 5.0, "GR"))
+    ds.ScanningSequence = sequence
+    ds.SequenceVariant = "SP"
+    ds.ScanOptions = ""
+    ds.MRAcquisitionType = "2D"
+    ds.EchoTime = te
+    ds.RepetitionTime = tr
+    ds.EchoTrainLength = 1
+    if role == "dwi":
+        ds.DiffusionBValue = 800.0
 
 
 def _write_cine(patient: SimulatedPatient, a: Acquisition, when: date, path: Path) -> None:
     assert a.cine is not None
     ds = _base(patient, a, when, 1, path)
     frames, rows, columns = a.pixels.shape
-    ds.NumberOfFrames, ds.Rows, ds.Columns = frames, rows, columns
+    ds.NumberOfFrames = frames
+    ds.Rows = rows
+    ds.Columns = columns
     ds.FrameTime = a.cine.frame_ms
     ds.FrameIncrementPointer = 0x00181063
     ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit, ds.PixelRepresentation = 7, 0
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
     ds.LossyImageCompression = "00"
     ds.PatientOrientation = ""  # the probe is held freely: there is no plane to name
     region = Dataset()
-    region.RegionSpatialFormat, region.RegionDataType, region.RegionFlags = 1, 1, 0
+    region.RegionSpatialFormat = 1
+    region.RegionDataType = 1
+    region.RegionFlags = 0
     x0, y0, x1, y1 = a.cine.region
-    region.RegionLocationMinX0, region.RegionLocationMinY0 = x0, y0
-    region.RegionLocationMaxX1, region.RegionLocationMaxY1 = x1, y1
+    region.RegionLocationMinX0 = x0
+    region.RegionLocationMinY0 = y0
+    region.RegionLocationMaxX1 = x1
+    region.RegionLocationMaxY1 = y1
     region.PhysicalUnitsXDirection = region.PhysicalUnitsYDirection = 3
     region.PhysicalDeltaX = region.PhysicalDeltaY = round(a.cine.mm_per_pixel / 10, 8)
     ds.SequenceOfUltrasoundRegions = Sequence([region])

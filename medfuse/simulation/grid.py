@@ -6,6 +6,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..affine import DICOM_AXES
+
 
 @dataclass(frozen=True)
 class Grid:
@@ -15,6 +17,7 @@ class Grid:
 
     @property
     def spacing(self) -> tuple[float, float, float]:
+        """Voxel size in mm."""
         x, y, z = np.linalg.norm(self.affine[:3, :3], axis=0)
         return float(x), float(y), float(z)
 
@@ -48,7 +51,7 @@ def axial_grid(
     centre: np.ndarray,
 ) -> Grid:
     """An axial stack in DICOM's own directions (columns to the left, rows to the back, slices upward)."""
-    directions = rotation(rng.normal(0, tilt_deg, 3)) @ np.diag([-1.0, -1.0, 1.0])
+    directions = rotation(rng.normal(0, tilt_deg, 3)) @ DICOM_AXES
     m = directions * np.asarray(spacing)
     to_body = rng.uniform(-120, 120, 3)  # each scanner has its own origin
     middle = centre - to_body

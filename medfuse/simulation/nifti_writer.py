@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ..io.manifest import ManifestImage
 from .patient import SimulatedPatient
 
 
@@ -16,7 +17,8 @@ def _save(array: np.ndarray, affine: np.ndarray | None, zooms: tuple, path: Path
     image.header["descrip"] = b"SIMULATED by medfuse, not a patient"
     if affine is None:  # ultrasound: pixel size, but no place in the patient
         image.header.set_zooms(zooms)
-        image.header["sform_code"], image.header["qform_code"] = 0, 0
+        image.header["sform_code"] = 0
+        image.header["qform_code"] = 0
         image.header.set_xyzt_units("mm", "msec")
     else:
         image.header.set_xyzt_units("mm")
@@ -25,15 +27,14 @@ def _save(array: np.ndarray, affine: np.ndarray | None, zooms: tuple, path: Path
     nib.save(image, path)
 
 
-def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
-    """Write every series and its label map; return the manifest's image entries, paths relative to ``folder``'s parent."""
+def write(patient: SimulatedPatient, folder: Path) -> list[ManifestImage]:
+    """Write every series and its label map; return the manifest's image entries, paths relative to
+    ``folder``'s parent."""
     folder.mkdir(parents=True, exist_ok=True)
     entries = []
     for a in patient.acquisitions:
-        image_path, mask_path = (
-            folder / f"{a.modality}_{a.role}.nii",
-            folder / f"{a.modality}_{a.role}_mask.nii.gz",
-        )
+        image_path = folder / f"{a.modality}_{a.role}.nii"
+        mask_path = folder / f"{a.modality}_{a.role}_mask.nii.gz"
         if a.cine is not None:
             zooms = (a.cine.mm_per_pixel, a.cine.mm_per_pixel, 1.0, a.cine.frame_ms)
             for array, path in ((a.pixels, image_path), (a.dense, mask_path)):
@@ -46,13 +47,13 @@ def write(patient: SimulatedPatient, folder: Path) -> list[dict]:
         if a.grid is not None:
             side["FrameOfReferenceUID"] = f"{patient.case_id}-{a.modality}"
         image_path.with_suffix(".json").write_text(json.dumps(side))
-        entry = {
-            "path": f"{folder.name}/{image_path.name}",
-            "modality": a.modality,
-            "role": a.role,
-            "mask": f"{folder.name}/{mask_path.name}",
-        }
+        entry = ManifestImage(
+            path=f"{folder.name}/{image_path.name}",
+            modality=a.modality,
+            role=a.role,
+            mask=f"{folder.name}/{mask_path.name}",
+        )
         if a.grid is not None:
-            entry["frame_of_reference"] = f"{patient.case_id}-{a.modality}"
+            entry.frame_of_reference = f"{patient.case_id}-{a.modality}"
         entries.append(entry)
     return entries

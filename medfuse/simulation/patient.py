@@ -1,11 +1,14 @@
-"""One simulated patient from (seed, index): anatomy, acquisitions, words. The same numbers give the same patient."""
+"""One simulated patient from (seed, index): anatomy, acquisitions, words. The same numbers give the same
+patient."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from typing import NamedTuple
 
 import numpy as np
 
+from ..case import Lab
 from . import ct, labs, mr, us, wording
 from .anatomy import Anatomy, draw_anatomy
 from .grid import Grid
@@ -36,80 +39,141 @@ class SimulatedPatient:
     report: str
     reports: dict[str, str]  # by language, with sections: findings and impression
     indication: str
-    labs: list[dict]
+    labs: list[Lab]
     risk: str
 
     @property
     def case_id(self) -> str:
+        """SIM-SEED-NUMBER."""
         return f"SIM-{self.seed}-{self.number:05d}"
 
     def of(self, modality: str) -> list[Acquisition]:
+        """The acquisitions of one modality."""
         return [a for a in self.acquisitions if a.modality == modality]
 
 
 def labels_of(anatomy: Anatomy) -> dict[str, int]:
+    """0 or 1 of every finding, the derived ones too."""
     labels = {name: int(present) for name, present in anatomy.findings.items()}
     labels["solid_lesion"] = int(any(labels[k] for k in SOLID))
     labels["focal_lesion"] = int(any(labels[k] for k in FOCAL))
     return labels
 
 
-def _streams(seed: int, index: int) -> list[np.random.Generator]:
-    """Anatomy, protocol, CT, MR, US, words, what lies beside the images, more words: the first six are those of version 1."""
-    return [np.random.default_rng(s) for s in np.random.SeedSequence([seed, index]).spawn(8)]
+class _Streams(NamedTuple):
+    """Random numbers of one patient, one stream a purpose; the first six are those of version 1."""
+
+    anatomy: np.random.Generator
+    protocol: np.random.Generator
+    ct: np.random.Generator
+    mr: np.random.Generator
+    us: np.random.Generator
+    words: np.random.Generator
+    beside: np.random.Generator  # what lies beside the images
+    more_words: np.random.Generator
+
+
+def _streams(seed: int, index: int) -> _Streams:
+    """The streams of patient ``index`` of population ``seed``."""
+    children = np.random.SeedSequence([seed, index]).spawn(len(_Streams._fields))
+    return _Streams(*(np.random.default_rng(s) for s in children))
 
 
 def report_of(seed: int, index: int, *, held_out: bool) -> str:
     """The report of a patient without acquiring any image (not of the control population)."""
     streams = _streams(seed, index)
-    return wording.report(streams[5], draw_anatomy(streams[0]), held_out=held_out)
+    return wording.report(streams.words, draw_anatomy(streams.anatomy), held_out=held_out)
 
 
 def without_lesions(anatomy: Anatomy) -> Anatomy:
+    """The same anatomy with no focal lesion."""
     findings = {k: v and k not in FOCAL for k, v in anatomy.findings.items()}
     return replace(anatomy, lesions=[], findings=findings)
 
 
 def simulate(
-    seed: int, index: int, *, missing: float = 0.0, shifted: bool = False, control: bool = False, held_out: bool = False,
+    seed: int,
+    index: int,
+    *,
+    missing: float = 0.0,
+    shifted: bool = False,
+    control: bool = False,
+    held_out: bool = False,
     erase: bool = False,
-) -> SimulatedPatient:  # fmt: skip
+) -> SimulatedPatient:
     """Simulate patient ``index`` of stream ``seed``.
 
     missing: chance that each modality was not acquired (at least one always is).
     shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
-    control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows. Fusion should
-    gain nothing here.
+    control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows.
+        Fusion should gain nothing here.
     held_out: ``report`` and ``reports`` use phrasings that are never trained on.
-    erase: the same patient without focal lesions, acquired in the same way: what a model says of lesions must fall.
+    erase: the same patient without focal lesions, acquired in the same way: what a model says of lesions must
+        fall.
     """
-    anatomy_rng, protocol, ct_rng, mr_rng, us_rng, words, beside, more = _streams(seed, index)
-    anatomy = draw_anatomy(anatomy_rng)
+    streams = _streams(seed, index)
+    anatomy = draw_anatomy(streams.anatomy)
     while control and any(anatomy.findings[f] for f in NOT_IN_MR):
-        anatomy = draw_anatomy(anatomy_rng)
+        anatomy = draw_anatomy(streams.anatomy)
     if erase:
         anatomy = without_lesions(anatomy)
-    wanted = [m for m in ("US", "CT", "MR") if protocol.random() >= missing]
+    protocol = _draw_protocol(streams.protocol, missing=missing, control=control)
+    acquisitions = _acquire(streams, anatomy, protocol, shifted=shifted)
+    text = wording.report(streams.words, anatomy, held_out=held_out)
+    reports = {
+        x: wording.sectioned(streams.more_words, anatomy, held_out=held_out, language=x)
+        for x in wording.languages()
+    }
+    return SimulatedPatient(
+        number=index,
+        seed=seed,
+        anatomy=anatomy,
+        acquisitions=acquisitions,
+        labels=labels_of(anatomy),
+        report=text,
+        reports=reports,
+        indication=labs.draw_indication(streams.beside, anatomy.findings),
+        labs=labs.draw_labs(streams.beside, anatomy.findings),
+        risk=labs.draw_risk(streams.beside, anatomy.findings),
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Protocol:
+    """What was acquired of a patient, and whether the top of the liver was left out."""
+
+    modalities: list[str]
+    cut: dict[str, bool]
+    phases: list[str]
+    sequences: list[str]
+
+
+def _draw_protocol(rng: np.random.Generator, *, missing: float, control: bool) -> _Protocol:
+    wanted = [m for m in ("US", "CT", "MR") if rng.random() >= missing]
     if not wanted:
-        wanted = [str(protocol.choice(["US", "CT", "MR"]))]
-    cut = {m: protocol.random() < 0.05 for m in ("CT", "MR")}
-    phases, sequences = ct.draw_protocol(protocol), mr.draw_protocol(protocol)
+        wanted = [str(rng.choice(["US", "CT", "MR"]))]
+    cut = {m: rng.random() < 0.05 for m in ("CT", "MR")}
+    phases = ct.draw_protocol(rng)
+    sequences = mr.draw_protocol(rng)
     if control:
-        cut["MR"], sequences = False, list(mr.SEQUENCES)
+        cut["MR"] = False
+        sequences = list(mr.SEQUENCES)
+    return _Protocol(modalities=wanted, cut=cut, phases=phases, sequences=sequences)
+
+
+def _acquire(streams: _Streams, anatomy: Anatomy, protocol: _Protocol, *, shifted: bool) -> list[Acquisition]:
+    """Every series of the protocol: CT, MR, then ultrasound."""
     out: list[Acquisition] = []
-    if "CT" in wanted:
-        grid = ct.draw_grid(ct_rng, anatomy, cut=cut["CT"])
-        for phase, volume, dense in ct.render(ct_rng, anatomy, grid, phases, shifted=shifted):
+    if "CT" in protocol.modalities:
+        grid = ct.draw_grid(streams.ct, anatomy, cut=protocol.cut["CT"])
+        for phase, volume, dense in ct.render(streams.ct, anatomy, grid, protocol.phases, shifted=shifted):
             out.append(Acquisition("CT", phase, volume, dense, grid))
-    if "MR" in wanted:
-        grid = mr.draw_grid(mr_rng, anatomy, cut=cut["MR"])
-        for sequence, volume, dense in mr.render(mr_rng, anatomy, grid, sequences, shifted=shifted):
+    if "MR" in protocol.modalities:
+        grid = mr.draw_grid(streams.mr, anatomy, cut=protocol.cut["MR"])
+        drawn = mr.render(streams.mr, anatomy, grid, protocol.sequences, shifted=shifted)
+        for sequence, volume, dense in drawn:
             out.append(Acquisition("MR", sequence, volume, dense, grid))
-    if "US" in wanted:
-        cine = us.render(us_rng, anatomy, shifted=shifted)
+    if "US" in protocol.modalities:
+        cine = us.render(streams.us, anatomy, shifted=shifted)
         out.append(Acquisition("US", "cine", cine.frames, cine.dense, cine=cine))
-    text = wording.report(words, anatomy, held_out=held_out)
-    reports = {x: wording.sectioned(more, anatomy, held_out=held_out, language=x) for x in wording.languages()}
-    indication = labs.draw_indication(beside, anatomy.findings)
-    values, risk = labs.draw_labs(beside, anatomy.findings), labs.draw_risk(beside, anatomy.findings)
-    return SimulatedPatient(index, seed, anatomy, out, labels_of(anatomy), text, reports, indication, values, risk)
+    return out

@@ -4,38 +4,39 @@ from __future__ import annotations
 
 import numpy as np
 
-from .anatomy import TISSUES, Anatomy, Sample, T
-from .parameters import table
+from .anatomy import Anatomy
+from .parameters import Property, table
+from .shapes import TISSUES, Sample, T
 
 
-def lookup(anatomy: Anatomy, key: str, index: int | None = None) -> np.ndarray:
+def lookup(anatomy: Anatomy, key: Property, index: int | None = None) -> np.ndarray:
     """Value of ``key`` for every tissue label, DUCT included (float32, len(TISSUES) + 1)."""
-    values = [anatomy.tissues[name].get(key, 0.0) for name in TISSUES]
-    values.append(anatomy.tissues["bile"].get(key, 0.0))
-    if index is not None:
-        values = [v[index] for v in values]
-    return np.asarray(values, np.float32)
+    names = (*TISSUES, "bile")  # a duct holds bile
+    return np.asarray([anatomy.tissues[name].value(key, index) for name in names], np.float32)
 
 
-def lesion_blend(sample: Sample, anatomy: Anatomy, base: np.ndarray, key: str, index: int | None = None) -> np.ndarray:
+def lesion_blend(
+    sample: Sample, anatomy: Anatomy, base: np.ndarray, key: Property, index: int | None = None
+) -> np.ndarray:
     """Write each lesion's ``key`` into ``base``: core and rim, septa and scar where the kind has them."""
     for i, lesion in enumerate(anatomy.lesions):
         hit = sample.lesion == i
         if not hit.any():
             continue
         rho = sample.rho[hit]
-        core, rim = (lesion.physics[part][key] for part in ("core", "rim"))
-        if index is not None:
-            core, rim = core[index], rim[index]
+        core = lesion.physics.core.value(key, index)
+        rim = lesion.physics.rim.value(key, index)
         width = 0.25 if lesion.kind in ("haemangioma", "metastasis_like", "abscess") else 0.16
         weight = np.clip((rho - (1 - width)) / 0.08 + 0.5, 0, 1)
         value = core * (1 - weight) + rim * weight
-        row = table()["lesions"][lesion.kind]
-        if row.get("scar"):  # a central scar: late enhancing, T2 bright
+        row = table().lesions[lesion.kind]
+        if row.scar:  # a central scar: late enhancing, T2 bright
             scar = rho < 0.22
-            shift = {"t2": 35.0, "hu": -8.0, "iodine": (-35.0, -25.0, 14.0)[index or 0], "t1": 250.0}.get(key, 0.0)
+            shift = {"t2": 35.0, "hu": -8.0, "iodine": (-35.0, -25.0, 14.0)[index or 0], "t1": 250.0}.get(
+                key, 0.0
+            )
             value = np.where(scar, value + shift, value)
-        if row.get("septa"):  # two crossing sheets, thin against the lesion
+        if row.septa:  # two crossing sheets, thin against the lesion
             wave = np.abs(np.sin(rho * 5.5 + np.float32(lesion.wave[0])))
             value = np.where((wave < 0.16) & (rho < 0.9), rim, value)
         base[hit] = value

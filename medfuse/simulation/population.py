@@ -9,7 +9,11 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from multiprocessing import get_context
 from pathlib import Path
 
+import numpy as np
+
+from ..case import Lab
 from ..errors import UserError
+from ..io.manifest import TrueLesion
 from .parameters import digest
 from .patient import SimulatedPatient, simulate
 
@@ -29,25 +33,38 @@ def _one(task: tuple) -> dict:
         "split": "val" if index % 6 == 5 else "train",
         "simulated": True,
         "simulator": digest()[:12],
-        "images": images,
+        "images": [image.model_dump(exclude_unset=True) for image in images],
         "labels": patient.labels,
         "report": patient.report,
         "reports": patient.reports,
         "indication": patient.indication,
-        "labs": patient.labs,
+        "labs": [_lab_row(lab) for lab in patient.labs],
         "risk": patient.risk,
-        "lesions": lesions_of(patient),
+        "lesions": [lesion.model_dump(mode="json") for lesion in lesions_of(patient)],
     }
 
 
-def lesions_of(patient: SimulatedPatient) -> list[dict]:
-    """Every true lesion with its centre in the scanner frame (RAS+ mm) of CT and of MR, before breathing moves it by some mm."""
+def _lab_row(lab: Lab) -> dict[str, str | float]:
+    return {"name": lab.name, "loinc": lab.loinc, "value": lab.value, "unit": lab.unit, "date": lab.date}
+
+
+def lesions_of(patient: SimulatedPatient) -> list[TrueLesion]:
+    """Every true lesion with its centre in the scanner frame (RAS+ mm) of CT and of MR, before breathing
+    moves it by some mm."""
     grids = {a.modality: a.grid for a in patient.acquisitions if a.grid is not None}
     return [
-        {"kind": x.kind, "diameter_mm": round(x.diameter, 1),
-         "centre_mm": {m: [round(float(v), 1) for v in x.centre - g.to_body] for m, g in grids.items()}}
+        TrueLesion(
+            kind=x.kind,
+            diameter_mm=round(x.diameter, 1),
+            centre_mm={m: _rounded(x.centre - g.to_body) for m, g in grids.items()},
+        )
         for x in patient.anatomy.lesions
-    ]  # fmt: skip
+    ]
+
+
+def _rounded(mm: np.ndarray) -> tuple[float, float, float]:
+    x, y, z = (round(float(v), 1) for v in mm)
+    return x, y, z
 
 
 def write_population(
@@ -69,7 +86,9 @@ def write_population(
         raise UserError(f"--cases {cases}: ask for at least one patient")
     out.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(out).free < cases * 12e6:
-        raise UserError(f"{out}: about {cases * 12 / 1000:.1f} GB are needed for {cases} patients; free some space")
+        raise UserError(
+            f"{out}: about {cases * 12 / 1000:.1f} GB are needed for {cases} patients; free some space"
+        )
     tasks = [(seed, i, str(out), file_format, missing, shifted, control, held_out) for i in range(cases)]
     rows: dict[int, dict] = {}
     if workers <= 1:

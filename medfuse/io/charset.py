@@ -1,0 +1,57 @@
+"""Character sets as files state them → text that anybody can write (PS3.3 C.12.1.1.2)."""
+
+from __future__ import annotations
+
+import logging
+import re
+import warnings
+
+from pydicom.charset import python_encoding
+from pydicom.dataset import Dataset
+
+DEFAULT = ("", "ISO_IR 6", "ISO 2022 IR 6")
+MISSPELT = {
+    "UTF8": "ISO_IR 192",
+    "UTF-8": "ISO_IR 192",
+    "ISO 2022 IR 192": "ISO_IR 192",
+    "CN 58": "ISO 2022 IR 58",
+    "ISO_IR 58": "ISO 2022 IR 58",
+}
+# pydicom decodes by this table alone, in every file and in every nested item
+python_encoding.update({said: python_encoding[meant] for said, meant in MISSPELT.items()})
+
+
+def _spelt(term: str) -> str:
+    """A term as the standard spells it: ISO-IR 100, iso_ir_100 and the like are met."""
+    text = term.strip().upper()
+    text = re.sub(r"^ISO.IR.", "ISO_IR ", text)
+    text = re.sub(r"^ISO.2022.IR.", "ISO 2022 IR ", text)
+    return MISSPELT.get(text, text)
+
+
+def terms_of(stated: object) -> list[str]:
+    """Terms that pydicom decodes by, for whatever a file states: unknown ones count as the default."""
+    values = [stated] if isinstance(stated, str) else list(stated or ())  # type: ignore[call-overload]
+    terms = [_spelt(str(v)) for v in values]
+    terms = ["ISO 2022 IR 6" if t in DEFAULT or t not in python_encoding else t for t in terms]
+    if len(terms) == 1:
+        alone = terms[0].replace("ISO 2022 IR ", "ISO_IR ")
+        return [alone] if alone in python_encoding else terms
+    if terms and terms[0].startswith("ISO_IR "):  # several take turns only as code extensions
+        first = terms[0].replace("ISO_IR ", "ISO 2022 IR ")
+        terms[0] = first if first in python_encoding else terms[0]
+    return terms
+
+
+def to_utf8(ds: Dataset) -> None:
+    """Decode every text of ``ds`` in place and state ISO_IR 192, so that objects made beside it can be
+    written whatever it stated."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of each odd term whenever it decodes
+        terms = terms_of(ds.get("SpecificCharacterSet"))
+        ds.SpecificCharacterSet = terms or "ISO_IR 6"
+        try:
+            ds.decode()
+        except (LookupError, UnicodeError, ValueError) as e:  # odd bytes stay as the parser shows them
+            logging.getLogger(__name__).debug("%s cannot be decoded", terms, exc_info=e)
+    ds.SpecificCharacterSet = "ISO_IR 192"

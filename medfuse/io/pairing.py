@@ -1,0 +1,304 @@
+"""Slices acquired several times at each place → one set a volume, paired by what differs.
+
+Never by file name or by the order of files. What cannot be told apart, or disagrees within a volume, is
+refused with what was measured.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from math import factorial
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from . import private
+from .acquired import Acquired, acquired
+
+SAME = 1e-3  # share of a value, or of a direction's unit vector, below which two are one
+BY_CHANCE = 1e-3  # InstanceNumbers pair only slices so many that their order can hardly be chance
+HALF_A_DAY = 12 * 3600.0
+SAME_LOCATION_MM = 0.05  # of SliceLocations at one place
+
+
+class CannotPair(Exception):
+    """The message is a clause of what was measured."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Slice:
+    """One slice or frame to be paired: its header, what that says, and the labels of its index columns."""
+
+    header: Dataset
+    facts: Acquired
+    dimensions: tuple[int, ...] = ()
+
+
+def slice_of(header: Dataset, dimensions: tuple[int, ...] = ()) -> Slice:
+    """What pairing needs of one header."""
+    return Slice(header=header, facts=acquired(header), dimensions=dimensions)
+
+
+def _text(key: str) -> Callable[[Slice], object]:
+    return lambda s: str(s.header.get(key, "") or "")
+
+
+def _scalar(name: str) -> Callable[[Slice], object]:
+    return lambda s: getattr(s.facts, name)
+
+
+# A volume has one value of each of these: they part the slices.
+PHYSICS: dict[str, Callable[[Slice], object]] = {
+    "EchoTime": _scalar("echo_ms"),
+    "b-value": _scalar("b_value"),
+    "diffusion direction": _scalar("direction"),
+    "KVP": _scalar("kvp"),
+    "TemporalPositionIdentifier": _scalar("temporal_index"),
+    "ImageType": _text("ImageType"),
+    "ConvolutionKernel": _text("ConvolutionKernel"),
+}
+# These part the slices only where every place holds the same values: some scanners write one a slice.
+LABELS: dict[str, Callable[[Slice], object]] = {
+    "EchoNumbers": _text("EchoNumbers"),
+    "GE echo (0019,10A2)": lambda s: private.numbers(s.header, private.GE_ECHO),
+    "InversionTime": _text("InversionTime"),
+    "FlipAngle": _text("FlipAngle"),
+    "SequenceName": _text("SequenceName"),
+    "ReceiveCoilName": _text("ReceiveCoilName"),
+    "StackID": _text("StackID"),
+    "ComplexImageComponent": _text("ComplexImageComponent"),
+    "ASLContext": _text("ASLContext"),
+    "VelocityEncodingDirection": _text("VelocityEncodingDirection"),
+    "NominalPercentageOfCardiacPhase": _text("NominalPercentageOfCardiacPhase"),
+    "TriggerTime": _scalar("trigger_ms"),
+    "AcquisitionNumber": _text("AcquisitionNumber"),
+}
+
+
+def classes(values: Sequence[object]) -> list[int]:
+    """A whole number a value, equal for values that are the same: within SAME for numbers and directions."""
+    known: dict[object, int] = {}  # what was seen to the bit: thousands of frames say the same
+    seen: list[object] = []
+    near = _near([v for v in values if isinstance(v, float)])
+    out = []
+    for value in values:
+        value = near.get(value, value) if isinstance(value, float) else value
+        if value not in known:
+            tuples = enumerate(seen) if isinstance(value, tuple) else ()
+            known[value] = next((i for i, other in tuples if _alike(value, other)), len(seen))
+            if known[value] == len(seen):
+                seen.append(value)
+        out.append(known[value])
+    return out
+
+
+def _near(values: Sequence[float]) -> dict[float, float]:
+    """Each number → the least of those that count as the same."""
+    out: dict[float, float] = {}
+    least = None
+    for value in sorted(set(values)):
+        if least is None or not _alike(least, value):
+            least = value
+        out[value] = least
+    return out
+
+
+def _alike(a: object, b: object) -> bool:
+    if isinstance(a, float) and isinstance(b, float):
+        return abs(a - b) <= SAME * max(abs(a), abs(b), 1e-3)
+    if isinstance(a, tuple) and isinstance(b, tuple) and len(a) == len(b):
+        return all(abs(x - y) <= SAME * max(1.0, abs(x)) for x, y in zip(a, b, strict=True))
+    return a == b
+
+
+def pair(
+    slices: Sequence[Slice],
+    places: Sequence[Sequence[int]],
+    same_location_mm: float = SAME_LOCATION_MM,
+) -> list[list[int]]:
+    """Sets of slices that are one volume each, from the slices at each place, bottom to top.
+
+    same_location_mm: the SliceLocations stated at one place lie no farther apart. Raises CannotPair.
+    """
+    _check_locations(slices, places, min(same_location_mm, SAME_LOCATION_MM))
+    if all(len(p) == 1 for p in places):
+        one = [p[0] for p in places]
+        _check_constant(slices, one, ("EchoTime", "b-value", "KVP"))
+        return [one]
+    physics = _signatures(slices, PHYSICS)
+    parts: dict[object, list[list[int]]] = {}
+    for place in places:
+        for key in sorted({physics[i] for i in place}):
+            parts.setdefault(key, []).append([i for i in place if physics[i] == key])
+    sets = [volume for part in parts.values() for volume in _by_labels(slices, part)]
+    return sorted(sets, key=lambda s: _order(slices[s[0]], [slices[i] for i in s]))
+
+
+def _check_locations(slices: Sequence[Slice], places: Sequence[Sequence[int]], within: float) -> None:
+    """Slices at one place that state different SliceLocations have lost their true places."""
+    for place in places:
+        stated = [slices[i].header.get("SliceLocation") for i in place]
+        try:
+            heights = [float(v) for v in stated if v not in (None, "")]
+        except (TypeError, ValueError):
+            continue
+        if len(heights) > 1 and max(heights) - min(heights) > within:
+            raise CannotPair(
+                f"{len(place)} slices state one ImagePositionPatient while their SliceLocation runs from "
+                f"{min(heights):g} to {max(heights):g} mm"
+            )
+
+
+def _check_constant(slices: Sequence[Slice], volume: Sequence[int], names: Sequence[str]) -> None:
+    for name in names:
+        values = [PHYSICS[name](slices[i]) for i in volume]
+        if len(set(classes(values))) > 1:
+            shown = ", ".join(sorted({f"{v:g}" if isinstance(v, float) else "none" for v in values})[:4])
+            raise CannotPair(f"its slices differ in {name} ({shown}), so they are not one volume")
+
+
+def _signatures(
+    slices: Sequence[Slice], readers: dict[str, Callable[[Slice], object]]
+) -> list[tuple[int, ...]]:
+    columns = [classes([read(s) for s in slices]) for read in readers.values()]
+    return [tuple(c[i] for c in columns) for i in range(len(slices))]
+
+
+def _by_labels(slices: Sequence[Slice], places: list[list[int]]) -> list[list[int]]:
+    """Slices of one physics: parted by the labels that every place shares, then by their order in time."""
+    if all(len(p) == 1 for p in places):
+        return [[p[0] for p in places]]
+    _check_counts(places)
+    columns = _columns(slices, [i for p in places for i in p])
+    out = []
+    for part in _parted(places, _shared(columns, places)):
+        if len(part) != len(places) or len({len(p) for p in part}) > 1:
+            differs = ", ".join(n for n, label in columns.items() if len(set(label.values())) > 1)
+            raise CannotPair(
+                f"what tells the {len(places[0])} slices at each place apart disagrees from place to place "
+                f"({differs})"
+            )
+        out += [[p[0] for p in part]] if len(part[0]) == 1 else _by_order(slices, part)
+    return out
+
+
+def _check_counts(places: list[list[int]]) -> None:
+    counts = {len(p) for p in places}
+    if len(counts) > 1:
+        raise CannotPair(
+            f"{sum(len(p) > 1 for p in places)} of {len(places)} slice places hold up to {max(counts)} "
+            f"slices and others {'one' if min(counts) == 1 else min(counts)}"
+        )
+
+
+def _chance(places: int, volumes: int) -> float:
+    """How often numbers in no order would seem to run volume by volume or place by place, up or down."""
+    return 4 * factorial(volumes) ** places / factorial(volumes * places)
+
+
+Label = dict[int, int]  # slice → class of its value
+
+
+def _columns(slices: Sequence[Slice], members: list[int]) -> dict[str, Label]:
+    """The classes of every label and of every index dimension that all members have."""
+    columns: dict[str, list[object]] = {n: [read(slices[i]) for i in members] for n, read in LABELS.items()}
+    for d in range(min(len(slices[i].dimensions) for i in members)):
+        columns[f"dimension {d + 1}"] = [slices[i].dimensions[d] for i in members]
+    return {n: dict(zip(members, classes(values), strict=True)) for n, values in columns.items()}
+
+
+def _shared(columns: dict[str, Label], places: list[list[int]]) -> list[Label]:
+    """The labels of which every place holds the same values, and several."""
+    shared = []
+    for label in columns.values():
+        here = [sorted(label[i] for i in p) for p in places]
+        if len(set(here[0])) > 1 and all(h == here[0] for h in here):
+            shared.append(label)
+    return shared
+
+
+def _parted(places: list[list[int]], labels: list[Label]) -> list[list[list[int]]]:
+    """The slices at each place, once for every combination of these labels."""
+    parts: dict[tuple[int, ...], list[list[int]]] = {}
+    for place in places:
+        for i in place:
+            rows = parts.setdefault(tuple(label[i] for label in labels), [])
+            if not rows or rows[-1][0] not in place:
+                rows.append([])
+            rows[-1].append(i)
+    return list(parts.values())
+
+
+def _by_order(slices: Sequence[Slice], places: list[list[int]]) -> list[list[int]]:
+    """Slices that only their order tells apart: by every clock or number that runs volume by volume, or
+    place by place. Where two of these disagree, or none does, refused."""
+    found: dict[str, list[list[int]]] = {}
+    for name, values in _clocks(slices, places).items():
+        volumes = _ordered(values, places, climbing=name == "InstanceNumber")
+        if volumes:
+            found[name] = volumes
+    if len(found) > 1:
+        found.pop("InstanceNumber", None)  # anybody numbers anew: it decides only where nothing else does
+    names = list(found)
+    if not names or (names == ["InstanceNumber"] and _chance(len(places), len(places[0])) > BY_CHANCE):
+        raise CannotPair(
+            f"{len(places[0])} slices lie at each of {len(places)} places and no echo, time, b-value or "
+            "number tells them apart"
+        )
+    first = {frozenset(v) for v in found[names[0]]}
+    for other in names[1:]:
+        if {frozenset(v) for v in found[other]} != first:
+            raise CannotPair(f"{names[0]} and {other} pair the slices at one place differently")
+    return found[names[0]]
+
+
+def _clocks(slices: Sequence[Slice], places: list[list[int]]) -> dict[str, dict[int, float]]:
+    """What may order the slices: name → slice → value, only where every slice has one."""
+    members = [i for p in places for i in p]
+    seconds = {i: s for i in members if (s := slices[i].facts.seconds) is not None}
+    undated = not all(slices[i].facts.dated for i in members)
+    if undated and seconds and max(seconds.values()) - min(seconds.values()) > HALF_A_DAY:
+        seconds = {i: s + (2 * HALF_A_DAY if s < HALF_A_DAY else 0) for i, s in seconds.items()}
+    out = {"AcquisitionTime": seconds}
+    out["TriggerTime"] = {i: t for i in members if (t := slices[i].facts.trigger_ms) is not None}
+    for key in ("AcquisitionNumber", "InstanceNumber"):
+        out[key] = {}
+        for i in members:
+            with suppress(TypeError, ValueError):  # a slice without the number: then it orders nothing
+                out[key][i] = float(slices[i].header.get(key))  # type: ignore[arg-type]
+    return {name: values for name, values in out.items() if len(values) == len(members)}
+
+
+def _ordered(values: dict[int, float], places: list[list[int]], *, climbing: bool) -> list[list[int]]:
+    """Volumes by rank at each place, where the values run volume after volume or place after place; else
+    empty. ``climbing``: only where they also rise, or fall, from place to place (numbers may be shuffled)."""
+    ranked = [sorted(p, key=lambda i: values[i]) for p in places]
+    table = np.array([[values[i] for i in p] for p in ranked])
+    if (np.diff(table, axis=1) <= 0).any():
+        return []
+    rises = np.diff(table, axis=0)
+    if climbing and not ((rises > 0).all() or (rises < 0).all()):
+        return []
+    by_volume = (table.max(0)[:-1] < table.min(0)[1:]).all()
+    by_place = table[np.argsort(table[:, 0])]
+    one_by_one = (by_place[:-1, -1] < by_place[1:, 0]).all()
+    return [[p[k] for p in ranked] for k in range(table.shape[1])] if by_volume or one_by_one else []
+
+
+def _order(first: Slice, every: list[Slice]) -> tuple[float, ...]:
+    """Volumes come out by temporal position, echo (a map, whose echo is 0, after them), b-value, trigger,
+    energy, time and number."""
+    facts = first.facts
+    echo_ms = np.inf if facts.echo_ms == 0 else facts.echo_ms
+    seconds = [s.facts.seconds or 0.0 for s in every]
+    echo = private.numbers(first.header, private.GE_ECHO)
+    told = (facts.temporal_index, echo_ms, facts.b_value, *(echo[:1] or (0.0,)), facts.trigger_ms, facts.kvp)
+    numbers = []
+    for s in every:
+        try:
+            numbers.append(float(s.header.get("InstanceNumber") or 0))
+        except (TypeError, ValueError):
+            numbers.append(0.0)
+    return (*(float(v or 0) for v in told), min(seconds), min(numbers), *first.dimensions)

@@ -1,0 +1,156 @@
+"""Slices or frames of one series → planes of one orientation and spacing, and in each the sets that are one
+volume: the same for classic slices and for the frames of an enhanced object."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+from pydicom.dataset import Dataset
+
+from ..errors import UnsupportedError
+from .geometry import check_orientation, normal_of, same_place_mm, same_places, stack_slices
+from .pairing import CannotPair, Slice, pair
+
+SAME_COSINE = 1e-3  # two orientations are one
+SAME_SPACING = 1e-4  # share of it below which two pixel spacings are one
+OFF_LINE = 0.5  # of the step: slices farther than this off one straight line are not one stack
+
+
+def floats(ds: Dataset, key: str, n: int, path: Path) -> np.ndarray:
+    """The ``n`` numbers of an attribute. Raises UnsupportedError that names the attribute."""
+    numbers = measures(ds, key, path)
+    if len(numbers) != n and len(numbers):
+        due = {2: "two are", 3: "three are", 6: "six are"}[n]
+        has = "one value" if len(numbers) == 1 else f"{len(numbers)} values"
+        raise UnsupportedError(path, f"its {key} ({ds.get(key)}) has {has} where {due} due")
+    if len(numbers) != n:
+        raise UnsupportedError(path, f"has no {key}, so its pixels have no place in the patient")
+    if not np.isfinite(numbers).all():
+        raise UnsupportedError(path, f"its {key} holds values that are not finite")
+    return numbers
+
+
+def measures(ds: Dataset, key: str, path: Path) -> np.ndarray:
+    """All numbers of an attribute, none where it is silent. Raises UnsupportedError where it holds others."""
+    value = ds.get(key)
+    if value is None or value == "":
+        return np.zeros(0)
+    try:
+        return np.array([float(v) for v in ([value] if isinstance(value, (str, int, float)) else value)])
+    except (TypeError, ValueError):
+        raise UnsupportedError(path, f"its {key} ({value}) is not made of numbers") from None
+
+
+def planes(headers: Sequence[Dataset], paths: Sequence[Path]) -> list[list[int]]:
+    """Indices of headers that share orientation and pixel spacing, within what rounding in a header does."""
+    keys = ("ImageOrientationPatient", "PixelSpacing")
+    told = [tuple(measures(h, k, p) for k in keys) for h, p in zip(headers, paths, strict=True)]
+    out: list[list[int]] = []
+    for i, mine in enumerate(told):
+        plane = next((p for p in out if _same_plane(told[p[0]], mine)), None)
+        if plane is None:
+            out.append([i])
+        else:
+            plane.append(i)
+    return out
+
+
+def _same_plane(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
+    if any(x.shape != y.shape for x, y in zip(a, b, strict=True)):
+        return False
+    (turned, spacing), (other, spacing2) = a, b
+    return bool(
+        (np.abs(turned - other) < SAME_COSINE).all()
+        and (np.abs(spacing - spacing2) <= SAME_SPACING * np.abs(spacing)).all()
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Plane:
+    """Slices of one orientation: positions (N, 3) LPS mm, cosines (6,), pixel spacing (row, column) mm."""
+
+    positions: np.ndarray
+    orientation: np.ndarray
+    spacing: np.ndarray
+
+    @property
+    def normal(self) -> np.ndarray:
+        """(3,) LPS unit normal."""
+        return normal_of(self.orientation)
+
+    def places(self, members: Sequence[int]) -> list[list[int]]:
+        """``members`` by the place where they lie, in order along the normal."""
+        chosen = list(members)
+        found = same_places(self.positions[chosen], self.normal, same_place_mm(self.spacing))
+        return [[chosen[i] for i in place] for place in found]
+
+
+def plane_of(headers: Sequence[Dataset], paths: Sequence[Path]) -> Plane:
+    """Where slices of one orientation lie. Raises UnsupportedError where a header does not say it."""
+    orientation = floats(headers[0], "ImageOrientationPatient", 6, paths[0])
+    wrong = check_orientation(orientation)
+    if wrong:
+        raise UnsupportedError(paths[0], wrong)
+    spacing = floats(headers[0], "PixelSpacing", 2, paths[0])
+    if (spacing <= 0).any():
+        raise UnsupportedError(paths[0], f"PixelSpacing {spacing.tolist()} is not positive")
+    positions = [floats(h, "ImagePositionPatient", 3, p) for h, p in zip(headers, paths, strict=True)]
+    return Plane(positions=np.array(positions), orientation=orientation, spacing=spacing)
+
+
+def volumes_of(slices: Sequence[Slice], plane: Plane, path: Path) -> list[list[int]]:
+    """Sets of slices of one plane that are one volume each; ``path`` is named in errors.
+
+    Stacks (StackID) whose slices interleave are one volume; stacks that lie apart, or overlap, are parted.
+    Raises UnsupportedError where repeats at one place cannot be told apart.
+    """
+    stacks: dict[str, list[int]] = {}
+    for i, s in enumerate(slices):
+        stacks.setdefault(str(s.header.get("StackID", "") or ""), []).append(i)
+    same_location = 5 * same_place_mm(plane.spacing)
+    try:
+        try:
+            together = pair(slices, plane.places(range(len(slices))), same_location)
+            if len(stacks) == 1 or all(_one_stack(plane, s, stacks) for s in together):
+                return together
+        except CannotPair:
+            if len(stacks) == 1:
+                raise
+        return [s for members in stacks.values() for s in pair(slices, plane.places(members), same_location)]
+    except CannotPair as e:
+        raise UnsupportedError(
+            path,
+            f"{e}; separate the acquisitions into series",
+            str(e),
+            "slices that one attribute parts into whole volumes",
+        ) from None
+
+
+def _one_stack(plane: Plane, volume: list[int], stacks: dict[str, list[int]]) -> bool:
+    """Whether slices of several stacks lie as one: at equal steps, or on one line and between each other."""
+    positions = plane.positions[volume]
+    spacing = (float(plane.spacing[0]), float(plane.spacing[1]))
+    if stack_slices(positions, plane.orientation, spacing, 0.0).affine is not None:
+        return True
+    along = positions @ plane.normal
+    ranges = []
+    for members in stacks.values():
+        heights = [float(along[k]) for k, i in enumerate(volume) if i in set(members)]
+        if heights:
+            ranges.append((min(heights), max(heights)))
+    ranges.sort()
+    between = all(upper > lower for (_, upper), (lower, _) in pairwise(ranges))
+    return between and _on_a_line(positions, along)
+
+
+def _on_a_line(positions: np.ndarray, along: np.ndarray) -> bool:
+    """Whether positions (N, 3) are a straight line, drawn by their height along the normal."""
+    share = (along - along.min()) / max(float(np.ptp(along)), 1e-12)
+    first = positions[along.argmin()]
+    off = positions - (first + share[:, None] * (positions[along.argmax()] - first))
+    step = float(np.ptp(along)) / max(len(along) - 1, 1)
+    return bool(np.abs(off).max() <= OFF_LINE * step)

@@ -1,0 +1,87 @@
+"""A recorded sound as samples: WAV files, mono, at the rate that is asked for."""
+
+from __future__ import annotations
+
+import warnings
+from dataclasses import dataclass
+from fractions import Fraction
+from pathlib import Path
+
+import numpy as np
+from scipy.io import wavfile
+from scipy.signal import resample_poly
+
+from ..errors import UnreadableError
+
+LONGEST_S = 1800.0
+_FULL_SCALE = {"int16": 2**15, "int32": 2**31, "uint8": 2**7}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sound:
+    """samples: (N,) float32 of one channel, full scale ±1. rate: samples a second."""
+
+    samples: np.ndarray
+    rate: int
+
+    @property
+    def seconds(self) -> float:
+        """How long it lasts."""
+        return len(self.samples) / self.rate
+
+    def at(self, rate: int) -> Sound:
+        """The same sound at another rate (polyphase, with its low-pass)."""
+        if rate == self.rate:
+            return self
+        ratio = Fraction(rate, self.rate)
+        samples = resample_poly(self.samples, ratio.numerator, ratio.denominator).astype(np.float32)
+        return Sound(samples=samples, rate=rate)
+
+
+def read_sound(path: Path) -> Sound:
+    """A WAV file (PCM of 8 to 32 bits, or float), its channels averaged. Raises UnreadableError."""
+    if not path.is_file():
+        raise UnreadableError(path, "no such file; give a WAV file")
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that are no sound
+            rate, data = wavfile.read(path)
+    except (ValueError, OSError, EOFError, MemoryError, ArithmeticError) as e:
+        why = (str(e).splitlines() or ["damaged"])[0]
+        raise UnreadableError(path, f"not a WAV file ({why}); convert it to WAV (PCM)") from e
+    except Exception as e:  # scipy lets errors of struct and of its own parser through
+        raise UnreadableError(path, "not a WAV file, or damaged; convert it to WAV (PCM)") from e
+    samples = np.asarray(data, dtype=np.float32)
+    if data.dtype.name == "uint8":
+        samples -= 128
+    samples /= _FULL_SCALE.get(data.dtype.name, 1)
+    samples = samples.mean(1) if samples.ndim == 2 else samples
+    if not len(samples) or rate < 1000 or not np.isfinite(samples).all():
+        raise UnreadableError(path, "holds no sound that can be used; record it again")
+    if len(samples) / rate > LONGEST_S:
+        raise UnreadableError(path, f"lasts longer than {LONGEST_S / 60:.0f} minutes; cut it into parts")
+    return Sound(samples=samples, rate=int(rate))
+
+
+def voiced(sound: Sound) -> list[tuple[float, float]]:
+    """Stretches (start, end) in seconds that stand out of the background by 9 dB between 100 and 4000 Hz, as
+    speech does between its pauses; none in silence, a hum or steady noise. Breaks under half a second
+    belong to what is around them."""
+    size = max(1, sound.rate // 50)
+    count = len(sound.samples) // size
+    if count < 10:
+        return []
+    frames = sound.samples[: count * size].reshape(count, size)
+    power = np.abs(np.fft.rfft(frames * np.hanning(size), axis=1)) ** 2
+    hertz = np.fft.rfftfreq(size, 1 / sound.rate)
+    level = 10 * np.log10(power[:, (hertz >= 100) & (hertz <= 4000)].sum(1) / size**2 + 1e-12)
+    loud = level > max(float(np.percentile(level, 10)) + 9, -70.0)
+    edges = np.flatnonzero(np.diff(np.concatenate([[0], loud.astype(int), [0]]))).reshape(-1, 2)
+    out: list[list[int]] = []
+    for start, end in edges.tolist():
+        if out and start - out[-1][1] < 25:
+            out[-1][1] = end
+        else:
+            out.append([start, end])
+    step = size / sound.rate
+    return [(s * step, e * step) for s, e in out if (e - s) * step >= 0.2]

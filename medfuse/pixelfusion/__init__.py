@@ -1,0 +1,1 @@
+"""Two registered images as one picture: the network, its training and its measures."""
