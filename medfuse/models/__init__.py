@@ -1,0 +1,1 @@
+"""Networks only: encoders, tokens, fusion, the shared space of images and words, the writer."""

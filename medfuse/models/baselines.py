@@ -17,20 +17,29 @@ class LateConcat(FusionModel):
     def __init__(self, task: Task, config: ModelConfig) -> None:
         super().__init__(task, config, encoders=False)
         del self.fusion, self.text, self.projection, self.log_scale, self.bias
-        n, w = len(self.task_modalities), config.width
+        n = len(self.task_modalities)
+        w = config.width
         self.head = nn.Sequential(
-            nn.LayerNorm(2 * w * n + n), nn.Dropout(config.dropout), nn.Linear(2 * w * n + n, 2 * w), nn.GELU(),
-            nn.Dropout(config.dropout), nn.Linear(2 * w, len(task.findings)),
-        )  # fmt: skip
+            nn.LayerNorm(2 * w * n + n),
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * w * n + n, 2 * w),
+            nn.GELU(),
+            nn.Dropout(config.dropout),
+            nn.Linear(2 * w, len(task.findings)),
+        )
 
-    def logits(self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None) -> Tensor:
+    def logits(
+        self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None
+    ) -> Tensor:
+        """Scores (B, F) of a batch; arguments as of `FusionModel.forward`."""
         tokens = self.tokens(batch, use)
         present = torch.stack([t.present for t in tokens.values()], 1).float()
         return self.head(torch.cat([*[pool(t) for t in tokens.values()], present], -1))
 
 
 class LogitStack:
-    """Logistic regression on the logits of separately trained single-modality models, one a subset and finding."""
+    """Logistic regression on the logits of separately trained single-modality models, one a subset and
+    finding."""
 
     def __init__(self, coefficients: dict[str, np.ndarray] | None = None) -> None:
         self.coefficients = coefficients or {}

@@ -34,6 +34,7 @@ def info_nce_loss(a: Tensor, b: Tensor, scale: Tensor, ignore: Tensor | None = N
 
 
 def _info_nce(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, ignore: Tensor | None = None) -> Tensor:
+    """Symmetric InfoNCE (van den Oord 2018; CLIP), which has no use for a bias."""
     return info_nce_loss(a, b, scale, ignore)
 
 
@@ -48,9 +49,11 @@ def same_findings(labels: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class LinearCCA:
-    """Two linear maps whose outputs agree most (Hotelling 1936): no training loop, the yardstick for learned coordination.
+    """Two linear maps whose outputs agree most (Hotelling 1936): no training loop, the yardstick for learned
+    coordination.
 
-    a, b: (D, K) maps of the two senses, mean_a, mean_b: their means; correlation (K,): of each pair of coordinates.
+    a, b: (D, K) maps of the two senses, mean_a, mean_b: their means; correlation (K,): of each pair of
+        coordinates.
     """
 
     a: Tensor
@@ -61,13 +64,21 @@ class LinearCCA:
 
     @staticmethod
     def fit(x: Tensor, y: Tensor, k: int, ridge: float = 0.0) -> LinearCCA:
-        """x (N, D), y (N, E), row i of one belongs to row i of the other; ``ridge`` is added to both covariances."""
-        mean_a, mean_b = x.mean(0), y.mean(0)
-        xc, yc = (x - mean_a).double(), (y - mean_b).double()
-        whiten_x, whiten_y = _whitener(xc, ridge), _whitener(yc, ridge)
+        """x (N, D), y (N, E), row i of one belongs to row i of the other; ``ridge`` is added to both
+        covariances."""
+        mean_a = x.mean(0)
+        mean_b = y.mean(0)
+        xc = (x - mean_a).double()
+        yc = (y - mean_b).double()
+        whiten_x = _whitener(xc, ridge)
+        whiten_y = _whitener(yc, ridge)
         u, s, vt = torch.linalg.svd(whiten_x.T @ (xc.T @ yc / (len(x) - 1)) @ whiten_y)
         return LinearCCA(
-            (whiten_x @ u[:, :k]).float(), (whiten_y @ vt[:k].T).float(), mean_a.float(), mean_b.float(), s[:k].float()
+            (whiten_x @ u[:, :k]).float(),
+            (whiten_y @ vt[:k].T).float(),
+            mean_a.float(),
+            mean_b.float(),
+            s[:k].float(),
         )
 
     def embed_a(self, x: Tensor) -> Tensor:
@@ -75,13 +86,16 @@ class LinearCCA:
         return F.normalize((x - self.mean_a) @ self.a * self.correlation, dim=-1)
 
     def embed_b(self, y: Tensor) -> Tensor:
+        """As `embed_a`, for the other side."""
         return F.normalize((y - self.mean_b) @ self.b * self.correlation, dim=-1)
 
 
 def _whitener(centred: Tensor, ridge: float) -> Tensor:
     """W with Wᵀ C W = 1 for the covariance C; directions without variance are left out."""
     covariance = centred.T @ centred / (len(centred) - 1)
-    values, vectors = torch.linalg.eigh(covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype))
+    values, vectors = torch.linalg.eigh(
+        covariance + ridge * torch.eye(len(covariance), dtype=covariance.dtype)
+    )
     keep = values > 1e-10 * values.max()
     return vectors[:, keep] / values[keep].sqrt()
 
@@ -94,4 +108,5 @@ class Projection(nn.Module):
         self.map = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shared))
 
     def forward(self, x: Tensor) -> Tensor:
+        """(B, W) → (B, S) unit rows."""
         return F.normalize(self.map(x), dim=-1)

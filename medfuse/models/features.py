@@ -2,23 +2,26 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 
 import numpy as np
 import torch
 from torch import nn
 
 from ..preprocess.tensors import CineInput, VolumeInput
-from ..task import Task
-from .regions import MAX_LESIONS, Regions, extract
+from ..task import ModalityTask, Task, modality_of_key
+from .encoders import in_windows
+from .regions import MAX_LESIONS, Component, Regions, extract
 
 
 @dataclass
 class DenseOutput:
     """Dense prediction of one input (volume, or one frame of a cine).
 
-    label: (*S) uint8 most probable class; lesion_probability: (*S) float32; components: lesion masks in their boxes,
-    with class_probability (L, K) of each; frame: network frame of a cine, 0 for a volume.
+    label: (*S) uint8 most probable class; lesion_probability: (*S) float32; components: lesion masks in their
+        boxes, with class_probability (L, K) of each; frame: network frame of a cine, 0 for a volume.
     """
 
     modality: str
@@ -26,25 +29,45 @@ class DenseOutput:
     frame: int
     label: np.ndarray
     lesion_probability: np.ndarray
-    components: list[tuple[np.ndarray, tuple[slice, ...]]]
+    components: list[Component]
     class_probability: np.ndarray
 
 
 @dataclass
 class CaseFeatures:
-    """Region features by modality: features (N, F), mask (N,), kind (N,), frame (N,). Absent modalities have no entry."""
+    """Region features by modality: features (N, F), mask (N,), kind (N,), frame (N,). Absent modalities have
+    no entry."""
 
     features: dict[str, np.ndarray] = field(default_factory=dict)
     mask: dict[str, np.ndarray] = field(default_factory=dict)
     kind: dict[str, np.ndarray] = field(default_factory=dict)
 
     def add(self, modality: str, regions: list[Regions]) -> None:
+        """Set the regions of one modality, of all its inputs."""
         self.features[modality] = np.concatenate([r.features for r in regions]).astype(np.float32)
         self.mask[modality] = np.concatenate([r.valid for r in regions])
         self.kind[modality] = np.concatenate([r.kind for r in regions])
 
+    def has(self, modality: str) -> bool:
+        """Whether there are tokens of a modality, by whichever encoder."""
+        return any(m.any() for key, m in self.mask.items() if modality_of_key(key) == modality)
+
+    def add_all(self, other: CaseFeatures) -> None:
+        """Take in the tokens of another record of the same case."""
+        self.features |= other.features
+        self.mask |= other.mask
+        self.kind |= other.kind
+
+    def add_whole(self, modality: str, tokens: list[np.ndarray]) -> None:
+        """Set the tokens (N, F) of one modality, of all its inputs, where the task has no regions."""
+        together = np.concatenate(tokens)
+        self.features[modality] = together
+        self.mask[modality] = np.ones(len(together), bool)
+        self.kind[modality] = np.zeros(len(together), np.int64)
+
 
 def regions_per_input(task: Task) -> int:
+    """How many regions a volume or frame has: classes beside the lesions, and lesion candidates."""
     return len(task.dense) - 1 - len(task.lesion_classes) + MAX_LESIONS
 
 
@@ -52,40 +75,45 @@ Inputs = dict[str, list[VolumeInput | CineInput]]
 
 
 def encode(
-    encoders: nn.ModuleDict, inputs: Inputs, task: Task, device: torch.device, *, keep_dense: bool = True, bf16: bool = False
-) -> tuple[CaseFeatures, list[DenseOutput]]:  # fmt: skip
+    encoders: nn.ModuleDict,
+    inputs: Inputs,
+    task: Task,
+    device: torch.device,
+    *,
+    keep_dense: bool = True,
+    bf16: bool = False,
+) -> tuple[CaseFeatures, list[DenseOutput]]:
     """Run every input through its modality's encoder and pool it into regions."""
     return encode_many(encoders, [inputs], task, device, keep_dense=keep_dense, bf16=bf16)[0]
 
 
 @torch.no_grad()
 def encode_many(
-    encoders: nn.ModuleDict, cases: list[Inputs], task: Task, device: torch.device, *, keep_dense: bool = True, bf16: bool = False
-) -> list[tuple[CaseFeatures, list[DenseOutput]]]:  # fmt: skip
+    encoders: nn.ModuleDict,
+    cases: list[Inputs],
+    task: Task,
+    device: torch.device,
+    *,
+    keep_dense: bool = True,
+    bf16: bool = False,
+) -> list[tuple[CaseFeatures, list[DenseOutput]]]:
     """As `encode`, of several cases: inputs of one shape pass an encoder together."""
     out: list[tuple[CaseFeatures, list[DenseOutput]]] = [(CaseFeatures(), []) for _ in cases]
     for modality in (m for m in task.modalities if any(m in c for c in cases)):
         encoder = encoders[modality]
         items = [(n, x) for n, c in enumerate(cases) for x in c.get(modality, [])]
         if task.whole_images:
-            for n in dict.fromkeys(n for n, _ in items):
-                tokens = np.concatenate([whole_tokens(encoder, x, device) for k, x in items if k == n])
-                features = out[n][0]
-                features.features[modality], features.mask[modality] = tokens, np.ones(len(tokens), bool)
-                features.kind[modality] = np.zeros(len(tokens), np.int64)
+            tokens: dict[int, list[np.ndarray]] = {}
+            for n, item in items:
+                tokens.setdefault(n, []).append(whole_tokens(encoder, item, device))
+            for n, found in tokens.items():
+                out[n][0].add_whole(modality, found)
             continue
         collected: dict[int, list[Regions]] = {}
         for together in _of_one_shape(items):
-            pieces = [_network_input(x) for _, x in together]
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                logits, fine, deep = encoder(*(torch.cat(p).to(device) for p in zip(*pieces, strict=True)))
-            start = 0
-            for (n, item), (values, present) in zip(together, pieces, strict=True):
-                at = slice(start, start + len(values))
-                start += len(values)
-                regions, dense = _pooled(
-                    modality, item, values, present, logits[at], fine[at], deep[at], task, keep_dense
-                )
+            maps = _encoded(encoder, [x for _, x in together], task.modalities[modality], device, bf16=bf16)
+            for (n, item), one in zip(together, maps, strict=True):
+                regions, dense = _pooled(modality, item, one, task, keep_dense=keep_dense)
                 collected.setdefault(n, []).extend(regions)
                 out[n][1].extend(dense)
         for n, regions in collected.items():
@@ -93,8 +121,44 @@ def encode_many(
     return out
 
 
-def _of_one_shape(items: list[tuple[int, VolumeInput | CineInput]]) -> list[list[tuple[int, VolumeInput | CineInput]]]:
-    """Inputs of different cases whose shapes agree; those of one case stay in their order, one after the other."""
+@dataclass(frozen=True, kw_only=True)
+class _Maps:
+    """One input as its encoder saw it, and what it gave: values (B, R, *S), present (B, R), logits
+    (B, K, *S), fine (B, C, *S), deep (B, 8C, *S/8); B is 1, or the frames of a cine."""
+
+    values: torch.Tensor
+    present: torch.Tensor
+    logits: torch.Tensor
+    fine: torch.Tensor
+    deep: torch.Tensor
+
+
+def _encoded(
+    encoder: nn.Module,
+    items: list[VolumeInput | CineInput],
+    spec: ModalityTask,
+    device: torch.device,
+    *,
+    bf16: bool,
+) -> Iterator[_Maps]:
+    """Inputs of one shape through an encoder in one pass."""
+    window = spec.window if isinstance(items[0], VolumeInput) else None
+    run = encoder if window is None else partial(in_windows, encoder, window)
+    pieces = [_network_input(x) for x in items]
+    with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        logits, fine, deep = run(*(torch.cat(p).to(device) for p in zip(*pieces, strict=True)))
+    start = 0
+    for values, present in pieces:
+        at = slice(start, start + len(values))
+        start += len(values)
+        yield _Maps(values=values, present=present, logits=logits[at], fine=fine[at], deep=deep[at])
+
+
+def _of_one_shape(
+    items: list[tuple[int, VolumeInput | CineInput]],
+) -> list[list[tuple[int, VolumeInput | CineInput]]]:
+    """Inputs of different cases whose shapes agree; those of one case stay in their order, one after the
+    other."""
     groups: list[list[tuple[int, VolumeInput | CineInput]]] = []
     for n, item in items:
         shape = item.values.shape[-3:] if isinstance(item, VolumeInput) else item.values.shape[-2:]
@@ -112,25 +176,38 @@ def _of_one_shape(items: list[tuple[int, VolumeInput | CineInput]]) -> list[list
 def _network_input(item: VolumeInput | CineInput) -> tuple[torch.Tensor, torch.Tensor]:
     """values (B, R, *S) float32 and present (B, R): one volume, or the frames of a cine."""
     if isinstance(item, CineInput):
-        return torch.from_numpy(item.values)[:, None].float(), torch.ones(len(item.values), 1, dtype=torch.bool)
+        return torch.from_numpy(item.values)[:, None].float(), torch.ones(
+            len(item.values), 1, dtype=torch.bool
+        )
     return torch.from_numpy(item.values)[None].float(), torch.from_numpy(item.present)[None]
 
 
 def _pooled(
-    modality: str, item: VolumeInput | CineInput, values, present, logits, fine, deep, task: Task, keep_dense: bool
+    modality: str, item: VolumeInput | CineInput, maps: _Maps, task: Task, *, keep_dense: bool
 ) -> tuple[list[Regions], list[DenseOutput]]:
-    """Regions of every frame (or of the volume), and the dense predictions that lesions and evidence come from."""
-    organ, lesions = task.dense.index(task.organ), task.lesion_indices
-    collected, dense = [], []
-    for t in range(len(values)):
+    """Regions of every frame (or of the volume), and the dense predictions that lesions and evidence come
+    from."""
+    lesions = task.lesion_indices
+    collected = []
+    dense = []
+    for t in range(len(maps.values)):
         regions, p, components = extract(
-            values[t], present[t], logits[t], fine[t], deep[t], organ=organ, lesions=lesions
+            maps.values[t],
+            maps.present[t],
+            maps.logits[t],
+            maps.fine[t],
+            maps.deep[t],
+            organ=task.organ_index,
+            lesions=lesions,
         )
         regions.frame[:] = t
         collected.append(regions)
         if keep_dense:
             per_class = np.array(
-                [(p[(slice(None), *box)] * mask).reshape(len(p), -1).sum(1) / mask.sum() for mask, box in components]
+                [
+                    (p[(slice(None), *box)] * mask).reshape(len(p), -1).sum(1) / mask.sum()
+                    for mask, box in components
+                ]
             ).reshape(len(components), len(p))
             label = p.argmax(0).astype(np.uint8)
             dense.append(DenseOutput(modality, item, t, label, p[lesions].sum(0), components, per_class))
@@ -146,8 +223,11 @@ def whole_tokens(encoder: nn.Module, item: VolumeInput | CineInput, device: torc
     return encoder(values[None].to(device), present.to(device)).float().cpu()[0].numpy()
 
 
-def collate(cases: list[CaseFeatures], modalities: tuple[str, ...], sizes: dict[str, int]) -> dict[str, tuple]:
-    """Pad a batch: {modality: (features (B, N, F), mask (B, N), kind (B, N))}; absent modalities get all-False masks.
+def collate(
+    cases: list[CaseFeatures], modalities: tuple[str, ...], sizes: dict[str, int]
+) -> dict[str, tuple]:
+    """Pad a batch: {modality: (features (B, N, F), mask (B, N), kind (B, N))}; absent modalities get
+    all-False masks.
 
     Only regions that exist are kept, so N is the largest number of them in the batch (at least 1).
     """

@@ -1,4 +1,5 @@
-"""Encoders compiled by OpenVINO behind the same interface as the torch modules (extra: openvino). Full precision, any size of input."""
+"""Encoders compiled by OpenVINO behind the same interface as the torch modules (extra: openvino). Full
+precision, any size of input."""
 
 from __future__ import annotations
 
@@ -8,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UserError
+from ..modalities import is_cine
 from ..task import Task
 
 
@@ -29,7 +31,8 @@ class Compiled(nn.Module):
         }
         self._model = ov.Core().compile_model(converted, "CPU", properties)
 
-    def forward(self, *inputs: Tensor):
+    def forward(self, *inputs: Tensor) -> Tensor | tuple[Tensor, ...]:
+        """What the encoder gives for these inputs: one tensor, or several."""
         found = self._model([x.cpu().numpy() for x in inputs])
         out = tuple(torch.from_numpy(found[i].copy()) for i in range(len(self._model.outputs)))
         return out if len(out) > 1 else out[0]
@@ -43,7 +46,7 @@ def compiled(encoders: nn.ModuleDict, task: Task) -> nn.ModuleDict:
         spec = task.modalities[modality]
         if task.whole_images:
             example: tuple[Tensor, ...] = (torch.zeros(1, 1, spec.size, spec.size),)
-        elif modality == "US":
+        elif is_cine(modality):
             example = (torch.zeros(2, 1, spec.size, spec.size), torch.ones(2, 1, dtype=torch.bool))
         else:
             present = torch.ones(1, len(spec.roles), dtype=torch.bool)

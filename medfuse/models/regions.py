@@ -1,9 +1,10 @@
-"""The resampler: dense predictions choose where to look, and each region becomes one feature vector with a place.
+"""The resampler: dense predictions choose where to look, and each region becomes one feature vector with a
+place.
 
-Regions are the dense classes (organs, ducts, stones, fluid) and up to ``MAX_LESIONS`` lesion candidates (connected
-components of the lesion probability). A region's features are means over its soft mask of the encoder's fine and deep
-features, the class probabilities, and the normalised intensities inside and in a ring around it.
-Places are relative to the organ (its centre and extent), never to the scanner's origin.
+Regions are the dense classes (organs, ducts, stones, fluid) and up to ``MAX_LESIONS`` lesion candidates
+(connected components of the lesion probability). A region's features are means over its soft mask of the
+encoder's fine and deep features, the class probabilities, and the normalised intensities inside and in a ring
+around it. Places are relative to the organ (its centre and extent), never to the scanner's origin.
 """
 
 from __future__ import annotations
@@ -19,12 +20,14 @@ from torch.nn import functional as F
 
 MAX_LESIONS = 6
 CANDIDATE_THRESHOLD = 0.30
+Component = tuple[np.ndarray, tuple[slice, ...]]  # a lesion candidate: its mask in its box, and the box
 
 
 @dataclass
 class Regions:
-    """features (N, F) float32; valid (N,) bool; place (N, 4): organ-relative x, y, z and log size; kind (N,) int class or
-    len(dense) for a lesion; frame (N,) network frame (ultrasound) or 0; boxes: voxel box (lo, hi) of each lesion."""
+    """features (N, F) float32; valid (N,) bool; place (N, 4): organ-relative x, y, z and log size; kind (N,)
+    int class or len(dense) for a lesion; frame (N,) network frame (ultrasound) or 0; boxes: voxel box (lo,
+    hi) of each lesion."""
 
     features: np.ndarray
     valid: np.ndarray
@@ -34,6 +37,7 @@ class Regions:
 
 
 def feature_size(roles: int, classes: int, filters: int) -> int:
+    """Numbers that describe one region."""
     return filters + filters + filters * 8 + classes + 3 * roles + roles + 4
 
 
@@ -45,8 +49,9 @@ def _weighted(weights: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (square - mean**2).clamp_min(0).sqrt()
 
 
-def lesion_components(probability: np.ndarray) -> list[tuple[np.ndarray, tuple[slice, ...]]]:
-    """Connected components above the candidate threshold, most probable mass first: (mask in its box, box)."""
+def lesion_components(probability: np.ndarray) -> list[Component]:
+    """Connected components above the candidate threshold, most probable mass first: (mask in its box,
+    box)."""
     labels, n = ndimage.label(probability > CANDIDATE_THRESHOLD)
     boxes = ndimage.find_objects(labels)
     found = []
@@ -58,7 +63,8 @@ def lesion_components(probability: np.ndarray) -> list[tuple[np.ndarray, tuple[s
 
 
 def _dilate(maps: Tensor) -> Tensor:
-    """Maximum over a box of five voxels a side, maps (N, *S): one axis at a time, which is the same and far cheaper."""
+    """Maximum over a box of five voxels a side, maps (N, *S): one axis at a time, which is the same and far
+    cheaper."""
     pool: Callable = F.max_pool3d if maps.ndim == 4 else F.max_pool2d
     for axis in range(maps.ndim - 1):
         size = [5 if d == axis else 1 for d in range(maps.ndim - 1)]
@@ -81,11 +87,11 @@ def extract(
     *,
     organ: int,
     lesions: list[int],
-) -> tuple[Regions, np.ndarray, list[tuple[np.ndarray, tuple[slice, ...]]]]:
+) -> tuple[Regions, np.ndarray, list[Component]]:
     """Pool one volume, or one ultrasound frame.
 
-    values (R, *S), present (R,), logits (K, *S), fine (C, *S), deep (8C, *S/8). Returns the regions, the class
-    probabilities (K, *S) as float32 and the lesion components.
+    values (R, *S), present (R,), logits (K, *S), fine (C, *S), deep (8C, *S/8). Returns the regions, the
+    class probabilities (K, *S) as float32 and the lesion components.
     """
     spatial = values.shape[1:]
     probability = logits.float().softmax(0)
@@ -94,45 +100,15 @@ def extract(
     lesion_p = p[lesions].sum(0)
     components = lesion_components(lesion_p)[:MAX_LESIONS]
     organ_ids = [c for c in range(1, classes) if c not in lesions]
-    n = len(organ_ids) + MAX_LESIONS
-    weights = torch.zeros(n, *spatial)
-    rings = torch.zeros(n, *spatial)
-    organs = probability[organ_ids].cpu()
-    weights[: len(organ_ids)] = torch.where(organs > 0.3, organs, torch.zeros_like(organs))
-    rings[: len(organ_ids)] = ((_dilate(organs) > 0.5) & (organs < 0.3)).float()
-    for r, (mask, box) in enumerate(components, start=len(organ_ids)):
-        lesion_map = torch.from_numpy(lesion_p[box] * mask).float()
-        weights[r][box] = lesion_map
-        grown = tuple(slice(max(0, s.start - 3), s.stop + 3) for s in box)
-        whole = np.zeros([g.stop - g.start for g in grown], bool)
-        inner = tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(box, grown, strict=True))
-        whole[inner] = mask
-        ring = _ring(whole)
-        clipped = tuple(slice(0, min(g.stop, size) - g.start) for g, size in zip(grown, spatial, strict=True))
-        rings[r][grown] = torch.from_numpy(ring[clipped].astype(np.float32))
+    weights, rings = _soft_masks(probability[organ_ids].cpu(), lesion_p, components)
+    n = len(weights)
     flat = weights.reshape(n, -1)
     size = flat.sum(1)
     valid = size > 0.5
-    maps = torch.cat([fine.float().cpu().reshape(fine.shape[0], -1), values.float().cpu().reshape(values.shape[0], -1)])
-    mean, deviation = _weighted(flat, maps)
-    c = fine.shape[0]
-    around, _ = _weighted(rings.reshape(n, -1), maps[c:])
-    class_mean, _ = _weighted(flat, probability.cpu().reshape(classes, -1))
-    coarse: Callable = F.adaptive_avg_pool3d if len(spatial) == 3 else F.adaptive_avg_pool2d
-    low = coarse(weights[None], tuple(deep.shape[1:]))[0].reshape(n, -1)
-    deep_mean, _ = _weighted(low, deep.float().cpu().reshape(deep.shape[0], -1))
-    gate = present.float().cpu()[None].expand(n, -1)
     place = _places(flat, spatial, p[organ] + lesion_p)
     features = torch.cat(
         [
-            mean[:, :c],
-            deviation[:, :c],
-            deep_mean,
-            class_mean,
-            mean[:, c:] * gate,
-            deviation[:, c:] * gate,
-            (mean[:, c:] - around) * gate,
-            gate,
+            _appearance(weights, rings, probability.cpu(), values, present, fine, deep),
             size.clamp_min(1e-3).log()[:, None],
             place[:, :3],
         ],
@@ -145,7 +121,69 @@ def extract(
     return regions, p, components
 
 
-def _places(weights: Tensor, spatial, organ: np.ndarray) -> Tensor:
+def _soft_masks(organs: Tensor, lesion_p: np.ndarray, components: list[Component]) -> tuple[Tensor, Tensor]:
+    """The soft mask of each region (N, *S), organs then lesion candidates, and the ring around each."""
+    spatial = tuple(organs.shape[1:])
+    n = len(organs) + MAX_LESIONS
+    weights = torch.zeros(n, *spatial)
+    rings = torch.zeros(n, *spatial)
+    if len(organs):  # none where the lesions are all that is labelled
+        weights[: len(organs)] = torch.where(organs > 0.3, organs, torch.zeros_like(organs))
+        rings[: len(organs)] = ((_dilate(organs) > 0.5) & (organs < 0.3)).float()
+    for r, (mask, box) in enumerate(components, start=len(organs)):
+        weights[r][box] = torch.from_numpy(lesion_p[box] * mask).float()
+        grown = tuple(slice(max(0, s.start - 3), s.stop + 3) for s in box)
+        whole = np.zeros([g.stop - g.start for g in grown], bool)
+        inner = tuple(slice(s.start - g.start, s.stop - g.start) for s, g in zip(box, grown, strict=True))
+        whole[inner] = mask
+        clipped = tuple(slice(0, min(g.stop, size) - g.start) for g, size in zip(grown, spatial, strict=True))
+        rings[r][grown] = torch.from_numpy(_ring(whole)[clipped].astype(np.float32))
+    return weights, rings
+
+
+def _appearance(
+    weights: Tensor,
+    rings: Tensor,
+    probability: Tensor,
+    values: Tensor,
+    present: Tensor,
+    fine: Tensor,
+    deep: Tensor,
+) -> Tensor:
+    """How each region looks: mean and deviation of the fine features, mean of the deep ones, of the class
+    probabilities and of the intensities, their deviation and difference from the ring, and the roles that
+    are there (N, `feature_size` - 4)."""
+    n = len(weights)
+    c = fine.shape[0]
+    flat = weights.reshape(n, -1)
+    maps = torch.cat([fine.float().cpu().reshape(c, -1), values.float().cpu().reshape(values.shape[0], -1)])
+    mean, deviation = _weighted(flat, maps)
+    around, _ = _weighted(rings.reshape(n, -1), maps[c:])
+    class_mean, _ = _weighted(flat, probability.reshape(len(probability), -1))
+    gate = present.float().cpu()[None].expand(n, -1)
+    return torch.cat(
+        [
+            mean[:, :c],
+            deviation[:, :c],
+            _coarse_mean(weights, deep),
+            class_mean,
+            mean[:, c:] * gate,
+            deviation[:, c:] * gate,
+            (mean[:, c:] - around) * gate,
+            gate,
+        ],
+        1,
+    )
+
+
+def _coarse_mean(weights: Tensor, deep: Tensor) -> Tensor:
+    """(N, C) mean of the deep features (C, *S/8) under each soft mask (N, *S)."""
+    coarse: Callable = F.adaptive_avg_pool3d if weights.ndim == 4 else F.adaptive_avg_pool2d
+    low = coarse(weights[None], tuple(deep.shape[1:]))[0].reshape(len(weights), -1)
+    return _weighted(low, deep.float().cpu().reshape(deep.shape[0], -1))[0]
+
+
+def _places(weights: Tensor, spatial: tuple[int, ...], organ: np.ndarray) -> Tensor:
     """(N, 4): centre relative to the organ's centre in units of its extent, and log size. 2D gets z = 0."""
     axes = [torch.arange(s, dtype=torch.float32) for s in spatial]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(len(spatial), -1)

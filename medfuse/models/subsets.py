@@ -14,10 +14,12 @@ def subsets(modalities: tuple[str, ...], *, empty: bool = False) -> list[tuple[s
 
 
 def name(subset: tuple[str, ...]) -> str:
+    """CT+MR, or none."""
     return "+".join(subset) if subset else "none"
 
 
 def use_only(subset: tuple[str, ...], modalities: tuple[str, ...], batch: int) -> dict[str, Tensor]:
+    """(B,) bool by modality: True for those of the subset, as `FusionModel.forward` takes it."""
     return {m: torch.full((batch,), m in subset) for m in modalities}
 
 
@@ -25,7 +27,8 @@ def shapley(values: dict[frozenset, float], players: tuple[str, ...]) -> dict[st
     """Exact Shapley value of each player for a game given on all subsets (Shapley 1953)."""
     from math import factorial
 
-    n, out = len(players), {}
+    n = len(players)
+    out = {}
     for p in players:
         rest = [q for q in players if q != p]
         total = 0.0

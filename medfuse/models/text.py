@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 
-PAD, MAX_TOKENS = "[PAD]", 96
+PAD = "[PAD]"
+MAX_TOKENS = 96
 
 
 def train_tokenizer(texts: list[str], vocabulary: int = 1500) -> Tokenizer:
@@ -28,14 +30,17 @@ def tokenize(tokenizer: Tokenizer, texts: list[str]) -> tuple[Tensor, Tensor]:
     ids = torch.zeros(len(rows), length, dtype=torch.long)
     mask = torch.zeros(len(rows), length, dtype=torch.bool)
     for i, row in enumerate(rows):
-        ids[i, : len(row)], mask[i, : len(row)] = torch.tensor(row), True
+        ids[i, : len(row)] = torch.tensor(row)
+        mask[i, : len(row)] = True
     return ids, mask
 
 
 class TextTower(nn.Module):
     """ids (B, L), mask (B, L) → (B, D)."""
 
-    def __init__(self, vocabulary: int, width: int, layers: int = 2, heads: int = 4, dropout: float = 0.1) -> None:
+    def __init__(
+        self, vocabulary: int, width: int, layers: int = 2, heads: int = 4, dropout: float = 0.1
+    ) -> None:
         super().__init__()
         self.embed = nn.Embedding(vocabulary, width)
         self.position = nn.Parameter(torch.randn(MAX_TOKENS, width) * 0.02)
@@ -45,7 +50,8 @@ class TextTower(nn.Module):
         self.layers = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.norm = nn.LayerNorm(width)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Int64[Tensor, "b n"], mask: Bool[Tensor, "b n"]) -> Float[Tensor, "b d"]:
+        """The mean over the tokens that exist."""
         x = self.embed(ids) + self.position[: ids.shape[1]]
         x = self.norm(self.layers(x, src_key_padding_mask=~mask))
         weight = mask[..., None].to(x.dtype)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 
@@ -12,20 +13,26 @@ from torch import Tensor, nn
 class Tokens:
     """x (B, N, D); mask (B, N) True where a token exists. A modality that is absent has an all-False mask."""
 
-    x: Tensor
-    mask: Tensor
+    x: Float[Tensor, "b n d"]
+    mask: Bool[Tensor, "b n"]
 
     @property
-    def present(self) -> Tensor:
+    def present(self) -> Bool[Tensor, " b"]:
         """(B,) bool."""
         return self.mask.any(1)
+
+
+def joined(parts: list[Tokens]) -> Tokens:
+    """The tokens of several encoders as those of one modality."""
+    return Tokens(torch.cat([t.x for t in parts], 1), torch.cat([t.mask for t in parts], 1))
 
 
 class RegionTokens(nn.Module):
     """Region features (B, N, F) → Tokens: standardise, project, add what kind of region it is.
 
-    The standardisation is that of the training set (buffers, set once). Features of absent tokens are replaced by zero
-    before anything reads them, so that noise there changes nothing and their gradient is exactly 0.
+    The standardisation is that of the training set (buffers, set once). Features of absent tokens are
+    replaced by zero before anything reads them, so that noise there changes nothing and their gradient is
+    exactly 0.
     """
 
     mean: Tensor
@@ -41,17 +48,26 @@ class RegionTokens(nn.Module):
         self.kind = nn.Embedding(kinds + 1, width)
         self.norm = nn.LayerNorm(width)
 
-    def fit(self, features: Tensor, mask: Tensor, kind: Tensor) -> None:
-        """Set the standardisation from all valid regions of the training set."""
+    def fit(
+        self, features: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"], kind: Int64[Tensor, "b n"]
+    ) -> None:
+        """Set the standardisation from all valid regions of the training set; fewer than two leave it as it
+        is."""
         rows = features[mask]
+        if len(rows) < 2:
+            return
         self.mean.copy_(rows.mean(0))
         self.scale.copy_(rows.std(0).clamp_min(1e-3))
 
-    def spread(self, kind: Tensor) -> Tensor:
-        """Standard deviation of the features, broadcastable to (B, N, F): how strong noise on them is to be."""
+    def spread(self, kind: Int64[Tensor, "b n"]) -> Float[Tensor, ...]:
+        """Standard deviation of the features, broadcastable to (B, N, F): how strong noise on them is to
+        be."""
         return self.scale
 
-    def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
+    def forward(
+        self, features: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"], kind: Int64[Tensor, "b n"]
+    ) -> Tokens:
+        """Tokens of the cases of a batch; absent ones are exactly zero."""
         features = torch.where(mask[..., None], features, torch.zeros_like(features))
         z = ((features - self.mean) / self.scale).clamp(-8, 8)
         x = self.norm(self.project(z) + self.kind(kind))
@@ -59,7 +75,8 @@ class RegionTokens(nn.Module):
 
 
 class KindTokens(nn.Module):
-    """Values (B, N, F) whose meaning hangs on their kind (a laboratory analyte, a word) → Tokens, standardised kind by kind.
+    """Values (B, N, F) whose meaning hangs on their kind (a laboratory analyte, a word) → Tokens,
+    standardised kind by kind.
 
     Kinds that the training set had fewer than SEEN times are left out: nothing was learned of them.
     """
@@ -80,18 +97,26 @@ class KindTokens(nn.Module):
         self.kind = nn.Embedding(kinds, width)
         self.norm = nn.LayerNorm(width)
 
-    def fit(self, features: Tensor, mask: Tensor, kind: Tensor) -> None:
+    def fit(
+        self, features: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"], kind: Int64[Tensor, "b n"]
+    ) -> None:
+        """Set the standardisation of each kind from all valid values of the training set."""
         self.seen.zero_()
         for k in kind[mask].unique().tolist():
             rows = features[mask & (kind == k)]
             if len(rows) >= self.SEEN:
                 self.seen[k] = True
-                self.mean[k], self.scale[k] = rows.mean(0), rows.std(0).clamp_min(1e-3)
+                self.mean[k] = rows.mean(0)
+                self.scale[k] = rows.std(0).clamp_min(1e-3)
 
-    def spread(self, kind: Tensor) -> Tensor:
+    def spread(self, kind: Int64[Tensor, "b n"]) -> Float[Tensor, ...]:
+        """Standard deviation of the features by kind, (B, N, F)."""
         return self.scale[kind]
 
-    def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
+    def forward(
+        self, features: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"], kind: Int64[Tensor, "b n"]
+    ) -> Tokens:
+        """Tokens of the cases of a batch; absent ones are exactly zero."""
         mask = mask & self.seen[kind]
         features = torch.where(mask[..., None], features, torch.zeros_like(features))
         z = ((features - self.mean[kind]) / self.scale[kind]).clamp(-8, 8)
@@ -100,10 +125,11 @@ class KindTokens(nn.Module):
 
 
 class CineTokens(nn.Module):
-    """Frame-wise region tokens of a cine → at most K tokens: attention over time, one learned query a region kind.
+    """Frame-wise region tokens of a cine → at most K tokens: attention over time, one learned query a region
+    kind.
 
-    Input features (B, N, F) of all regions of all frames, in any order. Output: one token for each kind in ``pooled`` (time
-    attention over its frames) and the ``keep`` largest lesion candidates as they are.
+    Input features (B, N, F) of all regions of all frames, in any order. Output: one token for each kind in
+    ``pooled`` (time attention over its frames) and the ``keep`` largest lesion candidates as they are.
     """
 
     def __init__(
@@ -120,20 +146,29 @@ class CineTokens(nn.Module):
         super().__init__()
         self.pooled = pooled
         self.regions = RegionTokens(features, kinds, width, dropout)
-        self.lesion_kind, self.keep = lesion_kind, keep
+        self.lesion_kind = lesion_kind
+        self.keep = keep
         self.query = nn.Parameter(torch.randn(kinds + 1, width) * 0.1)
         self.key = nn.Linear(width, width, bias=False)
         self.temporal = nn.Linear(width, width)
 
-    def fit(self, features: Tensor, mask: Tensor, kind: Tensor) -> None:
+    def fit(
+        self, features: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"], kind: Int64[Tensor, "b n"]
+    ) -> None:
+        """Set the standardisation from all valid regions of the training set."""
         self.regions.fit(features, mask, kind)
 
-    def spread(self, kind: Tensor) -> Tensor:
+    def spread(self, kind: Int64[Tensor, "b n"]) -> Float[Tensor, ...]:
+        """Standard deviation of the features, broadcastable to (B, N, F)."""
         return self.regions.scale
 
-    def forward(self, features: Tensor, mask: Tensor, kind: Tensor) -> Tokens:
+    def forward(
+        self, features: Float[Tensor, "b n f"], mask: Bool[Tensor, "b n"], kind: Int64[Tensor, "b n"]
+    ) -> Tokens:
+        """Tokens of the cases of a batch; absent ones are exactly zero."""
         t = self.regions(features, mask, kind)
-        pooled, seen = [], []
+        pooled = []
+        seen = []
         for k in self.pooled:
             member = mask & (kind == k)
             score = (self.key(t.x) @ self.query[k]) / t.x.shape[-1] ** 0.5
@@ -141,7 +176,8 @@ class CineTokens(nn.Module):
             weight = torch.where(member, score.softmax(1), torch.zeros_like(score))
             pooled.append((weight[..., None] * t.x).sum(1))
             seen.append(member.any(1))
-        x, m = torch.stack(pooled, 1), torch.stack(seen, 1)
+        x = torch.stack(pooled, 1)
+        m = torch.stack(seen, 1)
         x = torch.where(m[..., None], x + self.temporal(x), torch.zeros_like(x))
         lesion = mask & (kind == self.lesion_kind)
         size = torch.where(lesion, features[..., -4], torch.full_like(features[..., -4], -1e4))

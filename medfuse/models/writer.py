@@ -1,8 +1,10 @@
-"""The writer: a small causal transformer that reads the fused tokens and the findings, and writes the report or an answer.
+"""The writer: a small causal transformer that reads the fused tokens and the findings, and writes the report
+or an answer.
 
-A sequence begins with the language, then either the findings as tags and the text, or a question and its answer. Cross-attention
-goes to the fused tokens of every modality that is there and to one token a finding, which carries the findings head's logit: what the
-head knows, the writer is told. (Vaswani et al. 2017; weights of input and output embedding are shared, Press & Wolf 2017.)
+A sequence begins with the language, then either the findings as tags and the text, or a question and its
+answer. Cross-attention goes to the fused tokens of every modality that is there and to one token a finding,
+which carries the findings head's logit: what the head knows, the writer is told. (Vaswani et al. 2017;
+weights of input and output embedding are shared, Press & Wolf 2017.)
 """
 
 from __future__ import annotations
@@ -20,7 +22,12 @@ from ..task import Task
 from .fusion import Mlp
 from .tokens import Tokens
 
-PAD, BEGIN, END, TEXT, QUESTION, ANSWER = "[PAD]", "[BEGIN]", "[END]", "[TEXT]", "[QUESTION]", "[ANSWER]"
+PAD = "[PAD]"
+BEGIN = "[BEGIN]"
+END = "[END]"
+TEXT = "[TEXT]"
+QUESTION = "[QUESTION]"
+ANSWER = "[ANSWER]"
 CLOSED = ("no", "yes", "cannot tell")  # classes of the closed-question head
 
 
@@ -45,6 +52,7 @@ class Memory:
     mask: Tensor
 
     def repeat(self, n: int) -> Memory:
+        """Each case n times in a row."""
         return Memory(self.x.repeat_interleave(n, 0), self.mask.repeat_interleave(n, 0))
 
 
@@ -53,10 +61,12 @@ class _Reader(nn.Module):
 
     def __init__(self, width: int, heads: int, dropout: float) -> None:
         super().__init__()
-        self.norm, self.q, self.kv, self.out = (
-            nn.LayerNorm(width), nn.Linear(width, width), nn.Linear(width, 2 * width), nn.Linear(width, width),
-        )  # fmt: skip
-        self.heads, self.dropout = heads, dropout
+        self.norm = nn.LayerNorm(width)
+        self.q = nn.Linear(width, width)
+        self.kv = nn.Linear(width, 2 * width)
+        self.out = nn.Linear(width, width)
+        self.heads = heads
+        self.dropout = dropout
 
     def split(self, x: Tensor) -> Tensor:
         return x.unflatten(-1, (self.heads, -1)).transpose(1, 2)
@@ -80,7 +90,8 @@ class _Reader(nn.Module):
 class _Block(nn.Module):
     def __init__(self, c: WriterConfig) -> None:
         super().__init__()
-        self.own, self.cross = _Reader(c.width, c.heads, c.dropout), _Reader(c.width, c.heads, c.dropout)
+        self.own = _Reader(c.width, c.heads, c.dropout)
+        self.cross = _Reader(c.width, c.heads, c.dropout)
         self.mlp = Mlp(c.width, c.dropout, ratio=4)
 
 
@@ -97,12 +108,14 @@ class Cache:
         """Keep these rows of the batch, in this order (beams that live on)."""
         n = self.length
         for k, v in self.own:
-            k[:, :, :n], v[:, :, :n] = k[rows, :, :n], v[rows, :, :n]
+            k[:, :, :n] = k[rows, :, :n]
+            v[:, :, :n] = v[rows, :, :n]
 
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """A step is a few small products: on one thread it is as fast as on many, and far faster where other work holds a core."""
+    """A step is a few small products: on one thread it is as fast as on many, and far faster where other work
+    holds a core."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -123,12 +136,14 @@ class Writer(nn.Module):
         self.logit = nn.Sequential(nn.Linear(3, c.width), nn.GELU(), nn.Linear(c.width, c.width))
         self.norm_memory = nn.LayerNorm(c.width)
         self.blocks = nn.ModuleList(_Block(c) for _ in range(c.layers))
-        self.norm, self.drop = nn.LayerNorm(c.width), nn.Dropout(c.dropout)
+        self.norm = nn.LayerNorm(c.width)
+        self.drop = nn.Dropout(c.dropout)
         self.closed = nn.Linear(c.width, len(CLOSED))
         nn.init.normal_(self.embed.weight, std=0.05)
 
     @property
     def layers(self) -> list[_Block]:
+        """The blocks in order."""
         return list(self.blocks)  # type: ignore[arg-type]
 
     def memory(self, fused: dict[str, Tokens], logits: Tensor) -> Memory:
@@ -154,7 +169,8 @@ class Writer(nn.Module):
         return Cache(own, [b.cross.keys(memory.x) for b in self.layers], mask)
 
     def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
-        """ids (B, L) → logits (B, L, V) of the next token, states (B, L, D). Without a cache: what training runs through."""
+        """ids (B, L) → logits (B, L, V) of the next token, states (B, L, D). Without a cache: what training
+        runs through."""
         if ids.shape[1] > self.config.length:
             raise ValueError(f"{ids.shape[1]} positions, at most {self.config.length}")
         x = self.drop(self.embed(ids) + self.position[: ids.shape[1]])
@@ -166,17 +182,24 @@ class Writer(nn.Module):
         return x @ self.embed.weight.T, x
 
     def extend(self, ids: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
-        """New positions ids (B, L) after those in ``cache``, which grows. Raises ValueError past the longest length."""
-        n, old = ids.shape[1], cache.length
+        """New positions ids (B, L) after those in ``cache``, which grows. Raises ValueError past the longest
+        length."""
+        n = ids.shape[1]
+        old = cache.length
         if old + n > min(self.config.length, cache.own[0][0].shape[2]):
             raise ValueError(f"{old + n} positions, at most {self.config.length}")
-        mask = torch.ones(n, old + n, dtype=torch.bool, device=ids.device).tril(old) if n > 1 and old else None
+        mask = (
+            torch.ones(n, old + n, dtype=torch.bool, device=ids.device).tril(old) if n > 1 and old else None
+        )
         x = F.embedding(ids, self.embed.weight) + self.position[old : old + n]
         for block, own, cross in zip(self.layers, cache.own, cache.cross, strict=True):
             y = block.own.norm(x)
             k, v = block.own.keys(y)
-            own[0][:, :, old : old + n], own[1][:, :, old : old + n] = k, v
-            x = x + block.own.read(y, own[0][:, :, : old + n], own[1][:, :, : old + n], mask, causal=n > 1 and not old)
+            own[0][:, :, old : old + n] = k
+            own[1][:, :, old : old + n] = v
+            x = x + block.own.read(
+                y, own[0][:, :, : old + n], own[1][:, :, : old + n], mask, causal=n > 1 and not old
+            )
             x = x + block.cross.read(block.cross.norm(x), *cross, cache.mask)
             x = x + block.mlp(x)
         cache.length = old + n
@@ -185,26 +208,43 @@ class Writer(nn.Module):
 
     @torch.inference_mode()
     def generate(
-        self, prefix: Tensor, memory: Memory, *, end: int, length: int = 200, beams: int = 1, temperature: float = 0.0,
-        top: int = 0, generator: torch.Generator | None = None,
-    ) -> list[list[int]]:  # fmt: skip
+        self,
+        prefix: Tensor,
+        memory: Memory,
+        *,
+        end: int,
+        length: int = 200,
+        beams: int = 1,
+        temperature: float = 0.0,
+        top: int = 0,
+        generator: torch.Generator | None = None,
+    ) -> list[list[int]]:
         """What follows ``prefix`` (B, L), one list of token ids a row, without ``end``.
 
-        beams > 1: beam search with length-normalised log-probability. temperature > 0: sampling (from the ``top`` likeliest
-        where given), repeatable with a ``generator``. Else greedy.
+        beams > 1: beam search with length-normalised log-probability. temperature > 0: sampling (from the
+        ``top`` likeliest where given), repeatable with a ``generator``. Else greedy.
         """
         self.eval()
         with one_thread():
             return self._generate(prefix, memory, end, length, beams, temperature, top, generator)
 
     def _generate(
-        self, prefix: Tensor, memory: Memory, end: int, length: int, beams: int, temperature: float, top: int,
+        self,
+        prefix: Tensor,
+        memory: Memory,
+        end: int,
+        length: int,
+        beams: int,
+        temperature: float,
+        top: int,
         generator: torch.Generator | None,
-    ) -> list[list[int]]:  # fmt: skip
+    ) -> list[list[int]]:
         length = min(length, self.config.length - prefix.shape[1])
         if beams > 1:
             return [
-                self._beam(prefix[b : b + 1], Memory(memory.x[b : b + 1], memory.mask[b : b + 1]), end, length, beams)
+                self._beam(
+                    prefix[b : b + 1], Memory(memory.x[b : b + 1], memory.mask[b : b + 1]), end, length, beams
+                )
                 for b in range(len(prefix))
             ]
         cache = self.start(memory, prefix.shape[1] + length)
@@ -254,19 +294,25 @@ class Writer(nn.Module):
                 break
             cache.select(rows)
             logits, _ = self.extend(tokens[:, None], cache)
-        finished += [(float(s) / max(1, len(x)), x) for s, x in zip(score, lines, strict=True) if not finished]
+        finished += [
+            (float(s) / max(1, len(x)), x) for s, x in zip(score, lines, strict=True) if not finished
+        ]
         return max(finished, key=lambda f: f[0])[1]
 
 
 def finding_tag(finding_id: str) -> str:
+    """The token that names a finding."""
     return f"[+{finding_id}]"
 
 
 def language_tag(language: str) -> str:
+    """The token that names a language."""
     return f"[{language}]"
 
 
-def train_writer_tokenizer(texts: list[str], task: Task, languages: list[str], vocabulary: int = 1400) -> Tokenizer:
+def train_writer_tokenizer(
+    texts: list[str], task: Task, languages: list[str], vocabulary: int = 1400
+) -> Tokenizer:
     """A byte-level BPE on the corpus, reversible in any language, with tags for languages and findings."""
     special = [PAD, BEGIN, END, TEXT, QUESTION, ANSWER, *map(language_tag, sorted(languages))]
     special += [finding_tag(f.id) for f in task.findings]
@@ -277,8 +323,11 @@ def train_writer_tokenizer(texts: list[str], task: Task, languages: list[str], v
     )
     tokenizer.decoder = decoders.ByteLevel()
     trainer = trainers.BpeTrainer(
-        vocab_size=vocabulary, special_tokens=special, show_progress=False, initial_alphabet=pre_tokenizers.ByteLevel.alphabet()
-    )  # fmt: skip
+        vocab_size=vocabulary,
+        special_tokens=special,
+        show_progress=False,
+        initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
+    )
     tokenizer.train_from_iterator(texts, trainer)
     return tokenizer
 
@@ -292,16 +341,28 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
 
 
 def report_prefix(tokenizer: Tokenizer, language: str) -> list[int]:
+    """Ids that a report begins with."""
     return [token_id(tokenizer, BEGIN), token_id(tokenizer, language_tag(language))]
 
 
 def question_prefix(tokenizer: Tokenizer, language: str, question: str) -> list[int]:
+    """Ids of a question, up to where its answer begins."""
     asked = tokenizer.encode(question).ids[:80]
-    return [*report_prefix(tokenizer, language), token_id(tokenizer, QUESTION), *asked, token_id(tokenizer, ANSWER)]
+    return [
+        *report_prefix(tokenizer, language),
+        token_id(tokenizer, QUESTION),
+        *asked,
+        token_id(tokenizer, ANSWER),
+    ]
 
 
 def report_ids(tokenizer: Tokenizer, language: str, findings: list[str], text: str, length: int) -> list[int]:
     """The whole training sequence of a report: findings first, then the words."""
     tags = [token_id(tokenizer, finding_tag(f)) for f in findings]
-    body = [*report_prefix(tokenizer, language), *tags, token_id(tokenizer, TEXT), *tokenizer.encode(text).ids]
+    body = [
+        *report_prefix(tokenizer, language),
+        *tags,
+        token_id(tokenizer, TEXT),
+        *tokenizer.encode(text).ids,
+    ]
     return [*body[: length - 1], token_id(tokenizer, END)]

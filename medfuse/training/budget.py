@@ -1,4 +1,5 @@
-"""How long a stage may train: minutes, or an exact number of steps (which makes a run repeatable bit by bit on CPU)."""
+"""How long a stage may train: minutes, or an exact number of steps (which makes a run repeatable bit by bit
+on CPU)."""
 
 from __future__ import annotations
 

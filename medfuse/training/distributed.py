@@ -1,13 +1,17 @@
-"""Several processes on one training, started by torchrun: each draws its own crops, gradients are averaged (DDP).
+"""Several processes on one training, started by torchrun: each takes its share of every batch, gradients are
+averaged.
 
     torchrun --nproc-per-node 4 -m medfuse train TASK --manifest M --out BUNDLE
 
-The first process preprocesses, logs, saves and does what follows the encoders; the others wait, or end with the encoders.
+Every stage of `loop` is shared. The first process preprocesses, logs and saves while the others wait, and
+does alone what takes minutes at the end (baselines, calibration, the bundle).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import timedelta
 
 import torch
@@ -21,6 +25,7 @@ def world() -> int:
 
 
 def rank() -> int:
+    """The number of this process, 0 without torchrun."""
     return int(os.environ.get("RANK", "0"))
 
 
@@ -38,27 +43,66 @@ def start(device: torch.device) -> torch.device:
 
 
 def finish() -> None:
+    """Leave the other processes."""
     if dist.is_initialized():
         dist.destroy_process_group()
 
 
 def barrier() -> None:
+    """Wait until every process is here."""
     if dist.is_initialized():
         dist.barrier()
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """The first process does what stands inside; the others follow when it is done, and find what it left."""
+    if rank() > 0:
+        barrier()
+    yield
+    if rank() == 0:
+        barrier()
+
+
+def of_first(log: Callable[[str], None]) -> Callable[[str], None]:
+    """``log`` in the first process; the others say nothing."""
+    return log if rank() == 0 else lambda line: None
 
 
 def agree(value: float, device: torch.device) -> float:
     """The first process's value everywhere: clocks differ, and all must stop at the same step."""
     if not dist.is_initialized():
         return value
-    shared = torch.tensor([value], dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device)
+    shared = torch.tensor(
+        [value], dtype=torch.float64 if device.type == "cpu" else torch.float32, device=device
+    )
     dist.broadcast(shared, 0)
     return float(shared)
 
 
-def shared(model: nn.Module, device: torch.device) -> nn.Module:
-    """The model whose backward pass averages gradients over all processes; itself without torchrun."""
+def share(index: torch.Tensor) -> torch.Tensor:
+    """This process's part of a batch's numbers (N,), never empty; all of them where one process trains."""
     if not dist.is_initialized():
-        return model
-    ids = [device.index] if device.type == "cuda" else None
-    return nn.parallel.DistributedDataParallel(model, device_ids=ids)
+        return index
+    mine = index[dist.get_rank() :: dist.get_world_size()]
+    return mine if len(mine) else index
+
+
+def average_gradients(parameters: list[nn.Parameter]) -> None:
+    """Replace each gradient by its mean over all processes, in one exchange; nothing without torchrun."""
+    if not dist.is_initialized():
+        return
+    gradients = [p.grad if p.grad is not None else torch.zeros_like(p) for p in parameters]
+    together = torch.cat([g.reshape(-1).float() for g in gradients])
+    dist.all_reduce(together)
+    together /= dist.get_world_size()
+    for p, part in zip(parameters, together.split([g.numel() for g in gradients]), strict=True):
+        p.grad = part.view_as(p).to(p.dtype)
+
+
+def same_everywhere(tensors: Iterable[torch.Tensor]) -> None:
+    """The first process's values (weights, running statistics) in every process, so that all keep the same
+    model."""
+    if dist.is_initialized():
+        for tensor in tensors:
+            dist.broadcast(tensor, 0)

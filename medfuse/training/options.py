@@ -1,16 +1,26 @@
-"""What a person chooses of a training."""
+"""What a person chooses of a training, what travels with it, and what comes out."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, TypedDict
+
+import numpy as np
+
+from ..io.manifest import ManifestRow
+from ..task import Task
+from .data.tensors import Preprocessed
 
 Log = Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class TrainOptions:
+    """How `medfuse train` trains."""
+
     minutes: float = 60.0
     seed: int = 1
     device: str = "cpu"
@@ -21,3 +31,39 @@ class TrainOptions:
     work: Path | None = None  # checkpoints and caches; default OUT.work
     start: str | None = None  # a bundle whose encoders are the first weights
     thrifty: bool = False  # gradient checkpointing
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainingRun:
+    """One call of `medfuse train`: what is trained on what. ``is_train`` (cases,) bool, ``started`` by
+    time.monotonic, ``command`` as the card quotes it."""
+
+    task: Task
+    rows: list[ManifestRow]
+    folder: Path
+    entries: list[Preprocessed]
+    is_train: np.ndarray
+    out: Path
+    options: TrainOptions
+    work: Path
+    started: float
+    command: str
+    log: Log
+
+    @property
+    def simulated(self) -> bool:
+        """Whether no case is a real patient's."""
+        return all(r.simulated for r in self.rows)
+
+    def minutes_left(self) -> float:
+        """Of the whole budget; below 0 where it is spent."""
+        return self.options.minutes - (time.monotonic() - self.started) / 60
+
+
+class Trained(TypedDict, total=False):
+    """What a training gave: the bundle's folder, its validation scores, and how long it took. Empty in all
+    but torchrun's first process."""
+
+    bundle: str
+    validation: dict[str, Any]
+    seconds: float

@@ -1,17 +1,20 @@
-"""Losses and scores for TensorBoard, where it is installed (extra ``tensorboard``): `tensorboard --logdir WORK/tensorboard`."""
+"""Losses and scores for TensorBoard, where it is installed (extra ``tensorboard``): `tensorboard --logdir
+WORK/tensorboard`."""
 
 from __future__ import annotations
 
 import importlib.util
 from pathlib import Path
 
+from .distributed import rank
+
 
 class Scalars:
-    """Writes nothing where there is no folder or no TensorBoard."""
+    """Writes nothing where there is no folder or no TensorBoard, nor in torchrun's further processes."""
 
     def __init__(self, folder: Path | None) -> None:
         self.writer = None
-        if folder is not None and importlib.util.find_spec("tensorboard") is not None:
+        if folder is not None and rank() == 0 and importlib.util.find_spec("tensorboard") is not None:
             from torch.utils.tensorboard import SummaryWriter
 
             self.writer = SummaryWriter(str(folder))

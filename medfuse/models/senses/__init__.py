@@ -1,35 +1,38 @@
-"""Senses beside the images. One file each says how what was said or measured becomes tokens; a task takes it in by one line
-(`further: [LABS, TEXT]`). They pass through fusion, dropout, subsets, calibration and Shapley values as the images do.
+"""Senses beside the images: laboratory values, the words of the indication, sounds.
 
-Each file has SIZE (features of a token), KINDS (how many kinds of token there are) and ``read(said) -> (features (N, SIZE), kind (N,))``.
+One file each says how what was said or measured becomes tokens, and makes one `Sense`; SENSES gathers them. A
+task takes a sense in by one line (`further: [LABS, TEXT]`). Its tokens pass through fusion, dropout, subsets,
+calibration and Shapley values as those of the images do.
 """
 
 from __future__ import annotations
 
-from typing import Protocol
-
 import numpy as np
 
-from ...case import Lab
+from ...errors import UserError
 from ..features import CaseFeatures
-from . import labs, words
+from .audio import AUDIO
+from .labs import LABS
+from .sense import ClinicalContext, Sense
+from .words import TEXT
 
-SENSES = {"LABS": labs, "TEXT": words}
-
-
-class Said(Protocol):
-    """What is known of a case beside its images: a Case or a row of a manifest. Its report is never among it."""
-
-    indication: str
-    risk: str
-    labs: list[Lab]
+SENSES: dict[str, Sense] = {s.name: s for s in (LABS, TEXT, AUDIO)}
 
 
-def add_senses(features: CaseFeatures, further: tuple[str, ...], said: Said) -> None:
+def sense_of(name: str) -> Sense:
+    """The sense of a name; UserError where nobody registered it."""
+    if name not in SENSES:
+        raise UserError(
+            f"further: no sense {name}; there are {', '.join(SENSES)}, name one of them or register yours"
+        )
+    return SENSES[name]
+
+
+def add_senses(features: CaseFeatures, further: tuple[str, ...], context: ClinicalContext) -> None:
     """Add the tokens of each further sense that has any."""
-    for sense in further:
-        values, kind = SENSES[sense].read(said)
+    for name in further:
+        values, kind = sense_of(name).read(context)
         if len(kind):
-            features.features[sense] = values.astype(np.float32)
-            features.mask[sense] = np.ones(len(kind), bool)
-            features.kind[sense] = kind.astype(np.int64)
+            features.features[name] = values.astype(np.float32)
+            features.mask[name] = np.ones(len(kind), bool)
+            features.kind[name] = kind.astype(np.int64)

@@ -1,0 +1,1 @@
+"""One case through a bundle: findings, lesions, evidence, contributions of each sense."""

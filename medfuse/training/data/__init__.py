@@ -1,0 +1,1 @@
+"""What training reads: checked manifests, preprocessed tensors, cached features, questions."""

@@ -1,0 +1,142 @@
+"""Faults that the words of a manifest show: misspelt names, values that mean nothing, one image twice."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+import numpy as np
+from rapidfuzz import fuzz, process
+
+from ...io.manifest import ManifestImage, ManifestRow
+from ...task import Task
+
+SPLITS = ("train", "val", "test")
+FIELDS = tuple(
+    f for f in (*ManifestRow.model_fields, *ManifestImage.model_fields) if f not in ("root", "line")
+)
+LIKE = 70.0  # rapidfuzz's ratio from which a name is taken for a misspelt one
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """The known name that a word is most like, "" where none is like it."""
+    folded = {k.casefold().replace("_", ""): k for k in known}
+    key = word.casefold().replace("_", "").removesuffix(":").split(":")[0]
+    found = process.extractOne(key, list(folded), scorer=fuzz.ratio, score_cutoff=LIKE)
+    return folded[found[0]] if found else ""
+
+
+def unknown_to(task: Task, row: ManifestRow) -> Iterator[str]:
+    """Modalities and labels of a case that the task does not have: no training begins with them."""
+    for image in row.images:
+        if image.modality and image.modality not in task.modalities:
+            yield f"modality {image.modality} is not in the task"
+    unknown = set(row.labels) - {f.id for f in task.findings}
+    if unknown:
+        yield f"label(s) {', '.join(sorted(unknown))} are not findings of the task"
+
+
+def word_faults(task: Task, row: ManifestRow) -> Iterator[str]:
+    """One clause a fault of one case, each with what to do."""
+    for name in row.unknown:
+        meant = nearest(name, (*FIELDS, "label"))
+        if meant and meant not in row.model_fields_set:
+            yield f"the field {name} is not known and is not read; did you mean {meant}?"
+    yield from _split_faults(row)
+    yield from _label_faults(task, row)
+    if not row.images and not task.further:
+        yield "has no image; name its images, or leave the case out"
+    seen: set[tuple[str, int | None]] = set()
+    for image in row.images:
+        if (image.path, image.volume) in seen:
+            yield f"{image.path} stands twice in the case; name each image once"
+        seen.add((image.path, image.volume))
+        yield from _image_faults(task, image)
+
+
+def _split_faults(row: ManifestRow) -> Iterator[str]:
+    if row.split in SPLITS:
+        return
+    if not row.split:
+        yield "has no split, so nothing uses it; write train, val or test"
+        return
+    meant = nearest(row.split, (*SPLITS, "validation", "training", "testing"))
+    hint = {"validation": "val", "training": "train", "testing": "test"}.get(meant, meant)
+    yield f"split {row.split!r} is none, so nothing uses the case; write {hint or 'train, val or test'}"
+
+
+def _label_faults(task: Task, row: ManifestRow) -> Iterator[str]:
+    ids = [f.id for f in task.findings]
+    unknown = sorted(set(row.labels) - set(ids))
+    if unknown:
+        hints = [f" (did you mean {m}?)" if (m := nearest(u, ids)) else "" for u in unknown]
+        named = ", ".join(u + h for u, h in zip(unknown, hints, strict=True))
+        yield f"label(s) {named} are not findings of the task"
+    for finding, value in row.labels.items():
+        if value is not None and not 0 <= value <= 1:
+            yield f"label {finding} is {value}; write 1 present, 0 absent, between them likely, null unknown"
+    values = [row.labels.get(f) for f in task.exclusive]
+    present = [f for f, v in zip(task.exclusive, values, strict=True) if v == 1]
+    if len(present) > 1:
+        yield f"{' and '.join(present)} are both present; exactly one of {', '.join(task.exclusive)} holds"
+    elif values and not present and all(v == 0 for v in values):
+        yield f"none of {', '.join(task.exclusive)} is present, and exactly one of them holds"
+
+
+def _image_faults(task: Task, image: ManifestImage) -> Iterator[str]:
+    if not image.path:
+        yield "an image has no path"
+    if not image.modality:
+        yield f"{image.path} has no modality; write {' or '.join(task.modalities)}"
+    elif image.modality not in task.modalities:
+        hint = nearest(image.modality, task.modalities)
+        yield f"modality {image.modality} is not in the task" + (f"; did you mean {hint}?" if hint else "")
+    else:
+        roles = task.modalities[image.modality].roles
+        near = nearest(image.role, roles) if image.role and image.role not in roles else ""
+        if near:
+            yield f"{image.path} has the role {image.role!r}, which the task lacks; did you mean {near}?"
+
+
+def shared_images(rows: list[ManifestRow]) -> Iterator[str]:
+    """The same path in two cases, worst where they stand in two splits; and a frame of reference of two
+    patients."""
+    first: dict[Path, ManifestRow] = {}
+    frames: dict[str, ManifestRow] = {}
+    for row in rows:
+        for image in row.images:
+            path = (Path(row.root) / image.path).absolute()
+            other = first.setdefault(path, row)
+            if other is not row:
+                leak = f", one in {other.split} and one in {row.split}" if other.split != row.split else ""
+                yield f"{row.at}: {image.path} is an image of case {other.case_id} too{leak}; name it once"
+            frame = image.frame_of_reference
+            owner = frames.setdefault(frame, row) if frame else row
+            if (owner.patient_id or owner.case_id) != (row.patient_id or row.case_id):
+                yield (
+                    f"{row.at}: frame_of_reference {frame} is that of case {owner.case_id}, another patient; "
+                    "give each patient a frame of its own"
+                )
+
+
+def one_sided(task: Task, labels: np.ndarray, splits: list[str]) -> list[str]:
+    """Findings that a training cannot learn or a validation cannot show. labels (B, F), -1 is unknown."""
+    out = []
+    train, val = (np.array([s == name for s in splits]) for name in ("train", "val"))
+    for i, finding in enumerate(task.findings):
+        column = labels[:, i]
+        if not (column >= 0).any():
+            continue
+        for value, what in ((1, "present"), (0, "absent")):
+            there = column == value
+            if there[val].any() and not there[train].any():
+                out.append(
+                    f"finding {finding.id}: is {what} in validation cases alone; move some to train, or it "
+                    "cannot be learned"
+                )
+            elif not there.any() and value == 0:
+                out.append(
+                    f"finding {finding.id}: no case is labelled absent; label those without it 0, or leave "
+                    "the finding out"
+                )
+    return out

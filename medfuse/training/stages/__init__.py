@@ -1,0 +1,1 @@
+"""What is trained, one stage a file: encoders, whole images, fusion, baselines, the writer."""

@@ -1,0 +1,1 @@
+"""Questions on pictures: the answerer, its training and its controls."""
