@@ -1,14 +1,28 @@
-"""Report: sections of sentences, each with its reason. Valid against data_schemas/report.schema.json; no timestamps."""
+"""Report: sections of sentences, each with its reason. Valid against data_schemas/report.schema.json; no
+timestamps."""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from .claim import Certainty, Claim
 from .prediction import Place
 
+Action = Literal["kept", "mended", "hedged", "dropped", "added"]
+SectionId = Literal["indication", "technique", "comparison", "findings", "impression", "notice"]
 Assertion = Literal["present", "possible", "absent", "not_assessed", "notice"]
+ASSERTION: dict[Certainty, Assertion] = {
+    "certain": "present",
+    "likely": "present",
+    "possible": "possible",
+    "unlikely": "possible",
+    "absent": "absent",
+    "not_assessed": "not_assessed",
+}
 
 
 class Model(BaseModel):
@@ -16,7 +30,12 @@ class Model(BaseModel):
 
 
 class Sentence(Model):
-    """finding is empty for sentences that name none (technique, notices)."""
+    """One sentence with its reason.
+
+    finding: empty for sentences that name none (technique, notices). modality: those that the sentence
+    rests on. evidence: the places. assertion: what the sentence says of its finding. state: what a reader
+    decided. claims: ids of all the claims it puts into words, the first of which is of ``finding``.
+    """
 
     text: str
     finding: str = ""
@@ -25,24 +44,74 @@ class Sentence(Model):
     evidence: list[Place] = Field(default_factory=list)
     assertion: Assertion = "notice"
     state: Literal["drafted", "accepted", "edited", "rejected"] = "drafted"
+    claims: list[str] = Field(default_factory=list)
+
+
+@dataclass(frozen=True, kw_only=True)
+class SignedOff:
+    """Who signed a version of a report, and when: beside the report in every export, never in its content."""
+
+    name: str
+    at: datetime
+    version: int
+
+    @property
+    def when(self) -> str:
+        """The time as people read it, in UTC and said so."""
+        return f"{self.at.replace(tzinfo=self.at.tzinfo or UTC).astimezone(UTC):%Y-%m-%d %H:%M} UTC"
+
+    def line(self, language: str) -> str:
+        """One sentence: the signature as it stands under a report."""
+        if language.startswith("zh"):
+            return f"由 {self.name} 於 {self.when} 電子簽署（第 {self.version} 版）"
+        return f"Signed electronically by {self.name}, {self.when}, version {self.version}"
 
 
 class Check(Model):
-    """What the checker did to one written sentence, and why."""
+    """What the checker did to one written sentence, and why.
+
+    written: the sentence as the model wrote it. action: what was done. section: where it stood.
+    """
 
     written: str
-    action: Literal["kept", "mended", "hedged", "dropped", "added"]
+    action: Action
     why: str
     section: str = "findings"
 
 
+class WrittenBy(Model):
+    """A user's own model that wrote a draft.
+
+    model: its name. sha256: over its folder. licence: of its weights. prompt: what it was asked, with the
+    facts that it was told. shown: how many pictures of each modality it was shown.
+    """
+
+    model: str
+    sha256: str
+    licence: str = ""
+    prompt: str
+    shown: dict[str, int] = Field(default_factory=dict)
+
+
 class Section(Model):
-    id: Literal["indication", "technique", "comparison", "findings", "impression", "notice"]
+    """One section of a report."""
+
+    id: SectionId
     title: str
     sentences: list[Sentence]
 
 
 class Report(Model):
+    """report.json: sections of sentences, each with its reason.
+
+    state: draft, preliminary, or signed: final or amended. version: counts amendments, from 1. in_domain: as
+    in the prediction. banner: what stands above the report. writer: structured composes from findings,
+    learned and local-llm write and are checked. written_by: the user's model that did, where one did.
+    claims: what may be said, which the sentences put into words;
+    none in a report of a version before claims. style, probabilities: how the words were made. footer: what
+    was asked at all, said once, under the report.
+    """
+
     schema_version: Literal["1"] = "1"
     case_id: str
     language: str
@@ -57,6 +126,37 @@ class Report(Model):
     signed_by: str = ""  # of a final or amended version; when, stands in the audit log
     writer: Literal["structured", "learned", "local-llm"] = "structured"
     provenance: list[Check] = Field(default_factory=list)  # of a written report: what the checker did
+    written_by: WrittenBy | None = None
+    claims: list[Claim] = Field(default_factory=list)
+    style: str = ""
+    probabilities: Literal["", "hidden", "shown", "table"] = ""
+    footer: list[str] = Field(default_factory=list)
 
     def section(self, section_id: str) -> Section | None:
+        """The section of this id, or None."""
         return next((s for s in self.sections if s.id == section_id), None)
+
+    def said(self) -> dict[str, Sentence]:
+        """Finding → the last sentence of findings or impression that speaks of it and was not rejected, with
+        what it says of that finding and the probability of it; a denial of several is one of each."""
+        by = {c.id: c for c in self.claims}
+        out: dict[str, Sentence] = {}
+        for section in self.sections:
+            if section.id not in ("findings", "impression"):
+                continue
+            for x in section.sentences:
+                if x.state == "rejected":
+                    continue
+                told = [by[i] for i in x.claims if i in by]
+                for claim in told:
+                    whole = by.get(claim.finding, claim)
+                    out[claim.finding] = x.model_copy(
+                        update={
+                            "finding": claim.finding,
+                            "probability": whole.probability,
+                            "assertion": ASSERTION[whole.certainty],
+                        }
+                    )
+                if x.finding and not told:
+                    out[x.finding] = x
+        return out

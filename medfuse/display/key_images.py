@@ -1,0 +1,78 @@
+"""Pictures that show a report's evidence: one a lesion, one a non-focal finding, and one plain view a
+modality."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from io import BytesIO
+
+from PIL import Image as Picture
+
+from ..case import Case
+from ..io.names import plain_name
+from ..prediction import Place, Prediction
+from .draw import render
+from .places import display_slice
+from .views import count
+
+MAX_PICTURES = 12
+
+
+@dataclass(frozen=True)
+class KeyImage:
+    """png: the picture as PNG bytes; name: of its file, without ending; label: one line of what it shows."""
+
+    name: str
+    png: bytes
+    label: str
+    plain: bool = False  # shows a modality, not evidence
+
+
+def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) -> list[KeyImage]:
+    """At most ``most`` pictures of evidence, likeliest lesions first, and the middle of each modality.
+
+    No score stands on a lesion: it is the detector's own, and would read like the calibrated probability of
+    the finding."""
+    wanted: list[tuple[str, Place, str]] = [
+        (f"lesion_{x.id}", x.place, x.finding)
+        for x in sorted(prediction.lesions, key=lambda x: -x.probability)
+    ]
+    for finding in prediction.findings:
+        if finding.group != "focal" and finding.evidence and finding.assessed:
+            wanted.append(
+                (f"finding_{finding.id}", finding.evidence[0], f"{finding.id} {finding.probability:.2f}")
+            )
+    out = []
+    for name, place, label in wanted[:most]:
+        image = case.images[place.image]
+        index = display_slice(image, place)
+        caption = _caption(case, place.image, index)
+        picture = render(image, index, places=[(place, label)], caption=caption)
+        out.append(KeyImage(plain_name(name), _png(picture), f"{label.replace('_', ' ')}: {caption}"))
+    for modality in prediction.modalities:
+        images = [i for i, image in enumerate(case.images) if image.modality == modality]
+        if images:
+            index = count(case.images[images[0]]) // 2
+            caption = _caption(case, images[0], index)
+            out.append(
+                KeyImage(
+                    f"view_{modality}",
+                    _png(render(case.images[images[0]], index, caption=caption)),
+                    caption,
+                    True,
+                )
+            )
+    return out
+
+
+def _png(picture: Picture.Image) -> bytes:
+    out = BytesIO()
+    picture.save(out, "PNG", compress_level=3)  # a third larger, four times faster
+    return out.getvalue()
+
+
+def _caption(case: Case, index: int, at: int) -> str:
+    image = case.images[index]
+    what = "frame" if image.kind == "cine" else "slice"
+    simulated = "SIMULATED, " if image.source.simulated else ""
+    return f"{simulated}{image.modality} {image.role}, {what} {at + 1}, research use"

@@ -1,0 +1,143 @@
+"""What readers draw on images: lengths, angles, regions, arrows, values at a point, and key images.
+
+Points are pixels of the plane as displayed, across and down; 0 is the edge of the first one.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Literal
+
+from pydantic import Field, TypeAdapter
+
+from .message import Message
+
+Point = tuple[float, float]
+
+
+class Drawn(Message):
+    """What every measurement has.
+
+    plane: it was drawn on. text: as the image shows it.
+    """
+
+    id: int = 0  # its number in the library; 0 or less while it is not kept there
+    author: str = ""  # the account that drew it, as the library knows
+    made: str = ""  # when, in UTC, as the library knows
+    image: int = Field(ge=0)  # index among the images of the case
+    series_uid: str = ""
+    plane: Literal["axial", "coronal", "sagittal"]
+    slice: int = Field(ge=0)  # number of the plane, or of the frame of a cine
+    text: str = Field(max_length=200)
+
+
+class Distance(Drawn):
+    """A straight line between two points; ``value`` is its length, in pixels where their size is unknown.
+
+    points: its ends. unit: mm, or px where the pixel size is not known.
+    """
+
+    kind: Literal["distance"]
+    points: tuple[Point, Point]
+    value: float = Field(ge=0)
+    unit: Literal["mm", "px"]
+
+
+class Bidirectional(Drawn):
+    """The longest diameter of a lesion and the one across it; ``value`` is the longer.
+
+    points: ends of the long one, then of the short one. short: the shorter. unit: as of a distance.
+    """
+
+    kind: Literal["bidirectional"]
+    points: tuple[Point, Point, Point, Point]
+    value: float = Field(ge=0)
+    short: float = Field(ge=0)
+    unit: Literal["mm", "px"]
+
+
+class Angle(Drawn):
+    """The angle between two lines that meet; ``value`` is in degrees.
+
+    points: an end, where the lines meet, the other end.
+    """
+
+    kind: Literal["angle"]
+    points: tuple[Point, Point, Point]
+    value: float = Field(ge=0, le=180)
+
+
+class Cobb(Drawn):
+    """The angle between two lines that need not meet, such as of two endplates; ``value`` is in degrees.
+
+    points: ends of the first line, then of the second.
+    """
+
+    kind: Literal["cobb"]
+    points: tuple[Point, Point, Point, Point]
+    value: float = Field(ge=0, le=90)
+
+
+class Area(Drawn):
+    """What every region has; ``value`` is the mean of the original values inside.
+
+    points: corners of the rectangle that holds it. sd: standard deviation inside. area, area_unit: of the
+    region. pixels: how many lie inside.
+    """
+
+    points: tuple[Point, Point]
+    value: float
+    sd: float | None = Field(default=None, ge=0)
+    unit: str = Field(max_length=16)  # of the mean: HU for CT, empty where values have none
+    area: float = Field(ge=0)
+    area_unit: Literal["mm2", "px2"]
+    pixels: int | None = Field(default=None, ge=1)
+
+
+class Region(Area):
+    """The ellipse in the rectangle of two points."""
+
+    kind: Literal["roi"]
+
+
+class Rectangle(Area):
+    """The rectangle of two points."""
+
+    kind: Literal["rectangle"]
+
+
+class Arrow(Drawn):
+    """An arrow with words; its text is them.
+
+    points: its end, and where it points to.
+    """
+
+    kind: Literal["arrow"]
+    points: tuple[Point, Point]
+
+
+class Probe(Drawn):
+    """The original value at one point.
+
+    points: the one. unit: of the value: HU for CT, empty where values have none.
+    """
+
+    kind: Literal["probe"]
+    points: tuple[Point]
+    value: float
+    unit: str = Field(max_length=16)
+
+
+class KeyView(Drawn):
+    """A slice that a reader chose as a key image.
+
+    points: none. window: its centre and width.
+    """
+
+    kind: Literal["key"]
+    points: tuple[()] = ()
+    window: tuple[float, float]
+
+
+AnyMark = Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Arrow | Probe | KeyView
+Measurement = Annotated[AnyMark, Field(discriminator="kind")]
+MEASUREMENT: TypeAdapter[AnyMark] = TypeAdapter(Measurement)

@@ -1,0 +1,1 @@
+"""From findings to words: compose a report, check each sentence, answer a question."""

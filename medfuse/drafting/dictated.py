@@ -1,0 +1,174 @@
+"""Dictated text → sentences in their sections, each held against the findings and measurements before it
+enters a report; what does not agree is asked, never changed."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Literal
+
+from ..knowledge import Graph, task_graph
+from ..prediction import LesionRecord, Prediction
+from ..report import Assertion
+from ..task import Task
+from .check import SIZE_TOLERANCE
+from .contradictions import contradictions
+from .labeller import Claim, Lexicon, sentence_claims, task_lexicon
+from .scale import DENIED, POSSIBLE
+from .sections import parse_sections, split_sentences
+from .spoken import written
+
+SectionName = Literal["indication", "technique", "comparison", "findings", "impression"]
+Kind = Literal["side", "size", "presence", "absence", "not_assessed", "contradiction"]
+_TECHNIQUE = re.compile(
+    r"\b(was|were) (performed|acquired|obtained)\b|\bwith(out)? (intravenous |iv )?contrast\b|"
+    r"注射顯影劑|檢查方式",
+    re.IGNORECASE,
+)
+_CONCLUDES = re.compile(
+    r"\b(in summary|in conclusion|consistent with|compatible with|most likely represents?|recommend\w*|"
+    r"follow[- ]?up)\b|總結|符合|建議|追蹤",
+    re.IGNORECASE,
+)
+_COMPARES = re.compile(r"\bcompared (with|to)\b|\bprior (study|examination|ct|mri?)\b|與先前", re.IGNORECASE)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DictatedSentence:
+    """One sentence as it was spoken, and written down. section: by a spoken heading, else by what it says.
+    finding: that it speaks of, the narrowest; "" for none of the task. source: always dictated."""
+
+    text: str
+    section: SectionName
+    finding: str = ""
+    assertion: Assertion = "notice"
+    source: Literal["dictated"] = "dictated"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked before a sentence enters the report. sentence: its number, from 0."""
+
+    sentence: int
+    kind: Kind
+    asked: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Dictation:
+    """text: as written down; sentences in the order they were spoken; questions on them."""
+
+    text: str
+    sentences: tuple[DictatedSentence, ...]
+    questions: tuple[Question, ...]
+
+
+def dictation(words: str, task: Task, prediction: Prediction | None = None) -> Dictation:
+    """What a person said, written down, in sections and checked. ``prediction``: of the case, where there
+    is one; without it only contradictions between sentences are asked."""
+    text = written(words)
+    lexicon = task_lexicon(task) or Lexicon({})
+    graph = task_graph(task)
+    rows: list[DictatedSentence] = []
+    questions: list[Question] = []
+    headed = bool(re.search(r"^\w+:", text, re.MULTILINE))
+    for section, part in parse_sections(text).items():
+        for sentence in split_sentences(part):
+            told = _narrowest(sentence_claims(sentence, lexicon), graph)
+            rows.append(_row(sentence, section if headed else "", told))
+            if prediction is not None:
+                for claim in told:
+                    questions += _asked(len(rows) - 1, claim, prediction, task)
+    if graph is not None:
+        questions += _clashes(rows, graph)
+    return Dictation(text=text, sentences=tuple(rows), questions=tuple(questions))
+
+
+def _narrowest(claims: list[Claim], graph: Graph | None) -> list[Claim]:
+    if graph is None:
+        return claims
+    wide = {w for c in claims if c.finding in graph.concepts for w in graph.wider(c.finding)}
+    return [c for c in claims if c.finding not in wide]
+
+
+def _row(sentence: str, section: str, told: list[Claim]) -> DictatedSentence:
+    named: SectionName = section or _section(sentence)  # type: ignore[assignment]
+    if not told:
+        return DictatedSentence(text=sentence, section=named)
+    return DictatedSentence(text=sentence, section=named, finding=told[0].finding, assertion=told[0].said)
+
+
+def _section(sentence: str) -> SectionName:
+    """Where a sentence without a heading belongs."""
+    if _TECHNIQUE.search(sentence):
+        return "technique"
+    if _COMPARES.search(sentence):
+        return "comparison"
+    return "impression" if _CONCLUDES.search(sentence) else "findings"
+
+
+def _asked(n: int, claim: Claim, prediction: Prediction, task: Task) -> list[Question]:
+    """What one claim of a sentence does not agree with."""
+    known = {f.id: f for f in prediction.findings}
+    record = known.get(claim.finding)
+    if record is None:
+        return []
+    name = task.finding(claim.finding).label("en")
+    if not record.assessed or record.probability is None:
+        return [
+            Question(
+                sentence=n,
+                kind="not_assessed",
+                asked=f"The images that were read cannot show {name}. Was it seen elsewhere?",
+            )
+        ]
+    p = record.probability
+    if claim.said == "absent":
+        if p < POSSIBLE:
+            return []
+        asked = f"{name.capitalize()} is denied; its probability is {p:.2f}. Is it absent?"
+        return [Question(sentence=n, kind="absence", asked=asked)]
+    out = []
+    if p < DENIED:
+        asked = f"{name.capitalize()} is said to be there; its probability is {p:.2f}. Is it?"
+        out.append(Question(sentence=n, kind="presence", asked=asked))
+    lesions = _lesions(claim, prediction, task) if record.group == "focal" else []
+    return out + _place(n, claim, name, lesions)
+
+
+def _lesions(claim: Claim, prediction: Prediction, task: Task) -> list[LesionRecord]:
+    """Lesions of that finding, or else of one wider or narrower."""
+    own = [x for x in prediction.lesions if x.finding == claim.finding]
+    near = {*task.finding(claim.finding).derived_from, *(f.id for f in task.wider(claim.finding))}
+    return own or [x for x in prediction.lesions if x.finding in near]
+
+
+def _place(n: int, claim: Claim, name: str, lesions: list[LesionRecord]) -> list[Question]:
+    """Side and size against the lesions that were outlined; nothing where none was."""
+    out = []
+    sides = {x.side for x in lesions} - {""}
+    if claim.side and sides and claim.side not in sides:
+        asked = (
+            f'Spoken "{claim.side}"; {name} was outlined on the {" and ".join(sorted(sides))}. Which side?'
+        )
+        out.append(Question(sentence=n, kind="side", asked=asked))
+    here = [x for x in lesions if not claim.side or x.side in ("", claim.side)] or lesions
+    sizes = [x.long_axis_mm for x in here if x.long_axis_mm is not None]
+    if claim.size_mm is not None and sizes:
+        near = min(sizes, key=lambda mm: abs(mm - (claim.size_mm or 0.0)))
+        if abs(near - claim.size_mm) > SIZE_TOLERANCE * near:
+            asked = f"Spoken {claim.size_mm:g} mm; {name} measures {near:.0f} mm. Which size?"
+            out.append(Question(sentence=n, kind="size", asked=asked))
+    return out
+
+
+def _clashes(rows: list[DictatedSentence], graph: Graph) -> list[Question]:
+    """Contradictions along the knowledge graph, asked at the later sentence."""
+    place = {row.text: n for n, row in enumerate(rows)}
+    out = []
+    for found in contradictions([r.text for r in rows], graph):
+        n = max(place[s] for s in found.sentences)
+        other = min(place[s] for s in found.sentences)
+        asked = f'{found.why[0].upper()}{found.why[1:]} (also: "{rows[other].text}"). Which holds?'
+        out.append(Question(sentence=n, kind="contradiction", asked=asked))
+    return out

@@ -1,0 +1,59 @@
+"""Sentences on how far the sensors agree on one mass."""
+
+from __future__ import annotations
+
+from itertools import combinations
+
+from ..prediction import LesionRecord, Prediction
+from ..report import Sentence
+from .templates import Sentences
+
+AGREE_MM = 10.0  # long axes of one mass in two modalities differ by so much at most,
+AGREE = 0.15  # or by this share of the longer one, where the sensors are said to agree
+
+
+def agreement(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
+    """Of a mass that every volume was cut out around: whether its long axis agrees between the modalities,
+    which of them outline another place, and which outline nothing."""
+    sized = [x for x in lesions if x.long_axis_mm is not None]
+    rows = []
+    if len(sized) > 1:
+        long = [x.long_axis_mm or 0.0 for x in sized]
+        spread = max(long) - min(long)
+        rows.append(
+            _agreement(
+                s.render(
+                    "agreement.same" if spread <= max(AGREE_MM, AGREE * max(long)) else "agreement.differ",
+                    sizes=[f"{s.modality(x.modality)} {round(x.long_axis_mm or 0)}" for x in sized],
+                    spread=spread,
+                ),
+                sized,
+            )
+        )
+    pairs = {frozenset(m.lesions) for m in prediction.matches}
+    rows += [
+        _agreement(
+            s.render("agreement.apart", first=s.modality(a.modality), second=s.modality(b.modality)), [a, b]
+        )
+        for a, b in combinations(lesions, 2)
+        if a.modality != b.modality and {a.id, b.id} not in pairs
+    ]
+    shown = {x.modality for x in lesions}
+    silent = dict.fromkeys(i.modality for i in prediction.images if i.in_domain and i.modality not in shown)
+    if lesions:
+        rows += [
+            Sentence(
+                text=s.render("agreement.missing", modality=s.modality(m)), modality=[m], assertion="notice"
+            )
+            for m in silent
+        ]
+    return rows
+
+
+def _agreement(text: str, lesions: list[LesionRecord]) -> Sentence:
+    return Sentence(
+        text=text,
+        modality=[x.modality for x in lesions],
+        evidence=[x.place for x in lesions],
+        assertion="notice",
+    )

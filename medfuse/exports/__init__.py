@@ -1,0 +1,1 @@
+"""Reports and evidence as files for other systems: PDF, DICOM SR and SEG, FHIR, pictures."""
