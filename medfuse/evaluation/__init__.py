@@ -1,0 +1,1 @@
+"""Measures only: findings, subsets, lesions, retrieval, words and readers, with their intervals."""

@@ -1,4 +1,5 @@
-"""`medfuse evaluate`: a bundle against a manifest, for every subset of the modalities, beside the simple baselines."""
+"""`medfuse evaluate`: a bundle against a manifest, for every subset of the modalities, beside the simple
+baselines."""
 
 from __future__ import annotations
 
@@ -14,46 +15,60 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..bundles.bundle import Bundle
+from ..bundles.calibration import calibrated, expected_calibration_error
+from ..bundles.conformal import coverage_of
+from ..case import Case
 from ..errors import UserError
-from ..io.manifest import ManifestRow, load_row, read_manifest
-from ..models.bundle import Bundle
-from ..models.calibration import calibrated, expected_calibration_error
-from ..models.conformal import coverage_of
-from ..models.features import CaseFeatures, encode
+from ..io.manifest import ManifestRow, read_manifest
+from ..io.read import open_case
+from ..io.rows import labelled
+from ..models.feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
+from ..models.features import CaseFeatures, Inputs, encode
+from ..models.model import FusionModel
+from ..models.pretrained.borrowed import add_borrowed
 from ..models.senses import add_senses
 from ..models.subsets import name as subset_name
 from ..models.subsets import subsets, use_only
 from ..preprocess.prepare import prepare
 from ..task import Task
 from .cost import fusion_cost
-from .feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
 from .findings import accuracy, finding_auroc, paired_difference, table_row
 from .interaction import interactions
 from .lesions import LesionScores, score_case
 from .markdown import markdown
 from .matching import MatchScores, score_matches
 from .plots import write_plots
+from .results import Evaluation, EvaluationRun, Gain, OtherSet, ScoredBundle, TableRow, Tables
 from .retrieval import retrieval_table
 
 
 def features_of(
-    bundle: Bundle, rows: list[ManifestRow], device: str, progress: Callable[[int, int], None],
-    lesions: dict[str, LesionScores] | None = None, matches: dict[str, MatchScores] | None = None,
-) -> tuple[FeatureSet, list[str]]:  # fmt: skip
+    bundle: Bundle,
+    rows: list[ManifestRow],
+    device: str,
+    progress: Callable[[int, int], None],
+    lesions: dict[str, LesionScores] | None = None,
+    matches: dict[str, MatchScores] | None = None,
+) -> tuple[FeatureSet, list[str]]:
     """Read, preprocess and encode every row; a row without a usable image is refused by name.
 
-    ``lesions`` collects how well lesions were found where the manifest names label maps, ``matches`` how well they were matched
-    across modalities where it says where they lie.
+    ``lesions`` collects how well lesions were found where the manifest names label maps, ``matches`` how well
+    they were matched across modalities where it says where they lie.
     """
     kept: list[ManifestRow] = []
     features: list[CaseFeatures] = []
     refused: list[str] = []
+    borrowed = bundle.borrowed  # refused before anything is read
     encoders = bundle.model.encoders.to(device)
 
-    def read(row: ManifestRow):
+    def read(row: ManifestRow) -> tuple[Case, Inputs]:
         with_masks = lesions is not None and any(i.mask for i in row.images)
-        case, masks = load_row(row, with_masks=with_masks)
-        return case, prepare(case, bundle.task, masks)
+        if not with_masks:
+            case = open_case(row, allow_empty=True)
+            return case, prepare(case, bundle.task)
+        known = labelled(row)
+        return known.case, prepare(known.case, bundle.task, known.masks)
 
     with ThreadPoolExecutor(1) as pool:  # the next case is read while this one is encoded
         ahead = deque(pool.submit(read, row) for row in rows[:2])
@@ -63,11 +78,14 @@ def features_of(
                 ahead.append(pool.submit(read, rows[n + 1]))
             refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in case.refused]
             if case.images:
-                one, dense = encode(encoders, inputs, bundle.task, torch.device(device), keep_dense=lesions is not None)
+                one, dense = encode(
+                    encoders, inputs, bundle.task, torch.device(device), keep_dense=lesions is not None
+                )
                 if lesions is not None:
                     score_case(lesions, dense, bundle.task)
                     if matches is not None:
                         score_matches(matches, dense, case, row, bundle)
+                add_borrowed(one, borrowed, bundle.task, case.images, device)
                 add_senses(one, bundle.task.further, case)
                 features.append(one)
                 kept.append(row)
@@ -81,41 +99,61 @@ def features_of(
 
 
 def evaluate(
-    bundle: Bundle, manifest: Path, *, device: str = "cpu", split: str | None = None, seed: int = 0,
-    shifted: Path | None = None, control: Path | None = None, scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
+    bundle: Bundle,
+    manifest: Path,
+    *,
+    device: str = "cpu",
+    split: str | None = None,
+    seed: int = 0,
+    shifted: Path | None = None,
+    control: Path | None = None,
+    scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict:  # fmt: skip
+) -> Evaluation:
     """The machine-readable table. Rows with split "test" are used where there are any, else all of them.
 
-    shifted, control: further manifests, scored by their subset tables alone (another scanner park; a population in which one
-    modality is enough, where fusion should gain nothing). ``scored`` takes labels and calibrated probabilities by subset.
+    shifted, control: further manifests, scored by their subset tables alone (another scanner park; a
+        population in which one modality is enough, where fusion should gain nothing). ``scored`` takes labels
+        and calibrated probabilities by subset.
     """
     started = time.perf_counter()
     lesions: dict[str, LesionScores] = {}
     matches: dict[str, MatchScores] = {}
     data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions, matches)
-    result = tables(bundle, data, seed, scored)
+    found = tables(bundle, data, seed, scored)
+    result: dict = {k: getattr(found, k) for k in found.model_fields_set}
     result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.items())}
     result["lesion_matches"] = {pair: scores.summary() for pair, scores in sorted(matches.items())}
     for name, other in (("shifted", shifted), ("control", control)):
-        result[name] = {}
+        result[name] = OtherSet()
         if other is not None:
             more, also_refused, _, _ = _read(bundle, other, split, device, progress, None)
             refused += also_refused
-            result[name] = {k: v for k, v in tables(bundle, more, seed).items() if k in ("n", "subsets", "baselines")}
+            table = tables(bundle, more, seed)
+            result[name] = OtherSet(n=table.n, subsets=table.subsets, baselines=table.baselines)
     result["cost"] = fusion_cost() if len(bundle.task.senses) > 1 else {}
     result |= {
-        "refused": refused, "manifest": str(manifest), "split": wanted, "simulated": all(r.simulated for r in rows),
-        "bundle": {"name": bundle.name, "hash": bundle.hash}, "seed": seed, "seconds": round(time.perf_counter() - started, 1),
+        "refused": refused,
+        "manifest": str(manifest),
+        "split": wanted,
+        "simulated": all(r.simulated for r in rows),
+        "bundle": ScoredBundle(name=bundle.name, hash=bundle.hash),
+        "seed": seed,
+        "seconds": round(time.perf_counter() - started, 1),
         "machine": f"{platform.machine()}, torch {torch.__version__}, medfuse {__version__}",
-    }  # fmt: skip
-    return result
+    }
+    return Evaluation(**result)
 
 
 def _read(
-    bundle: Bundle, manifest: Path, split: str | None, device: str, progress: Callable[[int, int], None],
-    lesions: dict[str, LesionScores] | None, matches: dict[str, MatchScores] | None = None,
-) -> tuple[FeatureSet, list[str], list[ManifestRow], str | None]:  # fmt: skip
+    bundle: Bundle,
+    manifest: Path,
+    split: str | None,
+    device: str,
+    progress: Callable[[int, int], None],
+    lesions: dict[str, LesionScores] | None,
+    matches: dict[str, MatchScores] | None = None,
+) -> tuple[FeatureSet, list[str], list[ManifestRow], str | None]:
     """Features of the rows of one split. Raises UserError where there is nothing to score."""
     rows = read_manifest(manifest)
     wanted = split or ("test" if any(r.split == "test" for r in rows) else None)
@@ -133,10 +171,14 @@ def _read(
 
 
 def tables(
-    bundle: Bundle, data: FeatureSet, seed: int, scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None
-) -> dict:
+    bundle: Bundle,
+    data: FeatureSet,
+    seed: int,
+    scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
+) -> Tables:
     """Every subset beside its baselines, by finding, with calibration and retrieval."""
-    task, model = bundle.task, bundle.model
+    task = bundle.task
+    model = bundle.model
     fused = collect(task, model.sizes, data, bundle.tokenizer)
     baselines = bundle.baselines()
     single_logits: dict[str, np.ndarray] = {}
@@ -145,22 +187,27 @@ def tables(
         for m, single in singles.items():
             single_logits[m] = predict_logits(single, collect(task, single.sizes, data).batch)
     out: dict = {
-        "n": len(data.case_ids), "subsets": {}, "baselines": {"logit_stack": {}, "late_concat": {}}, "per_finding": {},
-        "calibration": {}, "retrieval": retrieve(model, fused, data),
-    }  # fmt: skip
+        "n": len(data.case_ids),
+        "subsets": {},
+        "baselines": {"logit_stack": {}, "late_concat": {}},
+        "per_finding": {},
+        "calibration": {},
+        "retrieval": retrieve(model, fused, data),
+    }
     alone_and_paired: dict[str, np.ndarray] = {}
     for s in subsets(task.senses):
         there = np.all([data.has(m) for m in s], axis=0)
         if not there.any():
             continue
-        key, labels = subset_name(s), data.labels[there]
+        key = subset_name(s)
+        labels = data.labels[there]
         use = use_only(s, task.senses, len(data.labels))
         every = predict_logits(model, fused.batch, use)
         logits = every[there]
         if len(s) <= 2:
-            alone_and_paired[key] = calibrated(every, bundle.temperature(key))
+            alone_and_paired[key] = calibrated(every, bundle.temperature(key), bundle.shifts)
         out["subsets"][key] = table_row(task, labels, logits, seed=seed)
-        probability = calibrated(logits, bundle.temperature(key))
+        probability = calibrated(logits, bundle.temperature(key), bundle.shifts)
         if scored is not None:
             scored[key] = labels, probability
         out["calibration"][key] = {"ece": round(expected_calibration_error(labels, probability), 4)}
@@ -177,31 +224,38 @@ def tables(
         if baselines is not None:
             if key in stack.coefficients:
                 stacked = stack.predict(s, {m: single_logits[m][there] for m in s})
-                row = table_row(task, labels, stacked, seed=seed)
-                row["fusion_minus_this"] = paired_difference(labels, logits, stacked, seed=seed)
-                out["baselines"]["logit_stack"][key] = row
+                out["baselines"]["logit_stack"][key] = _beside(task, labels, logits, stacked, seed)
             simple = predict_logits(late, fused.batch, use)[there]
-            row = table_row(task, labels, simple, seed=seed)
-            row["fusion_minus_this"] = paired_difference(labels, logits, simple, seed=seed)
-            out["baselines"]["late_concat"][key] = row
+            out["baselines"]["late_concat"][key] = _beside(task, labels, logits, simple, seed)
     out["interactions"] = interactions(
-        data.labels, alone_and_paired, {m: data.has(m) for m in task.senses}, [f.id for f in task.findings], seed=seed
+        data.labels,
+        alone_and_paired,
+        {m: data.has(m) for m in task.senses},
+        [f.id for f in task.findings],
+        seed=seed,
     )
     singles_there = [k for k in out["subsets"] if "+" not in k]
     everything = subset_name(task.senses)
     if everything in out["subsets"] and len(singles_there) > 1:
-        best = max(singles_there, key=lambda k: out["subsets"][k]["macro_auroc"] or 0)
+        best = max(singles_there, key=lambda k: out["subsets"][k].macro_auroc or 0)
         there = np.all([data.has(m) for m in task.senses], axis=0)
         pair = [
             predict_logits(model, fused.batch, use_only(s, task.senses, len(data.labels)))[there]
             for s in (task.senses, (best,))
         ]
-        out["gain_over_best_single"] = {"best_single": best, **paired_difference(data.labels[there], *pair, seed=seed)}
-    return out
+        gain = paired_difference(data.labels[there], *pair, seed=seed)
+        out["gain_over_best_single"] = Gain(best_single=best, difference=gain.difference, ci95=gain.ci95)
+    return Tables(**out)
+
+
+def _beside(task: Task, labels: np.ndarray, fused: np.ndarray, simple: np.ndarray, seed: int) -> TableRow:
+    """The row of a baseline, with how far fusion is ahead of it."""
+    ahead = paired_difference(labels, fused, simple, seed=seed)
+    return table_row(task, labels, simple, seed=seed).model_copy(update={"fusion_minus_this": ahead})
 
 
 @torch.no_grad()
-def retrieve(model, fused: FusionData, data: FeatureSet) -> dict:
+def retrieve(model: FusionModel, fused: FusionData, data: FeatureSet) -> dict[str, dict[str, float] | int]:
     """Each modality alone, the joint of all, and the report, in the shared space."""
     if "joint" not in model.projection:
         return {}
@@ -214,11 +268,23 @@ def retrieve(model, fused: FusionData, data: FeatureSet) -> dict:
     return retrieval_table(embedding, there, data.labels)
 
 
-def write_tables(result: dict, scored: dict[str, tuple[np.ndarray, np.ndarray]], task: Task, out: Path) -> None:
-    """evaluation.json, a Markdown table that the README can quote, three plots, and run.json (what was run, on what)."""
+def write_tables(
+    result: Evaluation, scored: dict[str, tuple[np.ndarray, np.ndarray]], task: Task, out: Path
+) -> None:
+    """evaluation.json, a Markdown table that the README can quote, three plots, and run.json (what was run,
+    on what)."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(result, indent=1))
+    (out / "evaluation.json").write_text(json.dumps(result.as_json(), indent=1))
     (out / "evaluation.md").write_text(markdown(result))
-    plots = write_plots(task, scored, out, simulated=result["simulated"])
-    run = {k: result[k] for k in ("bundle", "manifest", "split", "seed", "seconds", "machine")}
-    (out / "run.json").write_text(json.dumps({**run, "plots": plots, "python": platform.python_version()}, indent=1))
+    plots = write_plots(task, scored, out, simulated=result.simulated)
+    run = EvaluationRun(
+        bundle=result.bundle,
+        manifest=result.manifest,
+        split=result.split,
+        seed=result.seed,
+        seconds=result.seconds,
+        machine=result.machine,
+        plots=plots,
+        python=platform.python_version(),
+    )
+    (out / "run.json").write_text(json.dumps(run.as_json(), indent=1))

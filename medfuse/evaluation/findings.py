@@ -6,14 +6,18 @@ import numpy as np
 from scipy.stats import rankdata
 
 from ..task import Task
+from .results import Difference, TableRow
 
 
 def finding_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
     """(F,) AUROC of each column of scores (B, F) against labels (B, F); NaN where only one class occurs."""
     if (labels < 0).any():
-        columns = [finding_auroc(labels[k, f : f + 1], scores[k, f : f + 1]) for f, k in enumerate((labels >= 0).T)]
+        columns = [
+            finding_auroc(labels[k, f : f + 1], scores[k, f : f + 1]) for f, k in enumerate((labels >= 0).T)
+        ]
         return np.concatenate(columns)
-    # the rank-sum form (Mann-Whitney), all findings at once: the bootstrap asks for it tens of thousands of times
+    # the rank-sum form (Mann-Whitney), all findings at once: the bootstrap asks for it tens of thousands of
+    # times
     positives = labels.sum(0)
     pairs = positives * (len(labels) - positives)
     rank_sum = (rankdata(scores, axis=0) * labels).sum(0) if len(labels) else np.zeros(labels.shape[1])
@@ -22,7 +26,8 @@ def finding_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
 
 
 def accuracy(labels: np.ndarray, scores: np.ndarray, exclusive: list[int]) -> float | None:
-    """Share of cases whose highest of the ``exclusive`` scores is the one that holds; None where none is labelled."""
+    """Share of cases whose highest of the ``exclusive`` scores is the one that holds; None where none is
+    labelled."""
     known = (labels[:, exclusive] == 1).any(1)
     if not known.any():
         return None
@@ -31,11 +36,14 @@ def accuracy(labels: np.ndarray, scores: np.ndarray, exclusive: list[int]) -> fl
 
 
 def macro(values: np.ndarray, columns: list[int]) -> float | None:
+    """Mean of the ``columns`` of values (F,) that are known; None where none is."""
     chosen = values[columns]
     return None if np.isnan(chosen).all() else float(np.nanmean(chosen))
 
 
-def table_row(task: Task, labels: np.ndarray, scores: np.ndarray, *, seed: int = 0, rounds: int = 200) -> dict:
+def table_row(
+    task: Task, labels: np.ndarray, scores: np.ndarray, *, seed: int = 0, rounds: int = 200
+) -> TableRow:
     """macro_auroc with ci95 (percentile bootstrap over patients), focal_auroc, diffuse_auroc, n."""
     every = list(range(len(task.findings)))
     groups = {g: [i for i, f in enumerate(task.findings) if f.group == g] for g in ("focal", "diffuse")}
@@ -48,16 +56,24 @@ def table_row(task: Task, labels: np.ndarray, scores: np.ndarray, *, seed: int =
         if value is not None:
             draws.append(value)
     interval = [round(float(q), 4) for q in np.percentile(draws, [2.5, 97.5])] if draws else None
-    rounded = {k: None if v is None else round(v, 4) for k, v in {
-        "macro_auroc": macro(auroc, every),
-        "focal_auroc": macro(auroc, groups["focal"]),
-        "diffuse_auroc": macro(auroc, groups["diffuse"]),
-    }.items()}  # fmt: skip
-    return {**rounded, "ci95": interval, "n": len(labels)}
+    return TableRow(
+        macro_auroc=_rounded(macro(auroc, every)),
+        focal_auroc=_rounded(macro(auroc, groups["focal"])),
+        diffuse_auroc=_rounded(macro(auroc, groups["diffuse"])),
+        ci95=interval,
+        n=len(labels),
+    )
 
 
-def paired_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarray, *, seed: int = 0, rounds: int = 500) -> dict:
-    """Macro AUROC of scores a minus that of scores b on the same patients, with a paired bootstrap interval by patient."""
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
+
+
+def paired_difference(
+    labels: np.ndarray, a: np.ndarray, b: np.ndarray, *, seed: int = 0, rounds: int = 500
+) -> Difference:
+    """Macro AUROC of scores a minus that of scores b on the same patients, with a paired bootstrap interval
+    by patient."""
 
     def gap(rows: np.ndarray) -> float:
         gaps = finding_auroc(labels[rows], a[rows]) - finding_auroc(labels[rows], b[rows])
@@ -65,8 +81,8 @@ def paired_difference(labels: np.ndarray, a: np.ndarray, b: np.ndarray, *, seed:
 
     whole = gap(np.arange(len(labels)))
     if np.isnan(whole):  # no finding has both a case with and a case without
-        return {"difference": None, "ci95": None}
+        return Difference(difference=None, ci95=None)
     rng = np.random.default_rng(seed)
     draws = [gap(rng.integers(0, len(labels), len(labels))) for _ in range(rounds)]
     low, high = np.nanpercentile(draws, [2.5, 97.5])
-    return {"difference": round(whole, 4), "ci95": [round(float(low), 4), round(float(high), 4)]}
+    return Difference(difference=round(whole, 4), ci95=[round(float(low), 4), round(float(high), 4)])

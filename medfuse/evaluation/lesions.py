@@ -1,7 +1,7 @@
 """How well lesions are found and measured, modality by modality, on the grid the network works on.
 
-A candidate is a connected component of the lesion probability, its score that of its surest voxel; a cine counts as one volume
-whose third axis is time. A true lesion is found when a candidate overlaps it.
+A candidate is a connected component of the lesion probability, its score that of its surest voxel; a cine
+counts as one volume whose third axis is time. A true lesion is found when a candidate overlaps it.
 """
 
 from __future__ import annotations
@@ -11,11 +11,12 @@ from dataclasses import dataclass, field
 import numpy as np
 from scipy import ndimage
 
+from ..inference.lesions import diameters
 from ..models.features import DenseOutput
-from ..models.lesions import diameters
 from ..models.regions import lesion_components
 from ..preprocess.tensors import CineInput
 from ..task import Task
+from .results import LesionRow
 
 FALSE_POSITIVES = 1.0  # a case, at which sensitivity is read
 
@@ -32,27 +33,27 @@ class LesionScores:
     diameter_error: list[float] = field(default_factory=list)  # mm, of each found lesion
     measured: list[float] = field(default_factory=list)  # score of the candidate that was measured
 
-    def summary(self) -> dict:
-        """sensitivity_at_1fp with its threshold, dice and diameter_error_mm (median) of the lesions found there."""
+    def summary(self) -> LesionRow:
+        """sensitivity_at_1fp with its threshold, dice and diameter_error_mm (median) of the lesions found
+        there."""
         if not self.true_lesions:
-            return {
-                "sensitivity_at_1fp": None,
-                "dice": None,
-                "diameter_error_mm": None,
-                "true_lesions": 0,
-                "cases": self.cases,
-            }
+            return LesionRow(
+                sensitivity_at_1fp=None, dice=None, diameter_error_mm=None, true_lesions=0, cases=self.cases
+            )
         allowed = int(FALSE_POSITIVES * self.cases)
         ranked = sorted(self.false, reverse=True)
         threshold = ranked[allowed] if len(ranked) > allowed else 0.0
         found = {number for number, score in self.hits if score > threshold}
         kept = [i for i, score in enumerate(self.measured) if score > threshold]
-        return {
-            "sensitivity_at_1fp": round(len(found) / self.true_lesions, 4), "threshold": round(threshold, 4),
-            "dice": round(float(np.mean([self.dice[i] for i in kept])), 4) if kept else None,
-            "diameter_error_mm": round(float(np.median([self.diameter_error[i] for i in kept])), 2) if kept else None,
-            "true_lesions": self.true_lesions, "cases": self.cases,
-        }  # fmt: skip
+        error = float(np.median([self.diameter_error[i] for i in kept])) if kept else None
+        return LesionRow(
+            sensitivity_at_1fp=round(len(found) / self.true_lesions, 4),
+            threshold=round(threshold, 4),
+            dice=round(float(np.mean([self.dice[i] for i in kept])), 4) if kept else None,
+            diameter_error_mm=None if error is None else round(error, 2),
+            true_lesions=self.true_lesions,
+            cases=self.cases,
+        )
 
 
 def score_case(scores: dict[str, LesionScores], dense: list[DenseOutput], task: Task) -> None:
@@ -73,7 +74,8 @@ def score_case(scores: dict[str, LesionScores], dense: list[DenseOutput], task: 
         assert isinstance(source, CineInput)
         mm = source.mm_per_pixel or np.nan
         truth = np.stack([source.dense[f.frame] for f in frames], -1)  # type: ignore[index]
-        volumes.append(("US", np.stack([f.lesion_probability for f in frames], -1), truth, np.array([mm, mm, 1.0])))
+        probability = np.stack([f.lesion_probability for f in frames], -1)
+        volumes.append((frames[0].modality, probability, truth, np.array([mm, mm, 1.0])))
     for modality in {v[0] for v in volumes}:
         scores.setdefault(modality, LesionScores()).cases += 1
     for modality, probability, truth, step in volumes:

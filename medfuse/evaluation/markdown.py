@@ -2,15 +2,23 @@
 
 from __future__ import annotations
 
+from typing import Any
 
-def markdown(result: dict) -> str:
+from .results import Evaluation, Interaction
+
+
+def markdown(evaluation: Evaluation) -> str:
+    """All tables of an evaluation."""
+    result: Any = evaluation.as_json()
     kind = "simulated" if result["simulated"] else "real"
     lines = [
-        f"{result['n']} {kind} cases, bundle `{result['bundle']['name']}` {result['bundle']['hash'][:12]}, {result['machine']}",
+        f"{result['n']} {kind} cases, bundle `{result['bundle']['name']}` "
+        f"{result['bundle']['hash'][:12]}, {result['machine']}",
         "",
     ]
     lines += [
-        "| Subset | n | Fusion: macro AUROC [95 %] | focal | diffuse | Logistic stack: macro | focal | Late concat: macro | focal |",
+        "| Subset | n | Fusion: macro AUROC [95 %] | focal | diffuse | Logistic stack: macro | focal | "
+        "Late concat: macro | focal |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     for key, row in result["subsets"].items():
@@ -29,37 +37,28 @@ def markdown(result: dict) -> str:
     keys = list(result["subsets"])
     lines += ["", "| Finding | positives | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
     for finding, row in result["per_finding"].items():
-        lines.append(f"| {finding} | {row['positives']} | " + " | ".join(_number(row.get(k)) for k in keys) + " |")
+        lines.append(
+            f"| {finding} | {row['positives']} | " + " | ".join(_number(row.get(k)) for k in keys) + " |"
+        )
     lines += [
         "",
         "| Subset | expected calibration error | 90 % sets hold the answer | cannot tell |",
         "|---|---|---|---|",
     ]
     for k, v in result["calibration"].items():
-        lines.append(f"| {k} | {v['ece']:.3f} | {_number(v.get('coverage90'))} | {_number(v.get('cannot_tell'))} |")
+        lines.append(
+            f"| {k} | {v['ece']:.3f} | {_number(v.get('coverage90'))} | {_number(v.get('cannot_tell'))} |"
+        )
     for k, share in result.get("accuracy", {}).items():
         lines += ["", f"Accuracy among the findings of which one holds ({k}): {_number(share)}."]
-    gain = result.get("gain_over_best_single")
-    if gain and gain["ci95"]:
-        low, high = gain["ci95"]
-        lines += [
-            "",
-            f"All modalities minus the best alone ({gain['best_single']}): {gain['difference']:+.3f} [{low:+.3f}, {high:+.3f}], paired by patient.",
-        ]
-    for baseline, words in (("logit_stack", "the logistic stack"), ("late_concat", "late concatenation")):
-        rows = list(result["baselines"][baseline].items())
-        if rows and rows[-1][1]["fusion_minus_this"]["ci95"]:
-            key, row = rows[-1]
-            d = row["fusion_minus_this"]
-            lines.append(
-                f"Fusion minus {words} ({key}): {d['difference']:+.3f} [{d['ci95'][0]:+.3f}, {d['ci95'][1]:+.3f}], paired by patient."
-            )
+    lines += _gains(result)
     if result.get("interactions"):
-        lines += ["", *interaction_rows(result["interactions"])]
+        lines += ["", *interaction_rows(evaluation.interactions)]
     if result.get("lesions"):
         lines += [
             "",
-            "| Lesions | true | sensitivity at 1 false positive a case | Dice | diameter error (median, mm) |",
+            "| Lesions | true | sensitivity at 1 false positive a case | Dice | diameter error "
+            "(median, mm) |",
             "|---|---|---|---|---|",
         ]
         for m, row in result["lesions"].items():
@@ -70,7 +69,12 @@ def markdown(result: dict) -> str:
             ]
             lines.append(f"| {m} | {row['true_lesions']} | " + " | ".join(cells) + " |")
     for pair, row in result.get("lesion_matches", {}).items():
-        lines += ["", f"Lesions of {pair} called one: {row['pairs_said']} pairs, of them rightly {_number(row['precision'])}; of the {row['pairs_possible']} true lesions that both found, matched {_number(row['recall'])}."]  # fmt: skip
+        lines += [
+            "",
+            f"Lesions of {pair} called one: {row['pairs_said']} pairs, of them rightly "
+            f"{_number(row['precision'])}; of the {row['pairs_possible']} true lesions that both "
+            f"found, matched {_number(row['recall'])}.",
+        ]
     found = {k: v for k, v in result.get("retrieval", {}).items() if isinstance(v, dict)}
     if found:
         lines += [
@@ -84,7 +88,8 @@ def markdown(result: dict) -> str:
         if table:
             lines += [
                 "",
-                f"| {name.capitalize()} set, n = {table['n']} | Fusion | focal | diffuse | Logistic stack | Late concat |",
+                f"| {name.capitalize()} set, n = {table['n']} | Fusion | focal | diffuse | Logistic "
+                "stack | Late concat |",
                 "|---|---|---|---|---|---|",
             ]
             for key, row in table["subsets"].items():
@@ -93,20 +98,45 @@ def markdown(result: dict) -> str:
                     for b in ("logit_stack", "late_concat")
                 ]
                 lines.append(
-                    f"| {key} | {_number(row['macro_auroc'])} | {_number(row['focal_auroc'])} | {_number(row['diffuse_auroc'])} | {' | '.join(others)} |"
+                    f"| {key} | {_number(row['macro_auroc'])} | {_number(row['focal_auroc'])} | "
+                    f"{_number(row['diffuse_auroc'])} | {' | '.join(others)} |"
                 )
     return "\n".join(lines) + "\n"
 
 
-def interaction_rows(table: dict) -> list[str]:
+def _gains(result: Any) -> list[str]:
+    """What fusion adds to the best modality alone and to the simple baselines, paired by patient."""
+    lines = []
+    gain = result.get("gain_over_best_single")
+    if gain and gain["ci95"]:
+        low, high = gain["ci95"]
+        lines += [
+            "",
+            f"All modalities minus the best alone ({gain['best_single']}): {gain['difference']:+.3f} "
+            f"[{low:+.3f}, {high:+.3f}], paired by patient.",
+        ]
+    for baseline, words in (("logit_stack", "the logistic stack"), ("late_concat", "late concatenation")):
+        rows = list(result["baselines"][baseline].items())
+        if rows and rows[-1][1]["fusion_minus_this"]["ci95"]:
+            key, row = rows[-1]
+            d = row["fusion_minus_this"]
+            lines.append(
+                f"Fusion minus {words} ({key}): {d['difference']:+.3f} [{d['ci95'][0]:+.3f}, "
+                f"{d['ci95'][1]:+.3f}], paired by patient."
+            )
+    return lines
+
+
+def interaction_rows(table: dict[str, Interaction]) -> list[str]:
+    """What two modalities share and what each adds, a row a pair."""
     lines = [
-        "| Usable bits a finding [95 %] | n | both alike | the first alone | the second alone | only together | most of it for |",
+        "| Usable bits a finding [95 %] | n | both alike | the first alone | the second alone | only "
+        "together | most of it for |",
         "|---|---|---|---|---|---|---|",
     ]
     for pair, row in table.items():
-        parts = [row[k] for k in row if k not in ("n", "most_synergy")]
-        cells = [f"{p['bits']:.3f} [{p['ci95'][0]:.3f}, {p['ci95'][1]:.3f}]" for p in parts]
-        lines.append("| " + " | ".join([pair, str(row["n"]), *cells, row["most_synergy"]]) + " |")
+        cells = [f"{p.bits:.3f} [{p.ci95[0]:.3f}, {p.ci95[1]:.3f}]" for p in row.parts()]
+        lines.append("| " + " | ".join([pair, str(row.n), *cells, row.most_synergy]) + " |")
     return lines
 
 

@@ -1,4 +1,5 @@
-"""Were lesions of two modalities matched rightly? Scored where a manifest says where each true lesion lies in each modality."""
+"""Were lesions of two modalities matched rightly? Scored where a manifest says where each true lesion lies in
+each modality."""
 
 from __future__ import annotations
 
@@ -6,31 +7,35 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from ..bundles.bundle import Bundle
 from ..case import Case
+from ..inference.lesions import find_lesions
+from ..inference.matching import match_lesions, organs_of
 from ..io.manifest import ManifestRow, TrueLesion
-from ..models.bundle import Bundle
 from ..models.features import DenseOutput
-from ..models.lesions import find_lesions
-from ..models.matching import match_lesions, organs_of
 from ..prediction import LesionRecord
+from .results import MatchRow
 
 REACH_MM = 12.0  # breathing and the grid: a found lesion this near to a true one's surface is that one
 
 
 @dataclass
 class MatchScores:
-    """possible: true lesions that both modalities found. said: pairs that were called one. right: those that are."""
+    """possible: true lesions that both modalities found. said: pairs that were called one. right: those that
+    are."""
 
     possible: int = 0
     said: int = 0
     right: int = 0
 
-    def summary(self) -> dict:
-        return {
-            "precision": round(self.right / self.said, 4) if self.said else None,
-            "recall": round(self.right / self.possible, 4) if self.possible else None,
-            "pairs_said": self.said, "pairs_possible": self.possible,
-        }  # fmt: skip
+    def summary(self) -> MatchRow:
+        """Precision and recall; None where there was nothing to be right about."""
+        return MatchRow(
+            precision=round(self.right / self.said, 4) if self.said else None,
+            recall=round(self.right / self.possible, 4) if self.possible else None,
+            pairs_said=self.said,
+            pairs_possible=self.possible,
+        )
 
 
 def score_matches(
@@ -38,7 +43,9 @@ def score_matches(
 ) -> None:
     """Add one case; pairs of modalities of which the manifest knows no places are left out."""
     task = bundle.task
-    found = [x.record for x in find_lesions(dense, case, task, lambda f, m: m in f.modalities, bundle.lesion_peaks)]
+    found = [
+        x.record for x in find_lesions(dense, case, task, lambda f, m: m in f.modalities, bundle.lesion_peaks)
+    ]
     placed = [x for x in found if x.place.centre_mm is not None]
     own = {x.id: _true_number(x, row.lesions) for x in placed}
     said = [set(m.lesions) for m in match_lesions(placed, organs_of(dense, task), task)]

@@ -1,4 +1,5 @@
-"""Does an embedding find its partner? Recall at 1, 5, 10 among all others, beside chance and a label-only oracle."""
+"""Does an embedding find its partner? Recall at 1, 5, 10 among all others, beside chance and a label-only
+oracle."""
 
 from __future__ import annotations
 
@@ -8,7 +9,8 @@ KS = (1, 5, 10)
 
 
 def recall(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
-    """queries, gallery (N, D) unit rows, row i of one belongs to row i of the other. Ties count against the query."""
+    """queries, gallery (N, D) unit rows, row i of one belongs to row i of the other. Ties count against the
+    query."""
     similarity = queries @ gallery.T
     own = np.diag(similarity)
     rank = (similarity >= own[:, None]).sum(1)  # 1 is best
@@ -16,11 +18,13 @@ def recall(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
 
 
 def chance(n: int) -> dict[str, float]:
+    """Recall at each k by guessing among n."""
     return {f"r{k}": round(min(1.0, k / n), 4) for k in KS} if n else {}
 
 
 def label_oracle(labels: np.ndarray, seed: int = 0) -> dict[str, float]:
-    """What knowing every finding and nothing else would give: cases with the same findings are in random order."""
+    """What knowing every finding and nothing else would give: cases with the same findings are in random
+    order."""
     rng = np.random.default_rng(seed)
     noise = rng.random((len(labels), len(labels)))
     agree = (labels[:, None] == labels[None]).sum(-1) + 0.5 * noise
@@ -29,18 +33,26 @@ def label_oracle(labels: np.ndarray, seed: int = 0) -> dict[str, float]:
     return {f"r{k}": round(float((rank <= k).mean()), 4) for k in KS}
 
 
-def retrieval_table(embedding: dict[str, np.ndarray], there: dict[str, np.ndarray], labels: np.ndarray) -> dict:
-    """Recall for case and text both ways, and for every ordered pair of modalities (never trained together: emergent).
+def retrieval_table(
+    embedding: dict[str, np.ndarray], there: dict[str, np.ndarray], labels: np.ndarray
+) -> dict[str, dict[str, float] | int]:
+    """Recall for case and text both ways, and for every ordered pair of modalities (never trained together:
+    emergent).
 
-    embedding: sense → (N, D) unit rows, with "joint" and, where reports exist, "text"; there: sense → (N,) bool.
+    embedding: sense → (N, D) unit rows, with "joint" and, where reports exist, "text"; there: sense → (N,)
+        bool.
     """
-    out: dict = {}
+    out: dict[str, dict[str, float] | int] = {}
     if "text" in embedding:
         has = there["text"]
         if has.sum() > 1:
-            joint, text = embedding["joint"][has], embedding["text"][has]
-            out["case->text"], out["text->case"] = recall(joint, text), recall(text, joint)
-            out["oracle_labels"], out["chance"], out["n"] = label_oracle(labels[has]), chance(int(has.sum())), int(has.sum())  # fmt: skip
+            joint = embedding["joint"][has]
+            text = embedding["text"][has]
+            out["case->text"] = recall(joint, text)
+            out["text->case"] = recall(text, joint)
+            out["oracle_labels"] = label_oracle(labels[has])
+            out["chance"] = chance(int(has.sum()))
+            out["n"] = int(has.sum())
     senses = [s for s in embedding if s not in ("joint", "text")]
     for a in senses:
         for b in senses:

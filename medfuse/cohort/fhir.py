@@ -1,0 +1,225 @@
+"""FHIR R4B: DiagnosticReports, alone, in Bundles or one a line (NDJSON) → report messages."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from fhir.resources.R4B.diagnosticreport import DiagnosticReport
+from pydantic import ValidationError
+
+from ..errors import UserError, fault_of
+from .encoding import decoded
+from .pdf import pdf_text
+from .rows import RefusedRow, ReportRow, Reports, dates_of
+from .words import modalities_of, opening_modalities, status_of, words
+
+SECTIONS = {"NMR": "MR", "RUS": "US", "VUS": "US", "CUS": "US"}  # of HL7 table 0074
+UID = "urn:oid:"
+UNKNOWN = "unknown"
+
+Resource = dict[str, Any]
+
+
+def read_fhir(path: Path, encoding: str = "") -> Reports:
+    """Every DiagnosticReport of a file. Raises UserError for a file that is no JSON."""
+    try:
+        text, name = decoded(path, path.read_bytes(), encoding)
+    except OSError as e:
+        raise UserError(f"{path}: cannot be read ({e.strerror or e}); check its permissions") from e
+    out = Reports(encodings={path.name: name})
+    resources: list[Resource] = []
+    for n, whole in _documents(text):
+        source = f"{path.name}:{n}"
+        if not isinstance(whole, dict):
+            out.refused.append(RefusedRow(id=source, source=source, reason="is no FHIR resource (JSON)"))
+        elif whole.get("resourceType") == "Bundle":
+            entries = whole.get("entry")
+            resources += [
+                e["resource"] | {"fullUrl": e.get("fullUrl", "")}
+                for e in (entries if isinstance(entries, list) else [])
+                if isinstance(e, dict) and isinstance(e.get("resource"), dict)
+            ]
+        else:
+            resources.append(whole)
+    around = _Around.of(resources)
+    for k, resource in enumerate((r for r in resources if r.get("resourceType") == "DiagnosticReport"), 1):
+        source = f"{path.name}:{k}"
+        name = str(resource.get("id") or source)
+        try:
+            out.rows.append(_row(name, source, resource, around))
+        except ValidationError as e:
+            reason = f"is no valid DiagnosticReport ({fault_of(e)}); send it again"
+            out.refused.append(RefusedRow(id=name, source=source, reason=reason))
+        except UserError as e:
+            out.refused.append(RefusedRow(id=name, source=source, reason=str(e)))
+    if not out.given:
+        out.refused.append(
+            RefusedRow(id=path.name, source=path.name, reason="holds no DiagnosticReport; give one that does")
+        )
+    return out
+
+
+def _documents(text: str) -> Iterator[tuple[int, object]]:
+    """The whole file as one document, else each of its lines; None for what is no JSON."""
+    try:
+        yield 1, json.loads(text)
+        return
+    except (ValueError, RecursionError):
+        lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
+    for n, line in lines if len(lines) > 1 and lines[0][1].lstrip().startswith("{") else [(1, "")]:
+        try:
+            yield n, json.loads(line)
+        except (ValueError, RecursionError):
+            yield n, None
+            if line.strip() in ("", "{"):  # one document over many lines, which is damaged
+                return
+
+
+@dataclass(frozen=True)
+class _Around:
+    """The resources of a file by each way to refer to them."""
+
+    by_reference: dict[str, Resource]
+
+    @classmethod
+    def of(cls, resources: list[Resource]) -> _Around:
+        found: dict[str, Resource] = {}
+        for r in resources:
+            for name in (r.get("fullUrl"), f"{r.get('resourceType')}/{r.get('id')}"):
+                if name:
+                    found[str(name)] = r
+        return cls(found)
+
+    def at(self, reference: object, contained: list[Resource]) -> Resource:
+        """What a Reference points to, in the report itself or in its file; {} where it is not here."""
+        if not isinstance(reference, dict):
+            return {}
+        name = str(reference.get("reference") or "")
+        if name.startswith("#"):
+            return next((c for c in contained if c.get("id") == name[1:]), {})
+        return self.by_reference.get(name, {})
+
+
+def _row(name: str, source: str, given: Resource, around: _Around) -> ReportRow:
+    report = json.loads(
+        DiagnosticReport.model_validate({k: v for k, v in given.items() if k != "fullUrl"}).model_dump_json()
+    )
+    contained = report.get("contained") or []
+    text = _words(report)
+    if not text:
+        raise UserError("the report is empty: it has no presentedForm or conclusion with words")
+    status = status_of(str(report["status"]), text) if report["status"] != UNKNOWN else None
+    if status is None:
+        raise UserError(f"its status {report['status']!r} is not known")
+    if report["status"] == "appended":
+        status = "corrected"  # FHIR sends the whole report again, with what was added
+    studies = [s for r in report.get("imagingStudy") or [] if (s := around.at(r, contained) | _own(r))]
+    orders = [o for r in report.get("basedOn") or [] if (o := around.at(r, contained) | _own(r))]
+    asked = [n for o in orders for n in _accessions(o, alone=True)]
+    numbers = (
+        asked or [n for s in studies for n in _accessions(s, alone=False)] or _accessions(report, alone=False)
+    )
+    patient = around.at(report.get("subject"), contained)
+    who = _identifier(patient) or _identifier(_own(report.get("subject")))
+    period = report.get("effectivePeriod") or {}
+    when = report.get("effectiveDateTime") or period.get("start") or report.get("issued") or ""
+    return ReportRow(
+        id=name,
+        source=source,
+        text=text,
+        accession=";".join(dict.fromkeys(numbers)),
+        study_uids=tuple(dict.fromkeys(u for s in studies for u in _uids(s))),
+        dates=dates_of(str(when)[:10]),
+        patient_id=str(who.get("value") or ""),
+        issuer=str((who.get("assigner") or {}).get("display") or ""),
+        modalities=_modalities(report),
+        status=status,
+        name=_name(patient),
+        sex=str(patient.get("gender") or "")[:1].upper().replace("U", "").replace("O", ""),
+        birth_date=str(patient.get("birthDate") or "").replace("-", ""),
+    )
+
+
+def _own(reference: object) -> Resource:
+    """The identifier that stands in a Reference itself, as a resource has it."""
+    found = reference.get("identifier") if isinstance(reference, dict) else None
+    return {"identifier": [found]} if isinstance(found, dict) else {}
+
+
+def _listed(resource: Resource) -> list[Resource]:
+    found = resource.get("identifier") or []
+    return [i for i in (found if isinstance(found, list) else [found]) if isinstance(i, dict)]
+
+
+def _identifier(patient: Resource) -> Resource:
+    """The medical record number of a patient, else the first identifier."""
+    every = _listed(patient)
+    return next((i for i in every if "MR" in _codes(i.get("type"))), every[0] if every else {})
+
+
+def _codes(concept: object) -> set[str]:
+    if not isinstance(concept, dict):
+        return set()
+    return {str(c.get("code") or "") for c in concept.get("coding") or [] if isinstance(c, dict)}
+
+
+def _accessions(resource: Resource, *, alone: bool) -> list[str]:
+    """Identifiers of type ACSN; with ``alone`` a single one without a type counts too."""
+    every = _listed(resource)
+    said = [str(i["value"]) for i in every if "ACSN" in _codes(i.get("type")) and i.get("value")]
+    if said or not alone:
+        return said
+    plain = [str(i["value"]) for i in every if i.get("value") and not i.get("type")]
+    return plain if len(plain) == 1 else []
+
+
+def _uids(study: Resource) -> list[str]:
+    values = [str(i.get("value") or "") for i in _listed(study)]
+    return [v.removeprefix(UID) for v in values if v.startswith(UID)]
+
+
+def _name(patient: Resource) -> str:
+    names = patient.get("name") or []
+    first = names[0] if isinstance(names, list) and names and isinstance(names[0], dict) else {}
+    given = " ".join(str(g) for g in first.get("given") or [])
+    return "^".join(p for p in (str(first.get("family") or ""), given) if p) or str(first.get("text") or "")
+
+
+def _modalities(report: Resource) -> tuple[str, ...]:
+    known = set(words().modality)
+    codes = [SECTIONS.get(c, c) for category in report.get("category") or [] for c in _codes(category)]
+    found = tuple(dict.fromkeys(m for c in codes for m in modalities_of(c) if m in known))
+    code = report.get("code") or {}
+    shown = [str(c.get("display") or "") for c in code.get("coding") or []]
+    return found or opening_modalities("", str(code.get("text") or " ".join(shown)))
+
+
+def _words(report: Resource) -> str:
+    """The presented form, plain before PDF, and the conclusion where it is not in it."""
+    forms = {
+        str(f.get("contentType") or "").split(";")[0]: f for f in reversed(report.get("presentedForm") or [])
+    }
+    text = ""
+    for kind in ("text/plain", "application/pdf"):
+        data = str(forms.get(kind, {}).get("data") or "")
+        if not data or text:
+            continue
+        try:
+            raw = base64.b64decode(data)
+        except (binascii.Error, ValueError) as e:
+            raise UserError("its presentedForm is no Base64; send it again") from e
+        charset = str(forms[kind].get("contentType")).partition("charset=")[2].strip() or "utf-8"
+        try:
+            text = pdf_text(raw) if kind == "application/pdf" else raw.decode(charset)
+        except (UnicodeError, LookupError) as e:
+            raise UserError(f"its presentedForm is no text in {charset}; send it as UTF-8") from e
+    conclusion = str(report.get("conclusion") or "").strip()
+    if conclusion and " ".join(conclusion.split()) not in " ".join(text.split()):
+        text = f"{text}\nIMPRESSION: {conclusion}" if text else conclusion
+    return text.strip()

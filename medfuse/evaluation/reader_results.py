@@ -1,0 +1,67 @@
+"""What readers said of reports, and what is made of it, as types."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from .results import Result
+
+Score = Annotated[int, Field(ge=1, le=5)]
+
+
+class Rating(BaseModel):
+    """One reader's rating of one text: a row of the CSV that the viewer exports. Scores run from 1 to 5,
+    ``edit_distance`` is in words."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    case_id: str
+    rater: str
+    kind: str
+    correctness: Score
+    completeness: Score
+    wording: Score
+    seconds: float = 0.0
+    edit_distance: int = 0
+    text: str
+    reference: str
+
+    def score(self, scale: str) -> int:
+        """The score on one of the scales."""
+        return {
+            "correctness": self.correctness,
+            "completeness": self.completeness,
+            "wording": self.wording,
+        }[scale]
+
+
+class KindRow(Result):
+    """One version of a text (drafted, edited, …): mean scores, median seconds, mean words to edit."""
+
+    correctness: float
+    completeness: float
+    wording: float
+    ratings: int
+    seconds: float
+    edit_distance: float
+
+
+class Correlation(Result):
+    """Spearman's rho of an automatic metric with the mean rating of ``n`` texts, and its p value."""
+
+    rho: float
+    p: float
+    n: int
+
+
+class ReaderTable(Result):
+    """Means by version, agreement by scale (None: too few shared texts), correlation by metric and scale
+    (None below five texts, or where one of both never changes)."""
+
+    ratings: int
+    raters: int
+    texts: int
+    kinds: dict[str, KindRow]
+    krippendorff_alpha: dict[str, float | None]
+    correlation: dict[str, dict[str, Correlation | None]]
