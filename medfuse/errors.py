@@ -24,18 +24,34 @@ class UnreadableError(UserError):
 
     def __init__(self, path: object, reason: str) -> None:
         super().__init__(f"{path}: {reason}")
-        self.path, self.reason = str(path), reason
+        self.path = str(path)
+        self.reason = reason
 
     def __reduce__(self) -> tuple:  # so that it comes back whole from a worker's process
         return type(self), (self.path, self.reason)
 
 
 class UnsupportedError(UnreadableError):
-    """Readable, but without one true geometry or meaning: ``measured`` and ``allowed`` say what was compared."""
+    """Readable, but without one true geometry or meaning: ``measured`` and ``allowed`` say what was
+    compared."""
 
     def __init__(self, path: object, reason: str, measured: str = "", allowed: str = "") -> None:
         super().__init__(path, reason)
-        self.measured, self.allowed = measured or reason, allowed
+        self.measured = measured or reason
+        self.allowed = allowed
 
     def __reduce__(self) -> tuple:
         return type(self), (self.path, self.reason, self.measured, self.allowed)
+
+
+def fault_of(error: Exception) -> str:
+    """What a parser or a model of pydantic found wrong, in one line: of several faults the first, with its
+    place."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        first = error.errors(include_url=False, include_input=False)[0]
+        place = ".".join(str(part) for part in first["loc"])
+        words = first["msg"].removeprefix("Value error, ")
+        return f"{place}: {words}" if place else words
+    return (str(error).splitlines() or [type(error).__name__])[0]

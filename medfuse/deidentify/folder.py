@@ -1,24 +1,51 @@
-"""`medfuse deidentify PATH --out DIR`: every DICOM image of a path, changed, renamed and accounted for."""
+"""`medfuse deidentify PATH --out DIR`: every image of a path, changed, renamed and accounted for."""
 
 from __future__ import annotations
 
-import json
+import logging
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from pathlib import Path
 
-import numpy as np
 import pydicom
-from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.dataset import FileMetaDataset
+from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import UnreadableError, UserError
-from ..io.decode import read_pixels
-from ..io.headers import read_header
-from ..io.scan import files_under, opened
-from ..io.ultrasound import brightest_frame, regions, scan_area, text_boxes
+from ..io.charset import terms_of
+from ..io.decode import UNSUPPORTED
+from ..io.folder import files_under
+from ..io.headers import FileEntry, read_header
+from ..io.names import plain_name, uid_name
+from ..io.scan import opened
+from ..io.volume_files import is_volume_file
 from .keys import Pseudonyms
-from .pixels import mask_outside
-from .profile import Options, deidentify
+from .nifti import clean_nifti
+from .pixels import PixelWork, clean_pixels, refuse_screens
+from .profile import Changes, Options, deidentify
+from .report import DeidentificationReport, FileDone, FileRefused, OptionsUsed, write_report
+from .values import class_name
+
+log = logging.getLogger(__name__)
+DAMAGED = "cannot be read: it is damaged or cut short; not written"
+IMPLEMENTATION = UID("2.25.297061373421937155478122340561829347561")  # medfuse, in every file it writes anew
+
+
+@dataclass(frozen=True, kw_only=True)
+class NotWritten:
+    """A file that was refused: its path, for whoever runs the command, and the sentence for the report."""
+
+    path: Path
+    reason: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Deidentified:
+    """The report as it was written, and the paths of what was refused, which the report must not hold."""
+
+    report: DeidentificationReport
+    refused: list[NotWritten]
 
 
 def deidentify_folder(
@@ -28,118 +55,174 @@ def deidentify_folder(
     key: bytes,
     options: Options,
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> dict:
-    """Write OUT/<patient>/<study>/<series>/<instance>.dcm and OUT/report.json; return the report.
+) -> Deidentified:
+    """Write OUT/<patient>/<study>/<series>/<instance>.dcm, OUT/nifti and OUT/report.json.
 
-    A file whose pixels may hold a name that cannot be found is not written: it is refused by name.
+    A file that cannot be judged is not written: it is refused by name, and the others go on.
     """
-    pseudonyms = Pseudonyms(key)
-    removed: Counter[str] = Counter()
-    replaced: Counter[str] = Counter()
-    refused, written, masked = [], [], 0
-    skipped: Counter[str] = Counter()
+    copies = _Copies(out, Pseudonyms(key), options)
     with opened(path) as inside:
         files = files_under(inside)
         for n, file in enumerate(files, 1):
             progress(n, len(files))
+            copies.add(file, str(file.relative_to(inside)) if file != inside else file.name)
+    report = copies.report()
+    write_report(report, out)
+    return Deidentified(report=report, refused=copies.refused)
+
+
+@dataclass
+class _Copies:
+    """The copies of one run as they come."""
+
+    out: Path
+    pseudonyms: Pseudonyms
+    options: Options
+    done: list[FileDone] = field(default_factory=list)
+    refused: list[NotWritten] = field(default_factory=list)
+    told: list[FileRefused] = field(default_factory=list)
+    removed: Counter[str] = field(default_factory=Counter)
+    replaced: Counter[str] = field(default_factory=Counter)
+    skipped: Counter[str] = field(default_factory=Counter)
+    masked: int = 0
+    taken: set[Path] = field(default_factory=set)
+
+    def add(self, file: Path, name: str) -> None:
+        """One file: written, skipped or refused. Only a full disk or the like ends the run."""
+        try:
+            if is_volume_file(file):
+                self._add_volume(file, name)
+                return
             entry = read_header(file)
-            if entry.header is None:
-                skipped[entry.status] += 1
-                if entry.status == "damaged":
-                    refused.append({"path": str(file), "reason": entry.reason})
-                continue
-            try:
-                ds, boxes = _one(file, entry.modality, pseudonyms, options)
-            except UnreadableError as e:
-                refused.append({"path": e.path, "reason": e.reason})
-                continue
-            changes = deidentify(ds, pseudonyms, options)
-            removed.update(changes.removed)
-            replaced.update(changes.replaced)
-            masked += boxes is not None
-            target = (
-                out
-                / str(ds.PatientID)
-                / ds.StudyInstanceUID[-12:]
-                / ds.SeriesInstanceUID[-12:]
-                / f"{ds.SOPInstanceUID[-16:]}.dcm"
+            if entry.header is not None:
+                self._add_image(entry)
+            else:
+                self._without_image(entry, name)
+        except UnreadableError as e:
+            self._refuse(file, name, e.reason)
+        except (UserError, MemoryError):
+            raise
+        except Exception as e:  # a damaged file can break any part of a parser, and must cost only itself
+            log.info("%r", str(file), exc_info=True)
+            self._refuse(file, name, f"{DAMAGED} ({type(e).__name__})")
+
+    def _add_image(self, entry: FileEntry) -> None:
+        """One DICOM image: its pixels, its header, its new name."""
+        ds = pydicom.dcmread(entry.path, force=True)
+        if "SpecificCharacterSet" in ds:
+            ds.SpecificCharacterSet = terms_of(ds.SpecificCharacterSet)
+        if "PixelData" not in ds:
+            raise UnreadableError(entry.path, "holds no pixel data; the file ends early")
+        refuse_screens(entry.path, ds)
+        work = clean_pixels(entry.path, ds, entry.modality)
+        changes = deidentify(ds, self.pseudonyms, self.options, pixels_cleaned=work.cleaned)
+        folders = (plain_name(ds.PatientID), uid_name(ds.StudyInstanceUID), uid_name(ds.SeriesInstanceUID))
+        target = self._free(self.out.joinpath(*folders, f"{uid_name(ds.SOPInstanceUID)}.dcm"), entry.path)
+        _save(ds, target)
+        self._account(target, work, changes)
+
+    def _add_volume(self, file: Path, name: str) -> None:
+        """One NIfTI file: its numbers and its geometry under a header made anew."""
+        target = self._free(self.out / "nifti" / f"{self.pseudonyms.file(name)}.nii.gz", file)
+        dropped = clean_nifti(file, target)
+        unjudged = ["the face and the skin in the image", "words in the image were not looked for"]
+        self.taken.add(target)
+        self.removed.update(dropped)
+        where = str(target.relative_to(self.out))
+        self.done.append(FileDone(path=where, kind="nifti", removed=dropped, unjudged=unjudged))
+
+    def _without_image(self, entry: FileEntry, name: str) -> None:
+        """A file that is no image to copy. What may hold a person's data is refused, so that it is missed."""
+        words = entry.tags.get("ImageType", "").upper()
+        picture = bool(entry.modality) and "SCREENSHOT" not in words
+        if entry.status == "damaged":
+            self._refuse(entry.path, name, entry.reason)
+        elif entry.status == "not_dicom" or picture or entry.reason.startswith("DICOMDIR"):
+            self.skipped[entry.status] += 1
+        else:
+            kind = (
+                "a screenshot" if entry.modality else class_name(entry.reason.partition(": not an image")[0])
             )
-            ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-            for name in (
-                "SourceApplicationEntityTitle",
-                "SendingApplicationEntityTitle",
-                "ReceivingApplicationEntityTitle",
-                "PrivateInformation",
-                "PrivateInformationCreatorUID",
-            ):
-                if name in ds.file_meta:
-                    delattr(ds.file_meta, name)
-            _save(ds, target)
-            written.append({"path": str(target.relative_to(out)), "text_boxes": boxes or []})
-    report = {
-        "written": len(written), "masked": masked, "skipped": dict(skipped), "refused": refused, "files": written,
-        "removed": dict(removed.most_common()), "replaced": dict(replaced.most_common()),
-        "options": {"retain_uids": options.retain_uids, "shift_dates": options.shift_dates, "clean_descriptors": options.clean_descriptors},
-    }  # fmt: skip
-    out.mkdir(parents=True, exist_ok=True)
-    (out / "report.json").write_text(json.dumps(report, indent=1))
-    return report
+            self._refuse(entry.path, name, f"{kind}: no image whose content can be judged; not written")
+
+    def _free(self, target: Path, source: Path) -> Path:
+        """The target, where this run has written nothing to it yet."""
+        if target in self.taken:
+            raise UnreadableError(
+                source, "has the SOP Instance UID of another file; only the first is written"
+            )
+        return target
+
+    def _refuse(self, file: Path, name: str, reason: str) -> None:
+        self.refused.append(NotWritten(path=file, reason=reason))
+        self.told.append(FileRefused(source=self.pseudonyms.file(name), reason=_without_values(reason)))
+
+    def _account(self, target: Path, work: PixelWork, changes: Changes) -> None:
+        """Note one copy in the report."""
+        self.taken.add(target)
+        self.removed.update(changes.removed)
+        self.replaced.update(changes.replaced)
+        self.masked += work.masked or bool(work.words)
+        self.done.append(
+            FileDone(
+                path=str(target.relative_to(self.out)),
+                removed=sorted(changes.removed),
+                replaced=sorted(changes.replaced),
+                pixels=work.done,
+                text_boxes=work.boxes,
+                words=work.words,
+                unjudged=[*work.unjudged, "numbers are kept as they are, whatever they mean"],
+                codes=changes.codes,
+            )
+        )
+
+    def report(self) -> DeidentificationReport:
+        """The report of what was added."""
+        options = OptionsUsed(
+            retain_uids=self.options.retain_uids,
+            shift_dates=self.options.shift_dates,
+            keep_radiological_words=self.options.clean_descriptors,
+        )
+        return DeidentificationReport(
+            written=len(self.done),
+            masked=self.masked,
+            skipped=dict(self.skipped),
+            refused=self.told,
+            files=self.done,
+            removed=dict(self.removed.most_common()),
+            replaced=dict(self.replaced.most_common()),
+            options=options,
+        )
+
+
+def _without_values(reason: str) -> str:
+    """A reason for the report: a library's own words, which may quote the file, are left out."""
+    if reason.startswith(UNSUPPORTED):
+        return "its pixels are coded in a way that no decoder here can read; not written"
+    own = (
+        "not written",
+        "written",
+        "the file ends early",
+        "it is damaged",
+        "it is cut short",
+        "copy it again",
+    )
+    return reason if reason.endswith(own) and "damaged (" not in reason else DAMAGED
 
 
 def _save(ds: pydicom.FileDataset, target: Path) -> None:
+    """Write a copy with file meta made anew."""
+    meta = FileMetaDataset()
+    meta.MediaStorageSOPClassUID = ds.SOPClassUID
+    meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+    meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    meta.ImplementationClassUID = IMPLEMENTATION
+    ds.file_meta = meta
+    ds.preamble = b"\0" * 128  # a preamble may hold anything
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        ds.preamble = b"\0" * 128  # a preamble may hold anything
-        implicit = ds.file_meta.TransferSyntaxUID == ImplicitVRLittleEndian
-        little = ds.file_meta.TransferSyntaxUID != ExplicitVRBigEndian
-        pydicom.dcmwrite(target, ds, implicit_vr=implicit, little_endian=little, enforce_file_format=True)
+        pydicom.dcmwrite(target, ds, implicit_vr=False, little_endian=True, enforce_file_format=True)
     except OSError as e:
-        raise UserError(f"{target}: cannot be written ({e.strerror or e}); free space or choose another --out") from e
-
-
-def _one(
-    file: Path, modality: str, pseudonyms: Pseudonyms, options: Options
-) -> tuple[pydicom.FileDataset, list | None]:
-    """The full data set, with ultrasound pixels masked; the text boxes found, or None where nothing was masked."""
-    ds = pydicom.dcmread(file, force=True)
-    if "PixelData" not in ds:
-        raise UnreadableError(file, "holds no pixel data; the file ends early")
-    if modality != "US":
-        if str(ds.get("BurnedInAnnotation", "")).upper() == "YES":
-            raise UnreadableError(
-                file, "says text is burned into its pixels, and only ultrasound is masked; not written"
-            )
-        return ds, None
-    pixels = read_pixels(file, ds)
-    brightest = brightest_frame(pixels)
-    area = scan_area(brightest, regions(ds))
-    if area is None:
-        raise UnreadableError(file, "its scanned area cannot be told from burned-in text; not written")
-    boxes = text_boxes(brightest, area)
-    _replace_pixels(ds, mask_outside(pixels, area))
-    ds.BurnedInAnnotation = "NO"
-    return ds, [list(b) for b in boxes]
-
-
-def _replace_pixels(ds: pydicom.FileDataset, pixels: np.ndarray) -> None:
-    """Uncompressed, colour by pixel as RGB."""
-    colour = pixels.ndim == 4
-    ds.SamplesPerPixel = 3 if colour else 1
-    ds.PhotometricInterpretation = (
-        "RGB" if colour else "MONOCHROME1" if ds.get("PhotometricInterpretation") == "MONOCHROME1" else "MONOCHROME2"
-    )
-    if colour:
-        ds.PlanarConfiguration = 0
-        for name in ("RedPaletteColorLookupTable", "GreenPaletteColorLookupTable", "BluePaletteColorLookupTable"):
-            for key in (name + "Data", name + "Descriptor", "Segmented" + name + "Data"):
-                if key in ds:
-                    delattr(ds, key)
-    bits = pixels.dtype.itemsize * 8
-    ds.BitsAllocated = bits
-    if colour or ds.BitsStored > bits:
-        ds.BitsStored = bits
-    ds.HighBit = ds.BitsStored - 1
-    data = np.ascontiguousarray(pixels).tobytes()
-    ds.PixelData = data + b"\0" * (len(data) % 2)
-    ds["PixelData"].VR = "OB" if bits == 8 else "OW"
-    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        raise UserError(
+            f"{target}: cannot be written ({e.strerror or e}); free space or choose another --out"
+        ) from e

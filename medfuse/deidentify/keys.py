@@ -1,4 +1,5 @@
-"""Keyed pseudonyms: the same key gives the same new UIDs, names and day shift, so references still resolve."""
+"""Keyed pseudonyms: the same key gives the same new UIDs, names and day shift, so references still
+resolve."""
 
 from __future__ import annotations
 
@@ -16,20 +17,33 @@ MAX_SHIFT_DAYS = 3650
 
 
 class Pseudonyms:
-    """HMAC-SHA256 of the old value under a secret key; nobody without the key can go back or check a guess."""
+    """HMAC-SHA256 of the old value under a secret key; nobody without the key can go back or check a
+    guess."""
 
     def __init__(self, key: bytes) -> None:
         self._key = key
 
     def _digest(self, purpose: str, value: str) -> bytes:
-        return hmac.new(self._key, f"{purpose}:{value}".encode(), hashlib.sha256).digest()
+        return hmac.new(
+            self._key, f"{purpose}:{value}".encode("utf-8", "surrogatepass"), hashlib.sha256
+        ).digest()
 
     def uid(self, value: str) -> str:
         """A UID under 2.25 (PS3.5 B.2)."""
         return f"2.25.{int.from_bytes(self._digest('uid', value)[:16], 'big')}"
 
     def patient(self, value: str) -> str:
+        """The new patient id of an old one."""
         return "P" + self._digest("patient", value).hex()[:12].upper()
+
+    def accession(self, value: str) -> str:
+        """The new accession number of an old one, the same in images, tables and reports; "" of none."""
+        number = value.strip()
+        return "A" + self._digest("accession", number).hex()[:14].upper() if number else ""
+
+    def file(self, name: str) -> str:
+        """The name of a file that has no other, from its path below what was given."""
+        return "F" + self._digest("file", name).hex()[:16]
 
     def days(self, patient: str) -> int:
         """Days to go back, 1 to MAX_SHIFT_DAYS: intervals within one patient stay true."""
@@ -37,12 +51,14 @@ class Pseudonyms:
 
     @staticmethod
     def shift(value: str, days: int) -> str:
+        """A DICOM date, so many days earlier; "" for what is no date."""
         day = parse_date(value)
         return "" if day is None else (day - timedelta(days=days)).strftime("%Y%m%d")
 
 
 def load_key(path: Path) -> bytes:
-    """The secret of this workstation, made once with mode 600. Keep it apart from the de-identified images."""
+    """The secret of this workstation, made once with mode 600. Keep it apart from the de-identified
+    images."""
     try:
         if not path.exists():
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,7 +67,9 @@ def load_key(path: Path) -> bytes:
                 f.write(secrets.token_bytes(32))
         key = path.read_bytes()
     except OSError as e:
-        raise UserError(f"{path}: the key cannot be read or made ({e.strerror or e}); give another --key") from e
+        raise UserError(
+            f"{path}: the key cannot be read or made ({e.strerror or e}); give another --key"
+        ) from e
     if len(key) < 16:
         raise UserError(f"{path}: holds {len(key)} bytes; a key needs at least 16")
     return key

@@ -1,11 +1,8 @@
-"""What this workstation holds: SQLAlchemy tables, SQLite (WAL) by default, any SQLAlchemy URL by MEDFUSE_DATABASE_URL."""
+"""What a library holds, as SQLAlchemy tables. A change here needs a step in migrations/versions too."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
-from functools import cache
 
 from sqlalchemy import (
     JSON,
@@ -17,28 +14,45 @@ from sqlalchemy import (
     Integer,
     String,
     Text,
+    TypeDecorator,
     UniqueConstraint,
-    create_engine,
-    event,
-    inspect,
     select,
-    text,
 )
-from sqlalchemy.engine import Engine
+from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, relationship
-
-from ..settings import settings
 
 
 def _now() -> datetime:
     return datetime.now(UTC)
 
 
-NUMBERS = ("INTEGER", "BIGINT", "FLOAT", "BOOLEAN")
-
-
 class Base(DeclarativeBase):
     pass
+
+
+_STORED = {0xDC00 + byte: 0xF700 + byte for byte in range(0x80, 0x100)}
+_BACK = {there: here for here, there in _STORED.items()}
+
+
+class FileText(TypeDecorator[str]):
+    """Text that may hold names of files. Python writes a byte of a name that is no UTF-8 as a lone surrogate
+    (PEP 383), which no database stores; here it lies in Unicode's private area and comes back as it was."""
+
+    impl: type[String] = Text
+    cache_ok = True
+
+    def process_bind_param(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.translate(_STORED)
+
+    def process_result_value(self, value: str | None, dialect: Dialect) -> str | None:
+        return None if value is None else value.translate(_BACK)
+
+
+class FilePath(FileText):
+    """A path as `FileText`, of a length that can be a key."""
+
+    impl = String
+    cache_ok = True
 
 
 class CaseRow(Base):
@@ -77,16 +91,29 @@ class SeriesRow(Base):
     case: Mapped[CaseRow] = relationship(back_populates="series")
 
 
+class LabelRow(Base):
+    """What a worklist shows of a case, from the headers of its files. files: how many it holds."""
+
+    __tablename__ = "labels"
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    name: Mapped[str] = mapped_column(Text, default="")
+    accession: Mapped[str] = mapped_column(String(255), default="")
+    body_part: Mapped[str] = mapped_column(String(64), default="")
+    description: Mapped[str] = mapped_column(String(255), default="")
+    files: Mapped[int] = mapped_column(Integer, default=0)
+
+
 class FileRow(Base):
     """One file that a scan has seen: unchanged (size, time), it need not be opened again."""
 
     __tablename__ = "files"
-    path: Mapped[str] = mapped_column(String(1024), primary_key=True)
+    path: Mapped[str] = mapped_column(FilePath(1024), primary_key=True)
     size: Mapped[int] = mapped_column(BigInteger)
     mtime_ns: Mapped[int] = mapped_column(BigInteger)
     status: Mapped[str] = mapped_column(String(16))
-    reason: Mapped[str] = mapped_column(Text, default="")
-    patient: Mapped[str] = mapped_column(String(140), default="", index=True)  # id, or study where there is none
+    reason: Mapped[str] = mapped_column(FileText, default="")
+    # id, or study where there is none
+    patient: Mapped[str] = mapped_column(String(140), default="", index=True)
     case_id: Mapped[str] = mapped_column(String(80), default="", index=True)
 
 
@@ -101,9 +128,8 @@ class ResultRow(Base):
     made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
     prediction: Mapped[dict] = mapped_column(JSON)
     report: Mapped[dict] = mapped_column(JSON)
-    summary: Mapped[dict] = mapped_column(
-        JSON, default=dict
-    )  # what a worklist shows of it, so that it reads no prediction
+    # what a worklist shows of it, so that it reads no prediction
+    summary: Mapped[dict] = mapped_column(JSON, default=dict)
     case: Mapped[CaseRow] = relationship(back_populates="results")
 
 
@@ -111,7 +137,8 @@ class ReportRow(Base):
     """One revision of a case's report: rows are only added. The newest row of a case is what stands."""
 
     __tablename__ = "reports"
-    __table_args__ = (UniqueConstraint("case_id", "revision"),)  # two writers of one revision: the second is refused
+    # two writers of one revision: the second is refused
+    __table_args__ = (UniqueConstraint("case_id", "revision"),)
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
     revision: Mapped[int] = mapped_column(Integer)
@@ -124,6 +151,7 @@ class ReportRow(Base):
     sha256: Mapped[str] = mapped_column(String(64))
     result_id: Mapped[int] = mapped_column(Integer, default=0)  # the prediction it was drafted from
     report: Mapped[dict] = mapped_column(JSON)
+    signature: Mapped[str] = mapped_column(String(64), default="")  # keyed, of a signed version
 
 
 class TrainingRow(Base):
@@ -147,7 +175,8 @@ class TrainingRow(Base):
 
 
 class MeasurementRow(Base):
-    """A distance or region that a person drew on an image, in pixels of the slice as displayed; a removed one stays, marked."""
+    """A distance or region that a person drew on an image, in pixels of the slice as displayed; a removed one
+    stays, marked."""
 
     __tablename__ = "measurements"
     id: Mapped[int] = mapped_column(primary_key=True, autoincrement=True)
@@ -159,7 +188,8 @@ class MeasurementRow(Base):
 
 
 class EditRow(Base):
-    """What somebody is typing into a report and has not finished: one a case and account, offered again after a lost session."""
+    """What somebody is typing into a report and has not finished: one a case and account, offered again after
+    a lost session."""
 
     __tablename__ = "edits"
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
@@ -177,15 +207,16 @@ class RatingRow(Base):
     case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), index=True)
     rater: Mapped[str] = mapped_column(String(80), index=True)
     background: Mapped[str] = mapped_column(Text, default="")
-    kind: Mapped[str] = mapped_column(String(16))  # drafted, edited, or an alternative writer: hidden from the rater
+    # drafted, edited, or an alternative writer: hidden from the rater
+    kind: Mapped[str] = mapped_column(String(16))
     correctness: Mapped[int] = mapped_column(Integer)
     completeness: Mapped[int] = mapped_column(Integer)
     wording: Mapped[int] = mapped_column(Integer)
     seconds: Mapped[float] = mapped_column(Float)
-    edit_distance: Mapped[int] = mapped_column(
-        Integer
-    )  # words to insert, delete or replace until it is the version that stands
+    # words to insert, delete or replace until it is the version that stands
+    edit_distance: Mapped[int] = mapped_column(Integer)
     language: Mapped[str] = mapped_column(String(16), default="")
+    bundle_hash: Mapped[str] = mapped_column(String(64), default="")  # of the bundle that drafted the report
     text: Mapped[str] = mapped_column(Text)  # as it was rated
     reference: Mapped[str] = mapped_column(Text, default="")  # the version that stood then
     made: Mapped[datetime] = mapped_column(DateTime(timezone=True), default=_now)
@@ -226,51 +257,31 @@ class InstanceRow(Base):
     filed: Mapped[bool] = mapped_column(Boolean, default=False, index=True)  # its case is in the library
 
 
-@cache
-def _engine(url: str) -> Engine:
-    if url.startswith("sqlite"):
-        engine = create_engine(url, connect_args={"timeout": 30})
+class AuditRow(Base):
+    """One entry of the audit log. Its seal covers every other column, and the seal of the entry before."""
 
-        @event.listens_for(engine, "connect")
-        def _pragmas(connection, _record) -> None:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA foreign_keys=ON")
-    else:
-        engine = create_engine(url)
-    Base.metadata.create_all(engine)
-    _add_columns(engine)
-    return engine
-
-
-def _add_columns(engine: Engine) -> None:
-    """A library made by an older version lacks columns that came later: they are added, empty. Nothing is changed."""
-    found = inspect(engine)
-    with engine.begin() as connection:
-        for table in Base.metadata.sorted_tables:
-            there = {c["name"] for c in found.get_columns(table.name)}
-            for column in table.columns:
-                if column.name not in there:
-                    kind = column.type.compile(engine.dialect)
-                    empty = "'[]'" if isinstance(column.type, JSON) else "0" if kind in NUMBERS else "''"
-                    connection.execute(
-                        text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind} NOT NULL DEFAULT {empty}")
-                    )
+    __tablename__ = "audit"
+    seq: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    at: Mapped[str] = mapped_column(String(40))  # ISO 8601, UTC
+    event: Mapped[str] = mapped_column(String(64))
+    who: Mapped[str] = mapped_column(String(200))
+    case_id: Mapped[str] = mapped_column(String(80), index=True)
+    details: Mapped[str] = mapped_column(Text)  # JSON, as it was sealed
+    rows: Mapped[str] = mapped_column(Text)  # JSON: [table, key, case, hash] of each row that was touched
+    before: Mapped[str] = mapped_column(String(64))
+    seal: Mapped[str] = mapped_column(String(64))
 
 
-def engine() -> Engine:
-    home = settings().home
-    home.mkdir(parents=True, exist_ok=True)
-    return _engine(settings().database)
+class AuditHeadRow(Base):
+    """The log's name and how many entries it has: one row, which every writer changes and so waits for."""
 
-
-@contextmanager
-def session() -> Iterator[Session]:
-    """One transaction: committed whole or not at all."""
-    with Session(engine(), expire_on_commit=False) as s, s.begin():
-        yield s
+    __tablename__ = "audit_head"
+    log: Mapped[str] = mapped_column(String(64), primary_key=True)
+    seq: Mapped[int] = mapped_column(Integer, default=0)
 
 
 def latest_result(s: Session, case_id: str) -> ResultRow | None:
+    """The newest prediction of a case, in the caller's transaction."""
     return s.scalars(
         select(ResultRow).where(ResultRow.case_id == case_id).order_by(ResultRow.id.desc()).limit(1)
     ).first()

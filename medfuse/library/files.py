@@ -4,14 +4,20 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import delete, insert, select
 from sqlalchemy.orm import Session
 
+from ..io.folder import files_under
 from ..io.headers import FileEntry
-from .catalogue import FileRow, session
+from .catalogue import FileRow
+
+if TYPE_CHECKING:
+    from .library import Library
 
 BATCH = 500
 
@@ -27,21 +33,16 @@ class Seen:
 
 
 def stat_under(folder: Path) -> dict[str, tuple[int, int]]:
-    """Absolute path → (size, mtime in ns) of every file under a folder, in order."""
+    """Absolute path → (size, mtime in ns) of all that `files_under` finds in a folder, in its order."""
     out = {}
-    waiting = [os.fspath(folder)]
-    while waiting:
-        with os.scandir(waiting.pop()) as items:
-            for item in sorted(items, key=lambda e: e.name):
-                if item.is_dir(follow_symlinks=False):
-                    waiting.append(item.path)
-                elif item.is_file():
-                    stat = item.stat()
-                    out[item.path] = (stat.st_size, stat.st_mtime_ns)
+    for path in files_under(folder):
+        with suppress(FileNotFoundError):  # gone since it was listed
+            stat = path.stat() if path.exists() else path.lstat()
+            out[str(path)] = (stat.st_size, stat.st_mtime_ns)
     return out
 
 
-def seen_under(folder: Path) -> dict[str, Seen]:
+def seen_under(library: Library, folder: Path) -> dict[str, Seen]:
     """What earlier scans noted of the files under a folder."""
     columns = (
         FileRow.path,
@@ -52,8 +53,10 @@ def seen_under(folder: Path) -> dict[str, Seen]:
         FileRow.patient,
         FileRow.case_id,
     )
-    with session() as s:
-        rows = s.execute(select(*columns).where(FileRow.path.startswith(f"{folder}{os.sep}", autoescape=True)))
+    with library.session() as s:
+        rows = s.execute(
+            select(*columns).where(FileRow.path.startswith(f"{folder}{os.sep}", autoescape=True))
+        )
         return {row[0]: Seen(*row[1:]) for row in rows}
 
 
@@ -66,12 +69,21 @@ def patient_of(entry: FileEntry) -> str:
 
 
 def note(s: Session, entries: Iterable[FileEntry], stats: dict[str, tuple[int, int]], case_id: str) -> None:
-    """Remember what became of files, in the caller's transaction. Files without a stat (from a zip) are not noted."""
+    """Remember what became of files, in the caller's transaction. Files without a stat (from a zip) are not
+    noted."""
     rows = [
-        {"path": path, "size": stats[path][0], "mtime_ns": stats[path][1], "status": e.status, "reason": e.reason,
-         "patient": patient_of(e), "case_id": case_id}
-        for e in entries if (path := str(e.path)) in stats
-    ]  # fmt: skip
+        {
+            "path": path,
+            "size": stats[path][0],
+            "mtime_ns": stats[path][1],
+            "status": e.status,
+            "reason": e.reason,
+            "patient": patient_of(e),
+            "case_id": case_id,
+        }
+        for e in entries
+        if (path := str(e.path)) in stats
+    ]
     for i in range(0, len(rows), BATCH):
         part = rows[i : i + BATCH]
         s.execute(delete(FileRow).where(FileRow.path.in_([r["path"] for r in part])))

@@ -1,22 +1,29 @@
-"""Files → library: headers first, then case by case, each added whole or not at all. Unchanged files are not opened again."""
+"""Files → library: headers first, then case by case, each added whole or not at all. Unchanged files are not
+opened again."""
 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from sqlalchemy import select
 
 from ..case import Image
 from ..io.cases import CaseFiles, plan_cases
 from ..io.export import describe, describe_refused
+from ..io.folder import files_under
 from ..io.headers import FileEntry
-from ..io.scan import STATUSES, Scan, files_under, opened, scan_files
-from .catalogue import SeriesRow, session
+from ..io.read import open_case
+from ..io.scan import STATUSES, Scan, is_refused, opened, scan_files
+from .catalogue import CaseRow, SeriesRow
 from .files import Seen, note, patient_of, seen_under, stat_under
 from .store import add_case
+
+if TYPE_CHECKING:
+    from .library import Library
 
 Progress = Callable[[int, int], None]
 
@@ -33,52 +40,67 @@ class Ingested:
 
     @property
     def ledger(self) -> dict[str, int]:
+        """Files by what became of them; every status stands in it."""
         counts = Counter(status for _, status, _ in self.files)
         return {s: counts.get(s, 0) for s in STATUSES}
 
 
 def ingest(
-    path: Path, *, window: int = 30, reuse: bool = True, each_image: Callable[[Image], str | None] = lambda image: None,
-    reading: Progress = lambda done, total: None, adding: Progress = lambda done, total: None,
-) -> Ingested:  # fmt: skip
+    library: Library,
+    path: Path,
+    *,
+    window: int = 30,
+    reuse: bool = True,
+    each_image: Callable[[Image], str | None] = lambda image: None,
+    reading: Progress = lambda done, total: None,
+    adding: Progress = lambda done, total: None,
+) -> Ingested:
     """Add the cases of a path. Idempotent. ``each_image`` may write an image elsewhere and return where.
 
     reuse=False opens every file, also those that an earlier scan has seen unchanged.
     """
     done = Ingested()
     with opened(path) as inside:
-        folder = inside.resolve()
         remember = inside.is_dir() and inside in (path, path.parent)  # not what a zip was unpacked to
-        stats = stat_under(folder) if remember else {}
-        seen = seen_under(folder) if remember and reuse else {}
-        known = {
-            p: seen[p]
-            for p, (size, time) in stats.items()
-            if p in seen and (seen[p].size, seen[p].mtime_ns) == (size, time)
-        }
+        stats = stat_under(inside.resolve()) if remember else {}
+        known = _known(library, inside.resolve(), stats) if remember and reuse else {}
         files = [Path(p) for p in stats if p not in known] if remember else files_under(inside)
         scanned = _with_patients(files, known, reading)
-        _unchanged(known, done)
+        _unchanged(library, known, done)
         plans = plan_cases(scanned, window=window, folder=str(path))
-        keep_names(plans)
+        keep_names(library, plans)
         for n, plan in enumerate(plans, 1):
-            _add(plan, stats, done, each_image)
+            _add(library, plan, stats, done, each_image)
             adding(n, len(plans))
-        with session() as s:  # what belongs to no case
+        with library.session() as s:  # what belongs to no case
             note(s, (e for e in scanned.entries if e.status != "read"), stats, "")
-    done.files += [(str(e.path), e.status, e.reason) for e in scanned.entries]
-    done.refused += [{"path": r.path, "reason": r.reason} for r in scanned.refused]
-    done.images += [describe_refused(r) for r in scanned.refused if r.series_uid]
-    waiting = dict.fromkeys(p.conflict for p in plans if p.conflict)
-    done.refused += [
-        {"path": str(path), "reason": f"{why}; kept apart until a person confirms (medfuse cases --confirm CASE)"}
-        for why in waiting
-    ]
+    _tell(done, scanned, path, dict.fromkeys(p.conflict for p in plans if p.conflict))
     return done
 
 
+def _known(library: Library, folder: Path, stats: dict[str, tuple[int, int]]) -> dict[str, Seen]:
+    """What an earlier scan noted of the files of a folder that are as they were (size and time)."""
+    seen = seen_under(library, folder)
+    return {p: seen[p] for p, stat in stats.items() if p in seen and (seen[p].size, seen[p].mtime_ns) == stat}
+
+
+def _tell(done: Ingested, scanned: Scan, path: Path, waiting: Iterable[str]) -> None:
+    """What became of each file, what was refused, and which identifiers wait for a person."""
+    done.files += [(str(e.path), e.status, e.reason) for e in scanned.entries]
+    done.refused += [{"path": r.path, "reason": r.reason} for r in scanned.refused]
+    done.images += [describe_refused(r).as_json() for r in scanned.refused if r.series_uid]
+    done.refused += [
+        {
+            "path": str(path),
+            "reason": f"{why}; kept apart until a person confirms (medfuse cases --confirm CASE)",
+        }
+        for why in waiting
+    ]
+
+
 def _with_patients(files: list[Path], known: dict[str, Seen], progress: Progress) -> Scan:
-    """Scan new and changed files, then once more with every unchanged file of the same patients (taken out of ``known``)."""
+    """Scan new and changed files, then once more with every unchanged file of the same patients (taken out of
+    ``known``)."""
     scanned = scan_files(files, progress=progress)
     if not known or not files:
         return scanned
@@ -91,48 +113,63 @@ def _with_patients(files: list[Path], known: dict[str, Seen], progress: Progress
     return scan_files(sorted(files + [Path(p) for p in again]), progress=progress)
 
 
-def _unchanged(known: dict[str, Seen], done: Ingested) -> None:
+def _unchanged(library: Library, known: dict[str, Seen], done: Ingested) -> None:
     """Report files that were not opened from what is stored of them."""
     done.files += [(p, row.status, row.reason) for p, row in known.items()]
     done.refused += [
-        {"path": p, "reason": row.reason} for p, row in known.items() if row.status in ("damaged", "unsupported")
+        {"path": p, "reason": row.reason} for p, row in known.items() if is_refused(row.status, row.reason)
     ]
     done.cases += list(dict.fromkeys(row.case_id for row in known.values() if row.case_id))
-    with session() as s:
+    with library.session() as s:
         for i in range(0, len(done.cases), 500):
             query = (
-                select(SeriesRow.images).where(SeriesRow.case_id.in_(done.cases[i : i + 500])).order_by(SeriesRow.id)
+                select(SeriesRow.images)
+                .where(SeriesRow.case_id.in_(done.cases[i : i + 500]))
+                .order_by(SeriesRow.id)
             )
             done.images += [image for images in s.scalars(query) for image in images]
 
 
-def keep_names(plans: list[CaseFiles]) -> None:
-    """A case keeps its name when a study joins it later: the library's name for any of its studies wins."""
-    with session() as s:
+def keep_names(library: Library, plans: list[CaseFiles]) -> None:
+    """A case keeps its name when a study joins it later: the library's name for any of its studies wins. A
+    study that the library has under another patient id is kept apart until a person has looked."""
+    with library.session() as s:
         for plan in plans:
             uids = [study.study_uid for study in plan.studies if study.study_uid]
             if not uids or plan.conflict:
                 continue
-            names = s.scalars(
-                select(SeriesRow.case_id).where(SeriesRow.study_uid.in_(uids)).order_by(SeriesRow.id)
+            found = s.execute(
+                select(SeriesRow.case_id, SeriesRow.study_uid, CaseRow.patient_id)
+                .join(CaseRow, CaseRow.id == SeriesRow.case_id)
+                .where(SeriesRow.study_uid.in_(uids))
+                .order_by(SeriesRow.id)
             ).all()
-            if names:
-                plan.case_id = names[0]
+            ids = {study.patient_id for study in plan.studies} - {""}
+            own = [r for r in found if not ids or r.patient_id in ("", *ids)]
+            if own:
+                plan.case_id = own[0].case_id
+            elif found:
+                study, case_id = found[0].study_uid, found[0].case_id
+                plan.conflict = f"study {study} is in the library as {case_id}, of another patient id"
 
 
-def _add(plan: CaseFiles, stats: dict[str, tuple[int, int]], done: Ingested, each_image) -> None:
+def _add(
+    library: Library,
+    plan: CaseFiles,
+    stats: dict[str, tuple[int, int]],
+    done: Ingested,
+    each_image: Callable[[Image], str | None],
+) -> None:
     """Read one case, add it in one transaction with the notes on its files, and let its pixels go."""
     entries: list[FileEntry] = [e for key in plan.series for e in plan.scan.series[key]] + plan.volumes
-    case = plan.read()
+    case = open_case(plan, allow_empty=True)
     if not case.images:
         return
-    with session() as s:
-        added = add_case(s, case, plan.scan.used_files(plan.series), plan.conflict)
+    with library.session() as s:
+        added = add_case(library, s, case, plan.scan.used_files(plan.series), plan.conflict)
         note(s, entries, stats, case.case_id)
     done.cases.append(case.case_id)
     if added:
         done.new.append(case.case_id)
     for image in case.images:
-        row = describe(image)
-        row["nifti"] = each_image(image)
-        done.images.append(row)
+        done.images.append(describe(image, each_image(image)).as_json())

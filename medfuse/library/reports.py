@@ -1,109 +1,126 @@
-"""Versions of reports: draft → preliminary → final → amended. Rows are only added; who did what stands in the audit log.
+"""Versions of reports: draft → preliminary → final → amended. Rows are only added; who did what stands in the
+audit log.
 
-A person saves on top of the revision they saw. Where someone else was faster, nothing is overwritten: `Conflict` carries both texts.
+A person saves on top of the revision they saw. Where someone else was faster, nothing is overwritten:
+`Conflict` carries both texts.
 """
 
 from __future__ import annotations
 
-import difflib
-import hashlib
-from collections.abc import Callable
-from dataclasses import dataclass
-from datetime import datetime
+import hmac
+import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, Literal
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ..errors import UserError, WrongUse
-from ..report import Report, Sentence
-from .accounts import Account
-from .audit import record
-from .catalogue import ReportRow, TrainingRow, session
+from ..report import Report
+from .accounts import Account, need
+from .audit import enter
+from .audit_key import need_key
+from .catalogue import CaseRow, ReportRow, ResultRow, latest_result
+from .report_changes import changed_sentences as changed_sentences
+from .report_changes import difference as difference
+from .report_changes import set_states as set_states
+from .report_changes import waiting as waiting
+from .report_changes import word_difference as word_difference
+from .revisions import Conflict as Conflict
+from .revisions import Revision as Revision
+from .revisions import newest_row, revision_of
+from .signatures import SIGNED, sha256_of, signature_of, with_banner
+from .training_records import learn
+
+if TYPE_CHECKING:
+    from .library import Library
+
+log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class Revision:
-    """One row of a report's history; ``change`` is what it did, one line each."""
-
-    revision: int
-    version: int
-    state: str
-    author: str
-    made: datetime
-    change: list[str]
-    sha256: str
-    report: Report
-
-
-class Conflict(UserError):
-    """Someone saved a newer revision meanwhile. ``theirs`` stands; ``mine`` is what was not saved."""
-
-    def __init__(self, case_id: str, theirs: Revision, mine: Report) -> None:
-        super().__init__(
-            f"{case_id}: {theirs.author or 'medfuse'} saved revision {theirs.revision} meanwhile; nothing was overwritten, "
-            "compare the two and save again"
-        )
-        self.theirs, self.mine = theirs, mine
-
-
-def sha256_of(report: Report) -> str:
-    return hashlib.sha256(report.model_dump_json().encode()).hexdigest()
-
-
-def _revision(row: ReportRow) -> Revision:
-    return Revision(row.revision, row.version, row.state, row.author, row.made, list(row.change), row.sha256, Report(**row.report))  # fmt: skip
-
-
-def _newest(s: Session, case_id: str) -> ReportRow | None:
-    query = select(ReportRow).where(ReportRow.case_id == case_id).order_by(ReportRow.revision.desc()).limit(1)
-    return s.scalars(query).first()
-
-
-def history(case_id: str) -> list[Revision]:
+def history(library: Library, case_id: str) -> list[Revision]:
     """Every revision of a case's report, oldest first."""
-    with session() as s:
+    with library.session() as s:
         rows = s.scalars(select(ReportRow).where(ReportRow.case_id == case_id).order_by(ReportRow.revision))
-        return [_revision(r) for r in rows]
+        return [revision_of(r) for r in rows]
 
 
-def current(case_id: str) -> Revision | None:
-    with session() as s:
-        row = _newest(s, case_id)
-        return None if row is None else _revision(row)
+def current(library: Library, case_id: str) -> Revision | None:
+    """The revision that stands; None for a case without a report."""
+    with library.session() as s:
+        row = newest_row(s, case_id)
+        return None if row is None else revision_of(row)
 
 
-def final_version(case_id: str) -> Revision | None:
-    """The newest signed version, whose content must still be what was signed. Raises UserError where it was changed."""
-    signed = [r for r in history(case_id) if r.state in ("final", "amended")]
-    if not signed:
-        return None
-    if sha256_of(signed[-1].report) != signed[-1].sha256:
-        raise UserError(
-            f"{case_id}: the signed report in the library is not what was signed; see medfuse audit and restore a backup"
+def final_version(library: Library, case_id: str) -> Revision | None:
+    """The newest signed version, whose content must still be what was signed. Raises UserError where it was
+    changed."""
+    with library.session() as s:
+        newest = (
+            select(ReportRow)
+            .where(ReportRow.case_id == case_id, ReportRow.state.in_(SIGNED))
+            .order_by(ReportRow.revision.desc())
+            .limit(1)
         )
-    return signed[-1]
+        row = s.scalars(newest).first()
+        if row is None:
+            return None
+        sound = hmac.compare_digest(signature_of(need_key(library), row), row.signature)
+        if not sound or sha256_of(Report(**row.report)) != row.sha256:
+            raise UserError(
+                f"{case_id}: the signed report in the library is not what was signed; see medfuse audit "
+                "and restore a backup"
+            )
+        return revision_of(row)
 
 
 def _add(
-    s: Session, case_id: str, report: Report, author: str, change: list[str], *, after: ReportRow | None, result_id: int
+    s: Session,
+    case_id: str,
+    report: Report,
+    author: str,
+    change: list[str],
+    *,
+    after: ReportRow | None,
+    result_id: int,
+    key: bytes | None = None,
 ) -> Revision:
-    """The revision after the one that was read: where another was added meanwhile, the table refuses this one."""
+    """The revision after the one that was read: where another was added meanwhile, the table refuses this
+    one. ``key``: that it is signed with."""
     row = ReportRow(
-        case_id=case_id, revision=1 if after is None else after.revision + 1, version=report.version, state=report.state,
-        language=report.language, author=author, change=change, sha256=sha256_of(report), result_id=result_id,
+        case_id=case_id,
+        revision=1 if after is None else after.revision + 1,
+        version=report.version,
+        state=report.state,
+        language=report.language,
+        author=author,
+        change=change,
+        sha256=sha256_of(report),
+        result_id=result_id,
         report=report.model_dump(mode="json"),
-    )  # fmt: skip
+    )
     s.add(row)
     s.flush()
-    return _revision(row)
+    if key is not None:
+        row.signature = signature_of(key, row)
+    return revision_of(row)
 
 
 def add_draft(s: Session, case_id: str, report: Report, result_id: int) -> Revision | None:
-    """A new draft of a new prediction, in the caller's transaction. Signed versions and people's edits stay where they are:
-    after a signature the draft is not taken up (amend it to work on it); before, edits remain in the history."""
-    last = _newest(s, case_id)
-    if last is not None and last.state in ("final", "amended"):
+    """A new draft of a new prediction, in the caller's transaction. It replaces nothing but an earlier draft:
+    where the report is signed, or a person has worked on it, None, and the draft stands beside it (see
+    `draft_beside`)."""
+    last = newest_row(s, case_id)
+    if last is not None and (last.state in SIGNED or last.author):
+        log.warning(
+            "%s: revision %d is the work of %s and stays; the new draft stands beside it",
+            case_id,
+            last.revision,
+            last.author,
+        )
         return None
     version = 1 if last is None else last.version
     return _add(
@@ -117,152 +134,253 @@ def add_draft(s: Session, case_id: str, report: Report, result_id: int) -> Revis
     )
 
 
-def difference(before: Report, after: Report) -> list[str]:
-    """Lines that went (-) and came (+), sentence by sentence with their state."""
-    old, new = ([f"{s.id}: [{x.state}] {x.text}" for s in r.sections for x in s.sentences] for r in (before, after))
-    lines = list(difflib.unified_diff(old, new, lineterm="", n=0))[2:]
-    return [line for line in lines if not line.startswith("@@")]
+def start(library: Library, report: Report, account: Account) -> Revision:
+    """The first revision of a report by hand, of a case that no model has drafted one for. Raises Conflict
+    where there is a report already."""
+    need(account, "author", "write a report")
+    case_id = report.case_id
+    with library.session() as s:
+        last = newest_row(s, case_id)
+        if last is not None:
+            raise Conflict(case_id, revision_of(last), report)
+        begun = _add(s, case_id, report, account.name, ["begun by hand"], after=None, result_id=0)
+        enter(
+            s,
+            "report begun",
+            who=account.name,
+            case_id=case_id,
+            revision=begun.revision,
+            sha256=begun.sha256,
+        )
+        return begun
 
 
-def save(case_id: str, seen: int, report: Report, account: Account) -> Revision:
-    """Save an edited report on top of revision ``seen``. Raises Conflict where another is newer, WrongUse on a signed one."""
-    _need(account, "author", "edit a report")
-    try:
-        with session() as s:
-            last = _newest(s, case_id)
-            if last is None:
-                raise WrongUse(f"{case_id}: has no report; run medfuse predict {case_id}")
-            if last.state in ("final", "amended"):
-                raise WrongUse(
-                    f"{case_id}: version {last.version} is signed and does not change; amend it to make a new version"
-                )
-            before = _revision(last)
-            if last.revision != seen:
-                raise Conflict(case_id, before, report)
-            fixed = {"version": last.version, "state": last.state, "signed_by": "", "case_id": case_id}
-            report = report.model_copy(update=fixed)
-            change = difference(before.report, report)
-            if not change:
-                return before
-            saved = _add(s, case_id, report, account.name, change, after=last, result_id=last.result_id)
-            audit = record(
-                "report edited", who=account.name, case_id=case_id, revision=saved.revision, sha256=saved.sha256
-            )
-            _learn(s, before.report, report, account, audit)
-            return saved
-    except IntegrityError as e:  # two writers of one revision in the same instant
-        theirs = current(case_id)
-        if theirs is None:
-            raise
-        raise Conflict(case_id, theirs, report) from e
+def draft_beside(library: Library, case_id: str) -> Report | None:
+    """The draft of a newer prediction than the one that the report was drafted from; None where there is
+    none."""
+    with library.session() as s:
+        newer = _newer_result(s, case_id, newest_row(s, case_id))
+        return None if newer is None else Report(**newer.report)
 
 
-def _learn(s: Session, before: Report, after: Report, account: Account, audit: str) -> None:
-    """A training record for every sentence whose state or words a person changed."""
-    for section in after.sections:
-        old = before.section(section.id)
-        earlier = list(old.sentences) if old else []
-        for n, sentence in enumerate(section.sentences):
-            if sentence.state == "drafted" or sentence in earlier:
-                continue
-            drafted = _draft_of(sentence, earlier, n)
-            action = "added" if drafted is None else "edited" if drafted.text != sentence.text else sentence.state
-            s.add(TrainingRow(
-                case_id=after.case_id, kind="sentence", action=action, drafted="" if drafted is None else drafted.text,
-                final="" if sentence.state == "rejected" else sentence.text, section=section.id, finding=sentence.finding,
-                language=after.language, author=account.name, bundle_hash=after.bundle_hash, audit=audit,
-            ))  # fmt: skip
+def _newer_result(s: Session, case_id: str, last: ReportRow | None) -> ResultRow | None:
+    newest = latest_result(s, case_id)
+    return newest if last is not None and newest is not None and newest.id > last.result_id else None
 
 
-def _draft_of(sentence: Sentence, earlier: list[Sentence], place: int) -> Sentence | None:
-    """The sentence that this one came from: the same words, else the one in its place that speaks of the same finding."""
-    same = [x for x in earlier if x.text == sentence.text]
-    if same:
-        return same[0]
-    if place < len(earlier) and earlier[place].finding == sentence.finding and sentence.state == "edited":
-        return earlier[place]
-    return None
-
-
-def note_answer(
-    case_id: str, question: str, drafted: str, final: str, action: str, account: Account, bundle_hash: str
-) -> None:
-    """A person's word on an answer of `medfuse ask`."""
-    _need(account, "author", "judge an answer")
-    audit = record("answer judged", who=account.name, case_id=case_id, question=question, action=action)
-    with session() as s:
-        s.add(TrainingRow(case_id=case_id, kind="answer", action=action, question=question, drafted=drafted, final=final,
-                          author=account.name, bundle_hash=bundle_hash, audit=audit))  # fmt: skip
-
-
-def set_states(report: Report, state: str, which: Callable[[Sentence], bool] = lambda x: True) -> Report:
-    """A copy with the sentences chosen by ``which`` set to accepted or rejected; edited ones stay edited."""
-    out = report.model_copy(deep=True)
-    for section in out.sections:
-        for x in section.sentences:
-            if which(x) and not (state == "accepted" and x.state in ("edited", "rejected")):
-                x.state = state  # type: ignore[assignment]
-    return out
-
-
-def waiting(report: Report) -> list[Sentence]:
-    """Sentences that nobody has accepted, edited or rejected."""
-    return [x for s in report.sections for x in s.sentences if x.state == "drafted"]
-
-
-def promote(case_id: str, seen: int, account: Account) -> Revision:
-    """draft → preliminary: read by a person, not yet signed."""
-    _need(account, "author", "pass on a report")
-    return _step(case_id, seen, account, ("draft",), "preliminary", "report preliminary", check=False)
-
-
-def sign(case_id: str, seen: int, account: Account) -> Revision:
-    """Make the report final (or amended, for a later version). Raises WrongUse while a sentence waits for a decision."""
-    _need(account, "author", "sign a report")
-    now = current(case_id)
-    state = "amended" if now is not None and now.version > 1 else "final"
-    return _step(case_id, seen, account, ("draft", "preliminary"), state, "report signed", check=True)
-
-
-def _step(case_id: str, seen: int, account: Account, allowed: tuple[str, ...], state: str, event: str, *, check: bool) -> Revision:  # fmt: skip
-    with session() as s:
-        last = _newest(s, case_id)
-        if last is None:
-            raise WrongUse(f"{case_id}: has no report; run medfuse predict {case_id}")
-        now = _revision(last)
-        if now.revision != seen:
-            raise Conflict(case_id, now, now.report)
-        if now.state not in allowed:
-            raise WrongUse(f"{case_id}: the report is {now.state}; " + ("amend it to make a new version" if now.state in ("final", "amended") else "nothing to do"))  # fmt: skip
-        open_ = waiting(now.report)
-        if check and open_:
-            raise WrongUse(f"{case_id}: {len(open_)} sentence{'s' * (len(open_) > 1)} not yet accepted, edited or rejected, first: {open_[0].text[:60]!r}; decide on each before signing")  # fmt: skip
-        signed_by = (account.full_name or account.name) if check else ""
-        report = now.report.model_copy(update={"state": state, "signed_by": signed_by})
-        done = _add(s, case_id, report, account.name, [event], after=last, result_id=last.result_id)
-        record(
-            event, who=account.name, case_id=case_id, revision=done.revision, version=done.version, sha256=done.sha256
+def take_draft(library: Library, case_id: str, seen: int, account: Account) -> Revision:
+    """Put the draft that stands beside revision ``seen`` in its place: a person's decision. What was there
+    remains in the history. Raises Conflict where another revision is newer, WrongUse where there is no such
+    draft or the report is signed."""
+    need(account, "author", "take up a draft")
+    with library.session() as s:
+        last = newest_row(s, case_id)
+        newer = _newer_result(s, case_id, last)
+        if last is None or newer is None or last.state in SIGNED:
+            raise WrongUse(f"{case_id}: no new draft stands beside an unsigned report; predict it again")
+        beside = Report(**newer.report)
+        if last.revision != seen:
+            raise Conflict(case_id, revision_of(last), beside)
+        report = beside.model_copy(update={"version": last.version})
+        change = [f"new draft, taken up by {account.name}"]
+        done = _add(s, case_id, report, "", change, after=last, result_id=newer.id)
+        enter(
+            s,
+            "draft taken up",
+            who=account.name,
+            case_id=case_id,
+            revision=done.revision,
+            sha256=done.sha256,
         )
         return done
 
 
-def amend(case_id: str, account: Account, reason: str) -> Revision:
+@contextmanager
+def _one_writer(library: Library, case_id: str, mine: Report | None = None) -> Iterator[None]:
+    """Of two who write one revision in the same instant, the second gets a Conflict with what the first
+    wrote."""
+    try:
+        yield
+    except IntegrityError as e:
+        theirs = current(library, case_id)
+        if theirs is None:
+            raise
+        raise Conflict(case_id, theirs, mine or theirs.report) from e
+
+
+def save(library: Library, case_id: str, seen: int, report: Report, account: Account) -> Revision:
+    """Save an edited report on top of revision ``seen``. Raises Conflict where another is newer, WrongUse on
+    a signed one."""
+    need(account, "author", "edit a report")
+    with _one_writer(library, case_id, report), library.session() as s:
+        last = newest_row(s, case_id)
+        if last is None:
+            raise WrongUse(f"{case_id}: has no report; run medfuse predict {case_id}")
+        if last.state in SIGNED:
+            raise WrongUse(
+                f"{case_id}: version {last.version} is signed and does not change; amend it to "
+                "make a new version"
+            )
+        before = revision_of(last)
+        if last.revision != seen:
+            raise Conflict(case_id, before, report)
+        fixed = {"version": last.version, "state": last.state, "signed_by": "", "case_id": case_id}
+        report = report.model_copy(update=fixed)
+        change = difference(before.report, report)
+        if not change:
+            return before
+        saved = _add(s, case_id, report, account.name, change, after=last, result_id=last.result_id)
+        enter(
+            s,
+            "report edited",
+            who=account.name,
+            case_id=case_id,
+            marks=learn(s, before.report, report, account),
+            revision=saved.revision,
+            sha256=saved.sha256,
+        )
+        return saved
+
+
+def promote(library: Library, case_id: str, seen: int, account: Account) -> Revision:
+    """draft → preliminary: read by a person, not yet signed."""
+    need(account, "author", "pass on a report")
+    return _step(library, case_id, seen, account, PASSED_ON)
+
+
+def sign(
+    library: Library, case_id: str, seen: int, account: Account, *, looked_at: tuple[str, ...] = ()
+) -> Revision:
+    """Make the report final (or amended, for a later version). ``looked_at``: doubts that the signer has seen
+    and put aside, for the audit log. Raises WrongUse while a sentence waits for a decision, or identifiers
+    do."""
+    need(account, "author", "sign a report")
+    return _step(library, case_id, seen, account, replace(SIGNING, looked_at=looked_at))
+
+
+def restore(library: Library, case_id: str, seen: int, revision: int, account: Account) -> Revision:
+    """Put an earlier revision's text back on top of revision ``seen``. Raises WrongUse where there is no such
+    revision, and what `save` raises."""
+    with library.session() as s:
+        row = s.scalars(
+            select(ReportRow).where(ReportRow.case_id == case_id, ReportRow.revision == revision)
+        ).first()
+        if row is None:
+            raise WrongUse(f"{case_id}: there is no revision {revision} of its report")
+        earlier = Report(**row.report)
+    now = current(library, case_id)
+    assert now is not None
+    return save(library, case_id, seen, earlier.model_copy(update={"banner": now.report.banner}), account)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Step:
+    """A change of a report's state: from which states, its event in the audit log, and whether it is a
+    signature."""
+
+    allowed: tuple[str, ...]
+    event: str
+    signs: bool
+    looked_at: tuple[str, ...] = ()
+
+    def state_after(self, now: Revision) -> Literal["preliminary", "final", "amended"]:
+        """final for a first signed version, amended for a later one; preliminary without a signature."""
+        return "preliminary" if not self.signs else "amended" if now.version > 1 else "final"
+
+
+PASSED_ON = _Step(allowed=("draft",), event="report preliminary", signs=False)
+SIGNING = _Step(allowed=("draft", "preliminary"), event="report signed", signs=True)
+
+
+def _step(library: Library, case_id: str, seen: int, account: Account, step: _Step) -> Revision:
+    with _one_writer(library, case_id), library.session() as s:
+        last = newest_row(s, case_id)
+        if last is None:
+            raise WrongUse(f"{case_id}: has no report; run medfuse predict {case_id}")
+        now = revision_of(last)
+        if now.revision != seen:
+            raise Conflict(case_id, now, now.report)
+        if now.state not in step.allowed:
+            raise WrongUse(
+                f"{case_id}: the report is {now.state}; "
+                + ("amend it to make a new version" if now.state in SIGNED else "nothing to do")
+            )
+        if step.signs:
+            _check_ready(now.report)
+            case = s.get(CaseRow, case_id)
+            if case is not None and case.conflict:
+                raise WrongUse(
+                    f"{case_id}: {case.conflict}; look at the studies and confirm them before signing"
+                )
+        signed_by = (account.full_name or account.name) if step.signs else ""
+        report = now.report.model_copy(update={"state": step.state_after(now), "signed_by": signed_by})
+        report = with_banner(report, signed=True) if step.signs else report
+        done = _add(
+            s,
+            case_id,
+            report,
+            account.name,
+            [step.event],
+            after=last,
+            result_id=last.result_id,
+            key=need_key(library) if step.signs else None,
+        )
+        enter(
+            s,
+            step.event,
+            who=account.name,
+            case_id=case_id,
+            revision=done.revision,
+            version=done.version,
+            sha256=done.sha256,
+            looked_at=list(step.looked_at),
+        )
+        return done
+
+
+def _check_ready(report: Report) -> None:
+    """Raises WrongUse for a report that cannot be signed: a sentence waits, or nothing of the images is
+    said."""
+    open_ = waiting(report)
+    if open_:
+        raise WrongUse(
+            f"{report.case_id}: {len(open_)} sentence{'s' * (len(open_) > 1)} not yet accepted, edited or "
+            f"rejected, first: {open_[0].text[:60]!r}; decide on each before signing"
+        )
+    if not says_something(report):
+        raise WrongUse(
+            f"{report.case_id}: the report says nothing of the images; write or accept a sentence under "
+            "findings or impression before signing"
+        )
+
+
+def says_something(report: Report) -> bool:
+    """Whether a finding or an impression stands in it: without either there is nothing to sign."""
+    told = (s for s in report.sections if s.id in ("findings", "impression"))
+    return any(x.text.strip() and x.state != "rejected" for s in told for x in s.sentences)
+
+
+def amend(library: Library, case_id: str, account: Account, reason: str) -> Revision:
     """A new version on top of a signed one, with every sentence open again; the signed one stays."""
-    _need(account, "author", "amend a report")
+    need(account, "author", "amend a report")
     if not reason.strip():
         raise WrongUse(f"{case_id}: say why the report is amended (--reason)")
-    with session() as s:
-        last = _newest(s, case_id)
-        if last is None or last.state not in ("final", "amended"):
+    with library.session() as s:
+        last = newest_row(s, case_id)
+        if last is None or last.state not in SIGNED:
             raise WrongUse(
                 f"{case_id}: only a signed report is amended; this one is {last.state if last else 'missing'}"
             )
-        now = _revision(last)
+        now = revision_of(last)
         report = now.report.model_copy(
             deep=True, update={"state": "draft", "version": now.version + 1, "signed_by": ""}
         )
-        done = _add(s, case_id, report, account.name, [f"amended: {reason}"], after=last, result_id=last.result_id)
-        record(
+        report = with_banner(report, signed=False)
+        done = _add(
+            s, case_id, report, account.name, [f"amended: {reason}"], after=last, result_id=last.result_id
+        )
+        enter(
+            s,
             "report amended",
             who=account.name,
             case_id=case_id,
@@ -271,18 +389,3 @@ def amend(case_id: str, account: Account, reason: str) -> Revision:
             reason=reason,
         )
         return done
-
-
-def training_records() -> list[dict]:
-    """Every record with its author and audit trail, oldest first."""
-    with session() as s:
-        out = []
-        for r in s.scalars(select(TrainingRow).order_by(TrainingRow.id)):
-            fields = ("case_id", "kind", "action", "question", "drafted", "final", "section", "finding", "language", "author", "bundle_hash", "audit")  # fmt: skip
-            out.append({k: getattr(r, k) for k in fields} | {"made": r.made.isoformat()})
-        return out
-
-
-def _need(account: Account, role: str, what: str) -> None:
-    if not account.may(role):  # type: ignore[arg-type]
-        raise WrongUse(f"account {account.name} is a {account.role} and may not {what}; it takes the role {role}")

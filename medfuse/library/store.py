@@ -1,263 +1,304 @@
-"""Content-addressed image files under MEDFUSE_HOME/images, and cases in and out of the catalogue."""
+"""Cases in and out of the catalogue."""
 
 from __future__ import annotations
 
-import hashlib
-import logging
-import os
-import shutil
-from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, selectinload
 
 from ..case import Case, Image, Lab, Refusal
-from ..errors import UserError, WrongUse
+from ..errors import UnreadableError, UserError, WrongUse
 from ..io.export import describe
+from ..io.names import shown
 from ..io.nifti import read_nifti
+from ..io.read import open_case
 from ..io.scan import scan_files
-from ..prediction import Prediction
-from ..report import Report
-from ..reporting.priors import Prior
-from ..settings import settings
-from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow, latest_result, session
-from .reports import add_draft
+from ..io.volume_files import DETACHED, suffix_of
+from .accounts import Account, need, need_acting
+from .audit import enter
+from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow
+from .image_files import store_file, store_sidecar, stored_path
+from .integrity import why_unusable
+from .labels import label
+from .whose import Identity as Identity
+from .whose import age_at as age_at
+from .whose import identity_of as identity_of
+
+if TYPE_CHECKING:
+    from .library import Library
 
 
-def stored_path(digest: str) -> Path:
-    return settings().home / "images" / digest[:2] / digest
-
-
-def store_file(path: Path, suffix: str = "") -> str:
-    """Copy a file into the store under its SHA-256 (and a suffix, where its reader needs one), once; return that name. The file appears whole or not at all."""
-    with path.open("rb") as f:
-        digest = hashlib.file_digest(f, "sha256").hexdigest() + suffix
-    target = stored_path(digest)
-    if target.exists():
-        return digest
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{digest}.{os.getpid()}.part")
-    try:
-        shutil.copyfile(path, part)
-        part.rename(target)
-    except OSError as e:
-        part.unlink(missing_ok=True)
-        raise UserError(
-            f"{settings().home}: the library cannot be written ({e.strerror or e}); free space or set MEDFUSE_HOME"
-        ) from e
-    return digest
-
-
-def add_case(s: Session, case: Case, paths: dict[str, list[Path]], conflict: str = "") -> bool:
-    """Add one case in the caller's transaction; True when something was added. paths: files of each series."""
+def add_case(
+    library: Library, s: Session, case: Case, paths: dict[str, list[Path]], conflict: str = ""
+) -> bool:
+    """Add one case in the caller's transaction; True when something was added. paths: files of each
+    series."""
+    need_acting("author", "add a case")
     row = s.get(CaseRow, case.case_id, options=[selectinload(CaseRow.series)])
-    known = {x.uid: x for x in row.series} if row else {}
-    wanted: dict[str, list[Image]] = {}
-    for image in case.images:
-        wanted.setdefault(image.source.series_uid or f"file:{image.source.sha256}", []).append(image)
     if row is None:
-        dates = sorted(i.source.date for i in case.images if i.source.date)
-        row = CaseRow(id=case.case_id, patient_id=case.patient_id, sex=case.sex, birth_date=case.birth_date, conflict=conflict,
-                      indication=case.indication, risk=case.risk, labs=[asdict(x) for x in case.labs], simulated=case.simulated, study_date=dates[-1] if dates else "")  # fmt: skip
+        row = _row_of(case, conflict)
         s.add(row)
+    known = {x.uid: x for x in row.series}
+    wanted = _by_series(case.images)
     added = False
     for uid, images in wanted.items():
         first = images[0]
-        files = [store_file(p) for p in paths.get(uid) or [Path(first.source.path)]]
+        files = [store_file(library, p) for p in paths.get(uid) or [Path(first.source.path)]]
         old = known.get(uid)
         if old is not None and set(files) <= set(old.files):
             continue
         added = True
         if old is None:
-            old = SeriesRow(uid=uid, study_uid=first.source.study_uid, study_date=first.source.date, modality=first.modality,
-                            role=first.role, role_confidence=first.role_confidence,
-                            description=first.source.description[:128])  # fmt: skip
+            old = _series_row(uid, first)
             row.series.append(old)
         old.files = files  # a series that grew (more slices arrived) is the same series
         old.geometry = f"{first.geometry.outcome} {first.geometry.measured}"[:160]
-        old.images = [describe(i) for i in images]
+        old.images = [describe(i).as_json() for i in images]
+    if added:
+        s.flush()
+        label(s, case, sum(len(x.files) for x in row.series))
+        enter(s, "case added" if not known else "case grew", case_id=case.case_id, series=len(wanted))
     return added
 
 
-def files_of(case_id: str) -> list[str]:
+def _by_series(images: list[Image]) -> dict[str, list[Image]]:
+    """Images by the UID of their series, or by their file where they have none."""
+    out: dict[str, list[Image]] = {}
+    for image in images:
+        out.setdefault(image.source.series_uid or f"file:{image.source.sha256}", []).append(image)
+    return out
+
+
+def _row_of(case: Case, conflict: str) -> CaseRow:
+    """A new row of a case, without its series; dated by its newest image."""
+    return CaseRow(
+        id=case.case_id,
+        patient_id=case.patient_id,
+        sex=case.sex,
+        birth_date=case.birth_date,
+        conflict=conflict,
+        indication=case.indication,
+        risk=case.risk,
+        labs=[asdict(x) for x in case.labs],
+        simulated=case.simulated,
+        study_date=max((i.source.date for i in case.images if i.source.date), default=""),
+    )
+
+
+def _series_row(uid: str, first: Image) -> SeriesRow:
+    """A new row of a series, by its first image; without its files."""
+    return SeriesRow(
+        uid=uid,
+        study_uid=first.source.study_uid,
+        study_date=first.source.date,
+        modality=first.modality,
+        role=first.role,
+        role_confidence=first.role_confidence,
+        description=first.source.description[:128],
+    )
+
+
+def files_of(library: Library, case_id: str) -> list[str]:
     """SHA-256 of every stored file of a case, with the role of its series: what its prediction depends on."""
-    with session() as s:
+    with library.session() as s:
         rows = s.scalars(select(SeriesRow).where(SeriesRow.case_id == case_id).order_by(SeriesRow.uid))
         return [f"{x.role}:{d}" for x in rows for d in x.files]
 
 
-def load_case(case_id: str) -> Case:
+def load_case(library: Library, case_id: str) -> Case:
     """Read a case of the library from its stored files. Roles set by a person win over headers."""
-    with session() as s:
+    with library.session() as s:
         row = s.get(CaseRow, case_id, options=[selectinload(CaseRow.series)])
         if row is None:
-            raise WrongUse(f"{case_id}: no such case in the library at {settings().home}; see medfuse cases")
+            raise WrongUse(f"{case_id}: no such case in the library at {library.home}; see medfuse cases")
         if row.conflict:
             raise UserError(
-                f"{case_id}: {row.conflict}; look at the studies, then medfuse cases --confirm {case_id} to use this one"
+                f"{case_id}: {row.conflict}; look at the studies, then medfuse cases --confirm "
+                f"{case_id} to use this one"
             )
-        case = Case(
-            row.id, row.patient_id, indication=row.indication, risk=row.risk, sex=row.sex, birth_date=row.birth_date,
-            labs=[Lab(**x) for x in row.labs],
-        )  # fmt: skip
+        case = _case_of(row)
         series = list(row.series)
-    missing = [x for x in series if not all(stored_path(d).exists() for d in x.files)]
-    for x in missing:
-        case.refused.append(Refusal(x.uid, "its files are missing from the library; ingest it again", x.modality))
-    dicom = [x for x in series if x not in missing and not x.uid.startswith("file:")]
-    found = scan_files([stored_path(d) for x in dicom for d in x.files])
-    roles = {x.uid: (x.role, x.role_confidence) for x in dicom}
-    for image in found.read_all():
-        role, confidence = roles.get(image.source.series_uid, ("", 0.0))
-        if confidence == 1.0 and role:
-            image.role, image.role_confidence = role, confidence
-        case.images.append(image)
-    case.refused += found.refused
-    for x in series:
-        if x.uid.startswith("file:") and x not in missing:
-            case.images.append(read_nifti(stored_path(x.files[0]), x.modality, x.role))
     case.study_uids = tuple(sorted({x.study_uid for x in series if x.study_uid}))
+    faults = [why_unusable(library, x.files) for x in series]
+    case.refused += [Refusal(x.uid, why, x.modality) for x, why in zip(series, faults, strict=True) if why]
+    there = [x for x, why in zip(series, faults, strict=True) if not why]
+    _read_dicom(library, case, [x for x in there if not x.uid.startswith("file:")])
+    for x in there:
+        if x.uid.startswith("file:"):
+            case.images.append(read_nifti(stored_path(library, x.files[0]), x.modality, x.role))
     return case
 
 
-def summary_of(prediction: Prediction) -> dict:
-    """What a worklist shows: states by modality, the domain, and the probability of each assessed finding."""
-    found = {f.id: round(f.probability, 3) for f in prediction.findings if f.assessed and f.probability is not None}
-    return {"states": dict(prediction.modalities), "in_domain": prediction.in_domain, "findings": found,
-            "cannot_tell": [f.id for f in prediction.findings if f.assessed and f.cannot_tell]}  # fmt: skip
+def _case_of(row: CaseRow) -> Case:
+    """The case without its images."""
+    return Case(
+        row.id,
+        row.patient_id,
+        indication=row.indication,
+        risk=row.risk,
+        sex=row.sex,
+        birth_date=row.birth_date,
+        labs=[Lab(**x) for x in row.labs],
+    )
 
 
-def save_result(prediction: Prediction, report: Report) -> None:
-    """Keep a prediction, and its draft as the newest revision of the case's report (unless that is signed)."""
-    with session() as s:
-        row = ResultRow(case_id=prediction.case_id, bundle_hash=prediction.bundle_hash, language=report.language,
-                        prediction=prediction.model_dump(mode="json"), report=report.model_dump(mode="json"), summary=summary_of(prediction))  # fmt: skip
-        s.add(row)
-        s.flush()
-        add_draft(s, prediction.case_id, report, row.id)
-
-
-def load_result(case_id: str) -> tuple[Prediction, Report] | None:
-    """The newest revision of the report, with the prediction it was drafted from."""
-    with session() as s:
-        newest = s.scalars(
-            select(ReportRow).where(ReportRow.case_id == case_id).order_by(ReportRow.revision.desc()).limit(1)
-        ).first()
-        row = s.get(ResultRow, newest.result_id) if newest is not None else latest_result(s, case_id)
-        if row is None:
-            return None
-        try:
-            return Prediction(**row.prediction), Report(**(newest.report if newest is not None else row.report))
-        except ValidationError:
-            logging.getLogger(__name__).warning(
-                "%s: its stored result is of another version; predict it again", case_id
-            )
-            return None
-
-
-def prior_of(case_id: str) -> Prior | None:
-    """The newest earlier case of the same patient that was predicted, with its dates. Identifiers that wait join nothing."""
-    with session() as s:
-        row = s.get(CaseRow, case_id)
-        if row is None or not row.patient_id or row.conflict or not row.study_date:
-            return None
-        older = select(CaseRow).where(
-            CaseRow.patient_id == row.patient_id, CaseRow.id != row.id, CaseRow.conflict == "", CaseRow.study_date < row.study_date,
-            CaseRow.sex.in_([row.sex, ""]), CaseRow.birth_date.in_([row.birth_date, ""]), CaseRow.simulated == row.simulated,
-        )  # fmt: skip
-        for candidate in s.scalars(older.order_by(CaseRow.study_date.desc(), CaseRow.id)):
-            result = latest_result(s, candidate.id)
-            if result is not None:
-                dates: dict[str, str] = {}
-                for x in candidate.series:
-                    dates[x.modality] = max(dates.get(x.modality, ""), x.study_date)
-                try:
-                    return Prior(Prediction(**result.prediction), dates)
-                except ValidationError:
-                    continue  # of an older version
-    return None
+def _read_dicom(library: Library, case: Case, series: list[SeriesRow]) -> None:
+    """Add the images of stored DICOM series to a case, and what of them cannot be read."""
+    found = scan_files([stored_path(library, d) for x in series for d in x.files])
+    said = {x.uid: x.role for x in series if x.role_confidence == 1.0 and x.role}  # by a person
+    for image in found.read_all():
+        if image.source.series_uid in said:
+            image.role = said[image.source.series_uid]
+            image.role_confidence = 1.0
+        case.images.append(image)
+    case.refused += found.refused
 
 
 def set_words(
-    case_id: str, *, indication: str | None = None, risk: str | None = None, labs: list[Lab] | None = None
+    library: Library,
+    case_id: str,
+    *,
+    indication: str | None = None,
+    risk: str | None = None,
+    labs: list[Lab] | None = None,
+    by: Account | None = None,
 ) -> None:
     """A person's word on why a patient was imaged, on the documented risk status, or on laboratory values."""
-    with session() as s:
+    with library.session() as s:
         row = s.get(CaseRow, case_id)
         if row is None:
             raise WrongUse(f"{case_id}: no such case in the library; see medfuse cases")
         row.indication = row.indication if indication is None else indication
         row.risk = row.risk if risk is None else risk
         row.labs = row.labs if labs is None else [asdict(x) for x in labs]
+        enter(s, "words set", who=_who(by), case_id=case_id)
 
 
-def add_nifti(files: list[tuple[Path, str]]) -> str:
-    """Add the NIfTI files of one patient, each with its stated modality, as one case; its id. Raises UnreadableError."""
-    images = [read_nifti(path, modality) for path, modality in files]
-    digest = hashlib.sha256("".join(i.source.sha256 for i in images).encode()).hexdigest()
-    case = Case(f"{files[0][0].name.split('.')[0]}-{digest[:8]}", images=images)
-    with session() as s:
+def add_nifti(library: Library, files: list[tuple[Path, str]]) -> str:
+    """Add the volume files of one patient (NIfTI, MetaImage, NRRD), each with its stated modality, as one
+    case; its id. Raises UnreadableError."""
+    need_acting("author", "add a case")
+    parts: dict[str, list[Path]] = {}
+    for path, modality in files:
+        if suffix_of(path) in DETACHED:
+            raise UnreadableError(path, "keeps its voxels in another file; give both in one (.nii.gz, .mha)")
+        parts.setdefault(modality, []).append(path)
+    case = open_case(parts, allow_empty=True)
+    if case.refused:
+        raise UnreadableError(case.refused[0].path, case.refused[0].reason)
+    with library.session() as s:
         row = s.get(CaseRow, case.case_id)
         if row is not None:
             return case.case_id
         row = CaseRow(id=case.case_id, patient_id="", simulated=case.simulated)
         s.add(row)
-        for (path, modality), image in zip(files, images, strict=True):
-            kept = store_file(path, ".nii.gz" if path.name.lower().endswith(".gz") else ".nii")
-            row.series.append(SeriesRow(
-                uid=f"file:{image.source.sha256}", modality=modality, role=image.role, role_confidence=image.role_confidence,
-                description=(image.source.description or path.name)[:128], files=[kept], images=[describe(image)],
-                geometry=image.geometry.outcome,
-            ))  # fmt: skip
+        for image in case.images:
+            path = Path(image.source.path)
+            kept = store_file(library, path, suffix_of(path))
+            store_sidecar(library, path, kept, suffix_of(path))
+            row.series.append(
+                SeriesRow(
+                    uid=f"file:{image.source.sha256}",
+                    modality=image.modality,
+                    role=image.role,
+                    role_confidence=image.role_confidence,
+                    description=(image.source.description or shown(path.name))[:128],
+                    files=[kept],
+                    images=[describe(image).as_json()],
+                    geometry=image.geometry.outcome,
+                )
+            )
+        enter(s, "case added", case_id=case.case_id, series=len(row.series))
     return case.case_id
 
 
-def words_of(case_id: str) -> dict[str, str]:
-    with session() as s:
+def words_of(library: Library, case_id: str) -> dict[str, str]:
+    """The indication and risk status of a case; empty where nothing is known."""
+    with library.session() as s:
         row = s.get(CaseRow, case_id)
         return {"indication": row.indication if row else "", "risk": row.risk if row else ""}
 
 
-def series_of(case_id: str) -> list[dict]:
+@dataclass(frozen=True, kw_only=True)
+class KnownSeries:
+    """What the library knows of a series. confidence: of its role, 1 where a person said so; geometry: the
+    outcome of the check and what was measured; files: how many."""
+
+    uid: str
+    modality: str
+    role: str
+    confidence: float
+    description: str
+    study_date: str
+    geometry: str
+    files: int
+
+
+def _known(row: SeriesRow) -> KnownSeries:
+    return KnownSeries(
+        uid=row.uid,
+        modality=row.modality,
+        role=row.role,
+        confidence=row.role_confidence,
+        description=row.description,
+        study_date=row.study_date,
+        geometry=row.geometry,
+        files=len(row.files),
+    )
+
+
+def series_of(library: Library, case_id: str) -> list[KnownSeries]:
     """What the library knows of each series of a case, without reading a file."""
-    with session() as s:
+    with library.session() as s:
         rows = s.scalars(
             select(SeriesRow).where(SeriesRow.case_id == case_id).order_by(SeriesRow.modality, SeriesRow.id)
         )
-        return [{"uid": x.uid, "modality": x.modality, "role": x.role, "confidence": x.role_confidence, "description": x.description,
-                 "study_date": x.study_date, "geometry": x.geometry, "files": len(x.files)} for x in rows]  # fmt: skip
+        return [_known(x) for x in rows]
 
 
-def latest_predictions(bundle_hash: str) -> Iterator[tuple[str, dict]]:
-    """The newest prediction.json of each case by one bundle, as stored."""
-    with session() as s:
-        newest = select(func.max(ResultRow.id)).where(ResultRow.bundle_hash == bundle_hash).group_by(ResultRow.case_id)
-        rows = s.execute(select(ResultRow.case_id, ResultRow.prediction).where(ResultRow.id.in_(newest)))
-        yield from ((row[0], row[1]) for row in rows)
-
-
-def has_case(case_id: str) -> bool:
-    if not (settings().home / "library.db").exists() and not settings().database_url:
+def has_case(library: Library, case_id: str) -> bool:
+    """Whether the library holds a case of this id. Makes no library where there is none."""
+    if not library.exists:
         return False
-    with session() as s:
+    with library.session() as s:
         return s.get(CaseRow, case_id) is not None
 
 
 STATES = {"draft": "drafted", "preliminary": "preliminary", "final": "signed", "amended": "signed"}
 
 
-def list_cases(with_modality: tuple[str, ...] = (), without: tuple[str, ...] = ()) -> list[dict]:
+@dataclass(frozen=True, kw_only=True)
+class KnownCase:
+    """One case of the library. conflict: why its identifiers wait for a person, else empty; state: new,
+    drafted, preliminary or signed."""
+
+    case_id: str
+    patient_id: str
+    study_date: str
+    modalities: tuple[str, ...]
+    series: tuple[KnownSeries, ...]
+    simulated: bool
+    conflict: str
+    state: str
+
+
+def list_cases(
+    library: Library, with_modality: tuple[str, ...] = (), without: tuple[str, ...] = ()
+) -> list[KnownCase]:
     """Rows of the worklist, newest first."""
-    with session() as s:
+    with library.session() as s:
         rows = s.scalars(
-            select(CaseRow).options(selectinload(CaseRow.series)).order_by(CaseRow.study_date.desc(), CaseRow.id)
+            select(CaseRow)
+            .options(selectinload(CaseRow.series))
+            .order_by(CaseRow.study_date.desc(), CaseRow.id)
         ).all()
         newest = select(func.max(ReportRow.id)).group_by(ReportRow.case_id)
         states = {
-            c: x for c, x in s.execute(select(ReportRow.case_id, ReportRow.state).where(ReportRow.id.in_(newest)))
+            c: x
+            for c, x in s.execute(select(ReportRow.case_id, ReportRow.state).where(ReportRow.id.in_(newest)))
         }
         predicted = set(s.scalars(select(ResultRow.case_id).distinct()))
         out = []
@@ -265,35 +306,56 @@ def list_cases(with_modality: tuple[str, ...] = (), without: tuple[str, ...] = (
             modalities = sorted({x.modality for x in row.series})
             if not set(with_modality) <= set(modalities) or set(without) & set(modalities):
                 continue
-            state = STATES[states[row.id]] if row.id in states else "drafted" if row.id in predicted else "new"
-            out.append({
-                "case_id": row.id, "patient_id": row.patient_id, "study_date": row.study_date, "modalities": modalities,
-                "series": [{"uid": x.uid, "modality": x.modality, "role": x.role, "confidence": x.role_confidence} for x in row.series],
-                "simulated": row.simulated, "conflict": row.conflict, "state": state,
-            })  # fmt: skip
+            state = (
+                STATES[states[row.id]] if row.id in states else "drafted" if row.id in predicted else "new"
+            )
+            out.append(
+                KnownCase(
+                    case_id=row.id,
+                    patient_id=row.patient_id,
+                    study_date=row.study_date,
+                    modalities=tuple(modalities),
+                    series=tuple(_known(x) for x in row.series),
+                    simulated=row.simulated,
+                    conflict=row.conflict,
+                    state=state,
+                )
+            )
         return out
 
 
-def set_role(series_uid: str, role: str) -> None:
+def set_role(library: Library, series_uid: str, role: str, *, by: Account | None = None) -> None:
     """A person's word on a series: confidence 1."""
-    with session() as s:
+    with library.session() as s:
         row = s.scalars(select(SeriesRow).where(SeriesRow.uid == series_uid)).first()
         if row is None:
             raise WrongUse(f"{series_uid}: no such series in the library; see medfuse cases --json")
-        row.role, row.role_confidence = role, 1.0
+        row.role = role
+        row.role_confidence = 1.0
+        enter(s, "role set", who=_who(by), case_id=row.case_id, series=series_uid, role=role)
 
 
-def has_series(uid: str) -> bool:
-    if not (settings().home / "library.db").exists() and not settings().database_url:
+def has_series(library: Library, uid: str) -> bool:
+    """Whether the library holds a series of this UID. Makes no library where there is none."""
+    if not library.exists:
         return False
-    with session() as s:
+    with library.session() as s:
         return s.scalars(select(SeriesRow.id).where(SeriesRow.uid == uid)).first() is not None
 
 
-def confirm(case_id: str) -> None:
+def confirm(library: Library, case_id: str, *, by: Account | None = None) -> None:
     """A person has looked at the identifiers and takes this case as it is."""
-    with session() as s:
+    with library.session() as s:
         row = s.get(CaseRow, case_id)
         if row is None:
             raise WrongUse(f"{case_id}: no such case in the library; see medfuse cases")
         row.conflict = ""
+        enter(s, "join confirmed", who=_who(by), case_id=case_id)
+
+
+def _who(by: Account | None) -> str:
+    """Who changes a case: an author, or the user of the operating system where no account is given."""
+    if by is None:
+        return ""
+    need(by, "author", "change a case")
+    return by.name

@@ -1,18 +1,34 @@
-"""The worklist: thousands of cases in one reading, by what they hold, what was found, and how far they are."""
+"""The worklist: thousands of cases in one reading, by what they hold, what was found, and how far they
+are."""
 
 from __future__ import annotations
 
+import unicodedata
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
-from sqlalchemy import func, select
+from sqlalchemy import case, func, select
 
-from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow, session
-from .store import STATES
+from ..modalities import MODALITIES
+from .catalogue import CaseRow, LabelRow, ReportRow, ResultRow, SeriesRow
+from .critical import critical_cases
+from .queue import assigned_cases
+from .store import STATES, age_at
+
+if TYPE_CHECKING:
+    from .library import Library
+
+
+LABELS = ("case_id", "name", "accession", "body_part", "description", "files")
+NO_LABEL = ("", "", "", "", 0)
 
 
 @dataclass(frozen=True)
 class Filters:
-    """words: in patient or case id; dates as YYYYMMDD or YYYY-MM-DD, inclusive; finding with at least ``least`` probability."""
+    """words: each in patient or case id, name, accession, body part or description, in any script and width;
+    dates as YYYYMMDD or YYYY-MM-DD, inclusive; finding with at least ``least`` probability; reader: to whom
+    it is assigned."""
 
     words: str = ""
     with_modality: tuple[str, ...] = ()
@@ -22,11 +38,13 @@ class Filters:
     until: str = ""
     finding: str = ""
     least: float = 0.5
+    reader: str = ""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Row:
-    """One case. states: by modality present, limited, absent, failed; findings: probability of what was assessed."""
+    """One case. states: by modality present, limited, absent, failed; findings: probability of what was
+    assessed; reader: account that is to read it; critical: flagged as such; told: and told to somebody."""
 
     case_id: str
     patient_id: str
@@ -39,45 +57,128 @@ class Row:
     findings: dict[str, float]
     cannot_tell: tuple[str, ...]
     unsure_roles: int  # series whose role no header and no person says
+    name: str = ""
+    sex: str = ""
+    birth_date: str = ""
+    accession: str = ""
+    body_part: str = ""
+    description: str = ""
+    series: int = 0
+    files: int = 0
+    reader: str = ""
+    critical: bool = False
+    told: bool = False
+
+    @property
+    def age(self) -> int | None:
+        """Whole years at the study; None where a date is missing or is none."""
+        return age_at(self.birth_date, self.study_date)
+
+    @property
+    def urgency(self) -> tuple[bool, float]:
+        """What is read first: critical results that nobody was told of, then the likeliest findings."""
+        return self.critical and not self.told, max(self.findings.values(), default=0.0)
+
+    @property
+    def confidence(self) -> float:
+        """How sure the model is of its least sure finding: 0.5 is a coin, 1 is certain; 0 without a
+        prediction."""
+        return min((max(p, 1 - p) for p in self.findings.values()), default=0.0)
 
 
-def worklist(filters: Filters = Filters()) -> list[Row]:
+ORDERS: dict[str, Callable[[Row], tuple]] = {
+    "date": lambda r: (0,),
+    "urgency": lambda r: (-r.urgency[0], -r.urgency[1]),
+    "unsure": lambda r: (r.confidence == 0, r.confidence),
+    "sure": lambda r: (-r.confidence,),
+    "name": lambda r: (_folded(r.name or r.patient_id),),
+}
+
+
+def ordered(rows: list[Row], order: str) -> list[Row]:
+    """Rows by one of ORDERS; within it the newest study first."""
+    return sorted(rows, key=ORDERS.get(order, ORDERS["date"]))
+
+
+def worklist(library: Library, filters: Filters = Filters()) -> list[Row]:
     """Rows, newest study first."""
-    with session() as s:
+    with library.session() as s:
         cases = s.execute(
-            select(CaseRow.id, CaseRow.patient_id, CaseRow.study_date, CaseRow.conflict, CaseRow.simulated)
-            .order_by(CaseRow.study_date.desc(), CaseRow.id)
-        ).all()  # fmt: skip
+            select(
+                CaseRow.id,
+                CaseRow.patient_id,
+                CaseRow.study_date,
+                CaseRow.conflict,
+                CaseRow.simulated,
+                CaseRow.sex,
+                CaseRow.birth_date,
+            ).order_by(CaseRow.study_date.desc(), CaseRow.id)
+        ).all()
         series: dict[str, set[str]] = {}
         unsure: dict[str, int] = {}
-        for case_id, modality, role in s.execute(select(SeriesRow.case_id, SeriesRow.modality, SeriesRow.role)):
+        counts: dict[str, int] = {}
+        unknown = func.sum(case((SeriesRow.role == "unknown", 1), else_=0))
+        of_series = select(SeriesRow.case_id, SeriesRow.modality, func.count(), unknown)
+        for case_id, modality, count, unsaid in s.execute(
+            of_series.group_by(SeriesRow.case_id, SeriesRow.modality)
+        ):
             series.setdefault(case_id, set()).add(modality)
-            unsure[case_id] = unsure.get(case_id, 0) + (role == "unknown")
+            counts[case_id] = counts.get(case_id, 0) + count
+            unsure[case_id] = unsure.get(case_id, 0) + unsaid
+        labels = {x[0]: x[1:] for x in s.execute(select(*(getattr(LabelRow, c) for c in LABELS)))}
         newest = select(func.max(ReportRow.id)).group_by(ReportRow.case_id)
         of_reports = select(ReportRow.case_id, ReportRow.state).where(ReportRow.id.in_(newest))
         reports: dict[str, str] = {case_id: state for case_id, state in s.execute(of_reports)}
         latest = select(func.max(ResultRow.id)).group_by(ResultRow.case_id)
         of_results = select(ResultRow.case_id, ResultRow.summary).where(ResultRow.id.in_(latest))
         results: dict[str, dict] = {case_id: summary for case_id, summary in s.execute(of_results)}
+    readers = assigned_cases(library)
+    critical = critical_cases(library)
+    everything = filters == Filters()
     out = []
-    for case_id, patient_id, date, conflict, simulated in cases:
+    for case_id, patient_id, date, conflict, simulated, sex, born in cases:
+        name, accession, body_part, description, files = labels.get(case_id, NO_LABEL)
         summary = results.get(case_id) or {}
         acquired = series.get(case_id, set())
-        states = summary.get("states") or {m: "present" if m in acquired else "absent" for m in ("US", "CT", "MR")}
+        states = summary.get("states") or {m: "present" if m in acquired else "absent" for m in MODALITIES}
         state = STATES[reports[case_id]] if case_id in reports else "drafted" if case_id in results else "new"
-        row = Row(case_id, patient_id, date, states, state, conflict, simulated, summary.get("in_domain"), summary.get("findings", {}),
-                  tuple(summary.get("cannot_tell", ())), unsure.get(case_id, 0))  # fmt: skip
-        if fits(row, filters):
+        row = Row(
+            case_id,
+            patient_id,
+            date,
+            states,
+            state,
+            conflict,
+            simulated,
+            summary.get("in_domain"),
+            summary.get("findings", {}),
+            tuple(summary.get("cannot_tell", ())),
+            unsure.get(case_id, 0),
+            name=name,
+            sex=sex,
+            birth_date=born,
+            accession=accession,
+            body_part=body_part,
+            description=description,
+            series=counts.get(case_id, 0),
+            files=files,
+            reader=readers.get(case_id, ""),
+            critical=case_id in critical,
+            told=critical.get(case_id, False),
+        )
+        if everything or fits(row, filters):
             out.append(row)
     return out
 
 
 def fits(row: Row, f: Filters) -> bool:
-    """Whether a row is wanted: what the worklist does to every row, and the viewer to rows that it has read already."""
-    date = row.study_date.replace("-", "")
+    """Whether a row is wanted: what the worklist does to every row, and the viewer to rows that it has read
+    already."""
+    date = row.study_date.replace("-", "") if f.since or f.until else ""
     acquired = {m for m, state in row.states.items() if state != "absent"}
     return (
-        f.words.lower() in f"{row.case_id} {row.patient_id}".lower()
+        _said(row, f.words)
+        and f.reader in ("", row.reader)
         and set(f.with_modality) <= acquired
         and not set(f.without) & acquired
         and f.state in ("", row.state)
@@ -85,3 +186,18 @@ def fits(row: Row, f: Filters) -> bool:
         and (not f.until or date <= f.until.replace("-", ""))
         and (not f.finding or row.findings.get(f.finding, 0.0) >= f.least)
     )
+
+
+def _said(row: Row, words: str) -> bool:
+    """Whether each word stands somewhere in what is known of a case: a family name first or last."""
+    if not words:
+        return True
+    known = (row.case_id, row.patient_id, row.name, row.accession, row.body_part, row.description)
+    told = _folded(" ".join(known))
+    return all(word in told for word in _folded(words).split())
+
+
+def _folded(text: str) -> str:
+    """Without case, accents and widths, so that José is found as jose."""
+    plain = unicodedata.normalize("NFKD", text).casefold()
+    return "".join(c for c in plain if not unicodedata.combining(c))

@@ -1,0 +1,1 @@
+"""DICOM and DICOMweb: a node that receives, and a client that queries, fetches and sends."""

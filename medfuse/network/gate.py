@@ -1,8 +1,10 @@
-"""A door before pynetdicom's server: a connection costs a thread only once its whole association request has arrived.
+"""A door before pynetdicom's server: a connection costs a thread only once its whole association request has
+arrived.
 
-pynetdicom starts a thread a connection and keeps it for the ACSE timeout, also when the peer has gone: a few hundred bare connects fill
-the association limit and hundreds of MiB. Here they wait in a selector, and go when they close or are too slow. TLS handshakes, which
-pynetdicom does in its accept loop, move to the connection's own thread.
+pynetdicom starts a thread a connection and keeps it for the ACSE timeout, also when the peer has gone: a few
+    hundred bare connects fill the association limit and hundreds of MiB. Here they wait in a selector, and go
+    when they close or are too slow. TLS handshakes, which pynetdicom does in its accept loop, move to the
+    connection's own thread.
 """
 
 from __future__ import annotations
@@ -15,14 +17,18 @@ import socket
 import ssl
 import threading
 import time
+from collections import deque
 from typing import Any
 
 from pynetdicom.transport import ThreadedAssociationServer
 
+from .limits import make_room
+
 log = logging.getLogger(__name__)
 PATIENCE_S = 10.0  # for an association request to arrive whole
 LONGEST = 128 * 1024  # bytes of one
-ASSOCIATE_RQ, TLS_HANDSHAKE = 0x01, 0x16
+ASSOCIATE_RQ = 0x01
+TLS_HANDSHAKE = 0x16
 
 
 def announced(head: bytes, tls: bool) -> int | None:
@@ -45,15 +51,18 @@ class GatedServer(ThreadedAssociationServer):
         self._fresh: list[tuple[socket.socket, Any]] = []
         self._lock = threading.Lock()
         self._open = True
+        self._ready: deque[tuple[socket.socket, Any, float]] = deque()  # whole requests that wait for a place
+        self._starting = 0  # handed over, and not yet among the server's associations
         super().__init__(*args, **kwargs)
         self._gate = threading.Thread(target=self._watch, name="gate", daemon=True)
         self._gate.start()
 
-    def get_request(self):
+    def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
         """Accept alone; TLS is spoken later, in the connection's thread."""
         return self.socket.accept()
 
-    def verify_request(self, request, client_address) -> bool:
+    def verify_request(self, request: socket.socket, client_address: Any) -> bool:
+        """Called by socketserver: whether a connection may go on."""
         if not self.networks:
             return True
         address = ipaddress.ip_address(client_address[0].split("%")[0])
@@ -62,13 +71,21 @@ class GatedServer(ThreadedAssociationServer):
             log.warning("connection from %s closed: not among the allowed addresses", address)
         return allowed
 
-    def process_request(self, request, client_address) -> None:
+    def process_request(self, request: socket.socket, client_address: Any) -> None:
         """Called by the accept loop: the connection joins those that wait."""
         with self._lock:
             self._fresh.append((request, client_address))
         os.write(self._write, b".")
 
-    def process_request_thread(self, request, client_address) -> None:
+    def process_request_thread(self, request: socket.socket, client_address: Any) -> None:
+        """Called by socketserver in the connection's own thread; when it ends, the association's own runs."""
+        try:
+            self._begin(request, client_address)
+        finally:
+            with self._lock:
+                self._starting -= 1
+
+    def _begin(self, request: socket.socket, client_address: Any) -> None:
         if self.ssl_context is not None:
             try:
                 request.settimeout(PATIENCE_S)
@@ -81,6 +98,7 @@ class GatedServer(ThreadedAssociationServer):
         super().process_request_thread(request, client_address)
 
     def server_close(self) -> None:
+        """Close the socket and every connection."""
         self._open = False
         os.write(self._write, b".")
         super().server_close()
@@ -88,12 +106,13 @@ class GatedServer(ThreadedAssociationServer):
     def _watch(self) -> None:
         """The selector's loop: hand over what is complete, close what is gone, wrong or late."""
         while self._open:
-            for key, _ in self._selector.select(1.0):
+            for key, _ in self._selector.select(0.1 if self._ready else 1.0):
                 if key.data is None:
                     os.read(self._read, 65536)
                     self._admit()
                 else:
                     self._look(key.fileobj, *key.data)
+            self._hand_over()
             now = time.monotonic()
             for key in list(self._selector.get_map().values()):
                 if key.data is not None and now > key.data[1]:
@@ -101,22 +120,27 @@ class GatedServer(ThreadedAssociationServer):
         for key in list(self._selector.get_map().values()):
             if key.data is not None:
                 self._drop(key.fileobj)
+        for request, _, _ in self._ready:
+            self.shutdown_request(request)
         self._selector.close()
         os.close(self._read)
         os.close(self._write)
 
     def _admit(self) -> None:
         with self._lock:
-            fresh, self._fresh = self._fresh, []
+            fresh = self._fresh
+            self._fresh = []
         for request, address in fresh:
             try:
                 request.setblocking(False)
                 request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 6)
-                self._selector.register(request, selectors.EVENT_READ, (address, time.monotonic() + PATIENCE_S, 6))
+                self._selector.register(
+                    request, selectors.EVENT_READ, (address, time.monotonic() + PATIENCE_S, 6)
+                )
             except (OSError, ValueError):
                 self.shutdown_request(request)
 
-    def _look(self, request, address, until: float, needed: int) -> None:
+    def _look(self, request: Any, address: Any, until: float, needed: int) -> None:
         try:
             head = request.recv(needed, socket.MSG_PEEK)
         except BlockingIOError:
@@ -141,8 +165,22 @@ class GatedServer(ThreadedAssociationServer):
             self._selector.unregister(request)
             request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             request.setblocking(True)
+            self._ready.append((request, address, until))
+
+    def _hand_over(self) -> None:
+        """Whole requests go on, as many as there are places; where none is left, the association that has
+        been silent the longest gives way. One that waits too long is rejected by pynetdicom, politely."""
+        while self._ready:
+            active = self.active_associations
+            request, address, until = self._ready[0]
+            if len(active) + self._starting >= self.ae.maximum_associations and time.monotonic() < until:
+                make_room(active)
+                return
+            self._ready.popleft()
+            with self._lock:
+                self._starting += 1
             super().process_request(request, address)
 
-    def _drop(self, request) -> None:
+    def _drop(self, request: Any) -> None:
         self._selector.unregister(request)
         self.shutdown_request(request)

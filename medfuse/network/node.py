@@ -1,21 +1,23 @@
-"""`medfuse node`: a DICOM node on pynetdicom. Storage with acknowledgement only after disk and index, C-ECHO, C-FIND, C-MOVE, C-GET,
-storage commitment; allow-lists, TLS, limits (PS3.4, PS3.7, PS3.8)."""
+"""`medfuse node`: a DICOM node on pynetdicom. Storage with acknowledgement only after disk and index, C-ECHO,
+C-FIND, C-MOVE, C-GET, storage commitment; allow-lists, TLS, limits (PS3.4, PS3.7, PS3.8)."""
 
 from __future__ import annotations
 
 import logging
-import socket
-import ssl
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+from pydantic import JsonValue
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
+from pynetdicom.association import Association
+from pynetdicom.events import Event
 from pynetdicom.sop_class import (
     PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelGet,
@@ -29,17 +31,32 @@ from pynetdicom.sop_class import (
 )
 
 from ..errors import UserError, WrongUse
+from ..library import Library
+from ..library.audit import record
+from ..library.integrity import why_unusable
 from .archive import Archive, Instance, files_of, find, keys_of
 from .gate import GatedServer
+from .limits import LONGEST_PDU, at_work, limit, working
+from .tls import Tls, no_delay, tls_server
 
 log = logging.getLogger(__name__)
 QUERY = (
-    PatientRootQueryRetrieveInformationModelFind, PatientRootQueryRetrieveInformationModelMove, PatientRootQueryRetrieveInformationModelGet,
-    StudyRootQueryRetrieveInformationModelFind, StudyRootQueryRetrieveInformationModelMove, StudyRootQueryRetrieveInformationModelGet,
-)  # fmt: skip
-SUCCESS, PENDING, OUT_OF_RESOURCES, DUPLICATE, NOT_UNDERSTOOD, REFUSED_IDENTIFIER, UNKNOWN_DESTINATION, CANCELLED = (
-    0x0000, 0xFF00, 0xA700, 0x0111, 0xC000, 0xA900, 0xA801, 0xFE00,
-)  # fmt: skip
+    PatientRootQueryRetrieveInformationModelFind,
+    PatientRootQueryRetrieveInformationModelMove,
+    PatientRootQueryRetrieveInformationModelGet,
+    StudyRootQueryRetrieveInformationModelFind,
+    StudyRootQueryRetrieveInformationModelMove,
+    StudyRootQueryRetrieveInformationModelGet,
+)
+SUCCESS = 0x0000
+PENDING = 0xFF00
+OUT_OF_RESOURCES = 0xA700
+DUPLICATE = 0x0111
+NOT_UNDERSTOOD = 0xC000
+REFUSED_IDENTIFIER = 0xA900
+UNKNOWN_DESTINATION = 0xA801
+CANCELLED = 0xFE00
+NOT_THERE = 0xB000
 
 
 @dataclass(frozen=True)
@@ -49,15 +66,16 @@ class Peer:
     aet: str
     host: str
     port: int
+    tls: Tls | None = None
 
     @classmethod
-    def parse(cls, text: str) -> Peer:
-        """AET@HOST:PORT."""
+    def parse(cls, text: str, tls: Tls | None = None) -> Peer:
+        """AET@HOST:PORT. Raises WrongUse for anything else."""
         aet, _, rest = text.partition("@")
         host, _, port = rest.rpartition(":")
         if not aet or not host or not port.isdigit() or len(aet) > 16:
             raise WrongUse(f"{text}: write a DICOM node as AETITLE@HOST:PORT")
-        return cls(aet, host, int(port))
+        return cls(aet, host, int(port), tls)
 
 
 @dataclass(frozen=True)
@@ -73,6 +91,7 @@ class NodeOptions:
     authority: Path | None = None  # of client certificates
     associations: int = 40
     timeout_s: float = 30.0
+    any_called_aet: bool = False  # also take associations that call another AE title than ours
 
 
 @dataclass
@@ -86,59 +105,80 @@ class Node:
     def start(self) -> None:
         """Listen. Raises UserError where the port is taken or a certificate is not usable."""
         o = self.options
-        if o.address not in ("127.0.0.1", "::1", "localhost") and not (
-            o.allow_aets or o.allow_addresses or o.authority
-        ):
-            raise WrongUse(f"--address {o.address}: on an open address say who may connect (--allow-aet, --allow-address or TLS with --tls-ca)")  # fmt: skip
+        if o.address not in ("127.0.0.1", "::1", "localhost") and not (o.allow_addresses or o.authority):
+            raise WrongUse(
+                f"--address {o.address}: on an open address say who may connect (--allow-address, or TLS "
+                "with --tls-ca); an AE title proves nothing, so --allow-aet alone is not enough"
+            )
         ae = AE(ae_title=o.aet)
         ae.maximum_associations = o.associations
         ae.acse_timeout = ae.dimse_timeout = o.timeout_s
         ae.network_timeout = o.timeout_s * 2
-        ae.maximum_pdu_size = 0
+        ae.maximum_pdu_size = LONGEST_PDU
+        ae.require_called_aet = not o.any_called_aet
         if o.allow_aets:
             ae.require_calling_aet = list(o.allow_aets)
         ae.add_supported_context(Verification)
         for context in AllStoragePresentationContexts:
-            ae.add_supported_context(context.abstract_syntax, ALL_TRANSFER_SYNTAXES, scp_role=True, scu_role=True)
+            ae.add_supported_context(
+                context.abstract_syntax, ALL_TRANSFER_SYNTAXES, scp_role=True, scu_role=True
+            )
         for sop_class in QUERY:
             ae.add_supported_context(sop_class)
         ae.add_supported_context(StorageCommitmentPushModel)
         handlers = [
-            (evt.EVT_CONN_OPEN, self._opened),  (evt.EVT_C_ECHO, lambda event: SUCCESS),
-            (evt.EVT_C_STORE, self._store), (evt.EVT_C_FIND, self._find), (evt.EVT_C_MOVE, self._move), (evt.EVT_C_GET, self._get),
+            (evt.EVT_CONN_OPEN, self._opened),
+            (evt.EVT_C_ECHO, lambda event: SUCCESS),
+            (evt.EVT_C_STORE, self._store),
+            (evt.EVT_C_FIND, self._find),
+            (evt.EVT_C_MOVE, self._move),
+            (evt.EVT_C_GET, self._get),
             (evt.EVT_N_ACTION, self._commit),
-        ]  # fmt: skip
+        ]
         try:
             server = ae.make_server(
-                (o.address, o.port), evt_handlers=handlers, ssl_context=tls_server(o), server_class=GatedServer
+                (o.address, o.port),
+                evt_handlers=handlers,
+                ssl_context=tls_server(o.certificate, o.key, o.authority),
+                server_class=GatedServer,
             )
         except OSError as e:
-            raise UserError(f"port {o.port} on {o.address}: {e.strerror or e}; is another node running? choose another --port") from e  # fmt: skip
+            raise UserError(
+                f"port {o.port} on {o.address}: {e.strerror or e}; is another node running? choose "
+                "another --port"
+            ) from e
         ae._servers.append(server)  # as AE.start_server does: it takes it away again when the server stops
         server.networks = o.allow_addresses
         threading.Thread(target=server.serve_forever, name="node", daemon=True).start()
         self.server = server
 
     def stop(self) -> None:
+        """Stop listening, and end what is running."""
         if self.server is not None:
             self.server.shutdown()
         self.archive.close()
 
-    def _opened(self, event) -> None:
-        """No waiting to fill packets: it costs 40 ms an object."""
-        no_delay(event.assoc)
+    def _opened(self, event: Event) -> None:
+        limit(event.assoc, self.options.timeout_s)
 
-    def _store(self, event) -> int:
+    def _store(self, event: Event) -> int:
+        with working(event.assoc):
+            return self._kept(event)
+
+    def _kept(self, event: Event) -> int:
         try:
             ds = event.dataset
             keys = keys_of(ds)
             if keys.get("SOPInstanceUID") != event.request.AffectedSOPInstanceUID:
                 return NOT_UNDERSTOOD
             instance = Instance(
-                event.encoded_dataset(), keys, str(event.context.transfer_syntax), event.assoc.requestor.ae_title
+                event.encoded_dataset(),
+                keys,
+                str(event.context.transfer_syntax),
+                event.assoc.requestor.ae_title,
             )
         except Exception as e:  # a peer may send anything; it gets a status, the node goes on
-            log.warning("object from %s not understood: %s", event.assoc.requestor.ae_title, e)
+            log.warning("object from %r not understood: %s", event.assoc.requestor.ae_title, e)
             return NOT_UNDERSTOOD
         try:
             outcome = self.archive.store(instance)
@@ -147,16 +187,27 @@ class Node:
             return OUT_OF_RESOURCES
         return DUPLICATE if outcome == "conflict" else SUCCESS
 
-    def _find(self, event) -> Iterator[tuple[int, Dataset | None]]:
+    @at_work
+    def _find(self, event: Event) -> Iterator[tuple[int, Dataset | None]]:
         asked = event.identifier
         level = str(asked.get("QueryRetrieveLevel", ""))
         if level not in ("PATIENT", "STUDY", "SERIES", "IMAGE"):
             yield REFUSED_IDENTIFIER, None
             return
-        query = {e.keyword: str(e.value) if not isinstance(e.value, (list, tuple)) else "\\".join(map(str, e.value)) for e in asked if e.keyword and e.VR != "SQ" and e.keyword not in ("QueryRetrieveLevel", "SpecificCharacterSet") and e.value}  # fmt: skip
+        query = {
+            e.keyword: str(e.value)
+            if not isinstance(e.value, (list, tuple))
+            else "\\".join(map(str, e.value))
+            for e in asked
+            if e.keyword
+            and e.VR != "SQ"
+            and e.keyword not in ("QueryRetrieveLevel", "SpecificCharacterSet")
+            and e.value
+        }
         modalities = set(query.pop("ModalitiesInStudy", "").split("\\")) - {""}
         query = {k: v for k, v in query.items() if not k.startswith("NumberOf")}
-        for row in find(level, query):
+        self._noted(event, "queried", {"level": level, **query})
+        for row in find(self.archive.library, level, query):
             if event.is_cancelled:
                 yield CANCELLED, None
                 return
@@ -168,8 +219,13 @@ class Node:
         """What was asked for, as far as it is known."""
         out = Dataset()
         out.SpecificCharacterSet = "ISO_IR 192"
-        out.QueryRetrieveLevel, out.RetrieveAETitle = level, self.options.aet
-        counted = {"ModalitiesInStudy": row["_modalities"], "NumberOfStudyRelatedInstances": row["_instances"], "NumberOfSeriesRelatedInstances": row["_instances"]}  # fmt: skip
+        out.QueryRetrieveLevel = level
+        out.RetrieveAETitle = self.options.aet
+        counted = {
+            "ModalitiesInStudy": row["_modalities"],
+            "NumberOfStudyRelatedInstances": row["_instances"],
+            "NumberOfSeriesRelatedInstances": row["_instances"],
+        }
         for element in asked:
             if element.keyword and element.VR != "SQ" and element.keyword not in out:
                 value = counted.get(element.keyword, row.get(element.keyword, ""))
@@ -177,14 +233,10 @@ class Node:
         return out
 
     def _named(self, identifier: Dataset) -> list:
-        return files_of(
-            {
-                k: _text(identifier.get(k))
-                for k in ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-            }
-        )
+        return files_of(self.archive.library, _uids(identifier))
 
-    def _move(self, event):
+    @at_work
+    def _move(self, event: Event) -> Iterator[Any]:
         destination = next((p for p in self.options.destinations if p.aet == event.move_destination), None)
         if destination is None:
             yield (None, None)
@@ -192,27 +244,38 @@ class Node:
         yield (
             destination.host,
             destination.port,
-            {"ae_title": destination.aet, "evt_handlers": [(evt.EVT_CONN_OPEN, self._opened)]},
+            {"ae_title": destination.aet, **_calling(destination)},
         )
-        yield from self._send(event, self._named(event.identifier))
+        files = self._named(event.identifier)
+        named = _uids(event.identifier)
+        self._noted(event, "objects sent", {"to": destination.aet, "objects": len(files), **named})
+        yield from self._send(event, files)
 
-    def _get(self, event):
-        yield from self._send(event, self._named(event.identifier))
+    @at_work
+    def _get(self, event: Event) -> Iterator[Any]:
+        files = self._named(event.identifier)
+        self._noted(event, "objects sent", {"objects": len(files), **_uids(event.identifier)})
+        yield from self._send(event, files)
 
-    def _send(self, event, files: list):
+    def _noted(self, event: Event, what: str, asked: dict[str, JsonValue]) -> None:
+        """An entry of the audit log for what a peer reads, before it gets it."""
+        record(self.archive.library, what, who=f"aet:{event.assoc.requestor.ae_title}", asked=asked)
+
+    def _send(self, event: Event, files: list) -> Iterator[Any]:
         yield len(files)
         for uid, _, _, path in files:
             if event.is_cancelled:
                 yield CANCELLED, None
                 return
-            try:
-                yield PENDING, dcmread(path)
-            except OSError as e:
-                log.error("%s: %s is gone: %s", uid, path, e)
-                yield 0xB000, None
+            if why := why_unusable(self.archive.library, [path.name]):
+                log.error("%s: not sent, its file is %s", uid, why)
+                yield NOT_THERE, None
+                continue
+            yield PENDING, dcmread(path)
 
-    def _commit(self, event):
-        """Storage commitment (PS3.4 J): accepted at once, the result follows on an association to the requestor's known address."""
+    def _commit(self, event: Event) -> tuple[int, Dataset | None]:
+        """Storage commitment (PS3.4 J): accepted at once, the result follows on an association to the
+        requestor's known address."""
         if event.request.RequestedSOPClassUID != StorageCommitmentPushModel:
             return 0x0118, None
         asked = event.action_information
@@ -220,8 +283,8 @@ class Node:
         threading.Thread(target=self._report_commitment, args=(asked, peer, event.assoc), daemon=True).start()
         return SUCCESS, None
 
-    def _report_commitment(self, asked: Dataset, peer: Peer | None, assoc) -> None:
-        result = commitment_result(asked)
+    def _report_commitment(self, asked: Dataset, peer: Peer | None, assoc: Association) -> None:
+        result = commitment_result(self.archive.library, asked)
         kind = 1 if "FailedSOPSequence" not in result else 2
         if peer is None:
             log.warning(
@@ -235,7 +298,11 @@ class Node:
 
         role = build_role(StorageCommitmentPushModel, scp_role=True)
         back = ae.associate(
-            peer.host, peer.port, ae_title=peer.aet, ext_neg=[role], evt_handlers=[(evt.EVT_CONN_OPEN, self._opened)]
+            peer.host,
+            peer.port,
+            ae_title=peer.aet,
+            ext_neg=[role],
+            **_calling(peer),
         )
         if not back.is_established:
             log.error("storage commitment: %s at %s:%d does not answer", peer.aet, peer.host, peer.port)
@@ -244,21 +311,26 @@ class Node:
         back.release()
 
 
-def commitment_result(asked: Dataset) -> Dataset:
-    """Which of the asked instances are on disk and in the index."""
+def commitment_result(library: Library, asked: Dataset) -> Dataset:
+    """Which of the asked instances are on disk, as they were received, and in the index."""
     out = Dataset()
     out.TransactionUID = asked.TransactionUID
     wanted = list(asked.get("ReferencedSOPSequence") or [])
     there = {
         u: path
-        for u, _, _, path in files_of({"SOPInstanceUID": "\\".join(str(r.ReferencedSOPInstanceUID) for r in wanted)})
+        for u, _, _, path in files_of(
+            library,
+            {"SOPInstanceUID": "\\".join(str(r.ReferencedSOPInstanceUID) for r in wanted)},
+        )
     }
-    kept, failed = [], []
+    kept = []
+    failed = []
     for r in wanted:
         item = Dataset()
-        item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = r.ReferencedSOPClassUID, r.ReferencedSOPInstanceUID
+        item.ReferencedSOPClassUID = r.ReferencedSOPClassUID
+        item.ReferencedSOPInstanceUID = r.ReferencedSOPInstanceUID
         path = there.get(str(r.ReferencedSOPInstanceUID))
-        if path is not None and path.is_file():
+        if path is not None and not why_unusable(library, [path.name]):
             kept.append(item)
         else:
             item.FailureReason = 0x0112  # no such object instance
@@ -270,33 +342,19 @@ def commitment_result(asked: Dataset) -> Dataset:
     return out
 
 
-def _text(value) -> str:
+def _calling(peer: Peer) -> dict[str, Any]:
+    """How pynetdicom is to call a peer: without waiting to fill packets, with TLS where it speaks it."""
+    tls = {"tls_args": (peer.tls.context(), None)} if peer.tls else {}
+    return {"evt_handlers": [(evt.EVT_CONN_OPEN, lambda e: no_delay(e.assoc))], **tls}
+
+
+def _uids(identifier: Dataset) -> dict[str, str]:
+    """What of a patient's objects an identifier names."""
+    keys = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
+    return {k: _text(identifier.get(k)) for k in keys}
+
+
+def _text(value: object) -> str:
     if value is None:
         return ""
     return "\\".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
-
-
-def no_delay(assoc) -> None:
-    """TCP_NODELAY on an association's socket."""
-    sock = assoc.dul.socket
-    if sock is not None and sock.socket is not None:
-        sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-
-
-def tls_server(o: NodeOptions) -> ssl.SSLContext | None:
-    if o.certificate is None:
-        return None
-    if o.key is None:
-        raise WrongUse("--tls-cert needs --tls-key: the certificate's private key")
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    context.minimum_version = ssl.TLSVersion.TLSv1_2
-    try:
-        context.load_cert_chain(o.certificate, o.key)
-        if o.authority is not None:
-            context.load_verify_locations(o.authority)
-            context.verify_mode = ssl.CERT_REQUIRED
-    except (OSError, ssl.SSLError) as e:
-        raise UserError(
-            f"{o.certificate}: cannot be used for TLS ({e}); give a PEM certificate, its key and the CA's certificate"
-        ) from e
-    return context

@@ -1,4 +1,5 @@
-"""From received objects to cases: file what has gone quiet, predict it, and send results where they may go."""
+"""From received objects to cases: file what has gone quiet, predict it, and send results where they may
+go."""
 
 from __future__ import annotations
 
@@ -11,31 +12,36 @@ from pathlib import Path
 from ..batch.plan import Job, Plan, stat_hash
 from ..batch.run import BatchOptions, run_batch
 from ..errors import UserError
-from ..intake import CommandResult
 from ..io.cases import plan_cases
+from ..io.names import plain_name
+from ..io.read import open_case
 from ..io.scan import scan_files
+from ..library import Library
 from ..library.audit import record
-from ..library.catalogue import session
 from ..library.ingest import keep_names
 from ..library.store import add_case
-from ..pipeline import PredictOptions
+from ..workflows.predict import PredictOptions
+from ..workflows.result import CommandResult
 from .archive import Archive, mark_filed, quiet_studies
 from .client import Remote, fetch_web, find_remote, move_remote, parse_remote, send_files, stow
 from .node import Node, NodeOptions, Peer
+from .tls import Tls
 
 log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
 class Destination:
-    """Where unsigned results may go: a research system that an administrator has named. A DICOM node, or a STOW-RS address."""
+    """Where unsigned results may go: a research system that an administrator has named. A DICOM node, or a
+    STOW-RS address."""
 
     peer: Peer | None = None
     url: str = ""
 
     @classmethod
-    def parse(cls, text: str) -> Destination:
-        return cls(url=text) if text.startswith(("http://", "https://")) else cls(Peer.parse(text))
+    def parse(cls, text: str, tls: Tls | None = None) -> Destination:
+        """AET@HOST:PORT, or a STOW-RS address. Raises WrongUse for anything else."""
+        return cls(url=text) if text.startswith(("http://", "https://")) else cls(Peer.parse(text, tls))
 
     def send(self, files: list[Path], aet: str) -> None:
         """Raises UserError that names what was not taken."""
@@ -46,28 +52,33 @@ class Destination:
         if done.refused:
             uid, why = done.refused[0]
             raise UserError(
-                f"{self.peer.aet}: {len(done.refused)} of {len(files)} objects were not taken, first {uid}: {why}"
+                f"{self.peer.aet}: {len(done.refused)} of {len(files)} objects were not taken, first "
+                f"{uid}: {why}"
             )
 
 
-def file_cases(files: list[Path], *, window: int = 30) -> tuple[list[str], list[tuple[str, str]]]:
-    """Put stored files into cases of the library: (case ids, refused with reasons). Identifiers that disagree wait for a person."""
+def file_cases(
+    library: Library, files: list[Path], *, window: int = 30
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Put stored files into cases of the library: (case ids, refused with reasons). Identifiers that disagree
+    wait for a person."""
     scanned = scan_files(sorted(files))
     plans = plan_cases(scanned, window=window)
-    keep_names(plans)
+    keep_names(library, plans)
     cases = []
     for plan in plans:
-        case = plan.read()
+        case = open_case(plan, allow_empty=True)
         if case.images:
-            with session() as s:
-                add_case(s, case, scanned.used_files(plan.series), plan.conflict)
+            with library.session() as s:
+                add_case(library, s, case, scanned.used_files(plan.series), plan.conflict)
             cases.append(case.case_id)
     return cases, [(r.path, r.reason) for r in scanned.refused]
 
 
 @dataclass
 class Service:
-    """Watches for studies that have gone quiet; `step` files them, and predicts and sends where that is wanted."""
+    """Watches for studies that have gone quiet; `step` files them, and predicts and sends where that is
+    wanted."""
 
     quiet_s: float = 30.0
     window: int = 30
@@ -78,21 +89,25 @@ class Service:
     destinations: tuple[Destination, ...] = ()
     aet: str = "MEDFUSE"
     talk: Callable[[str], None] = lambda message: None
+    library: Library = field(default_factory=Library)
 
     def step(self) -> list[str]:
-        """The cases that were filed now. A fault in one patient's files is told and does not stop the others."""
+        """The cases that were filed now. A fault in one patient's files is told and does not stop the
+        others."""
         filed: list[str] = []
-        for who, files in quiet_studies(self.quiet_s).items():
+        for files in quiet_studies(self.library, self.quiet_s).values():
             try:
-                cases, refused = file_cases(files, window=self.window)
+                cases, refused = file_cases(self.library, files, window=self.window)
             except UserError as e:
-                self.talk(f"medfuse: {who}: {e}")
+                self.talk(f"medfuse: {len(files)} objects that go together were not filed: {e}")
                 continue
-            mark_filed(files)
+            mark_filed(self.library, files)
             for path, reason in refused:
                 self.talk(f"medfuse: {path}: {reason}")
             filed += cases
-            self.talk(f"filed {', '.join(cases) or 'nothing'} of {who}")
+            self.talk(
+                f"filed {', '.join(cases) or 'nothing'} of {len(files)} objects"
+            )  # no PatientID in a log
         if filed and self.predict:
             self._predict(filed)
         return filed
@@ -100,7 +115,7 @@ class Service:
     def _predict(self, cases: list[str]) -> None:
         from ..library.store import files_of
 
-        jobs = [Job(c, stat_hash([], *files_of(c)), library=True) for c in cases]
+        jobs = [Job(c, stat_hash([], *files_of(self.library, c)), library=True) for c in cases]
 
         def tell(event: dict) -> None:
             self.talk(f"{event['case_id']}: {event['state']} {event['reason']}".rstrip())
@@ -108,13 +123,22 @@ class Service:
                 self._send(event["case_id"])
 
         try:
-            run_batch(Plan(jobs), self.out, self.options, BatchOptions(1, threads=1), bundle=self.bundle, event=tell)
+            run_batch(
+                Plan(jobs),
+                self.out,
+                self.options,
+                BatchOptions(1, threads=1),
+                bundle=self.bundle,
+                event=tell,
+                library=self.library,
+            )
         except UserError as e:
             self.talk(f"medfuse: {e}")
 
     def _send(self, case_id: str) -> None:
         """SR and SEG of an unsigned draft, to research destinations alone; they say UNVERIFIED."""
-        files = sorted((self.out / case_id).glob("*.sr.dcm")) + sorted((self.out / case_id).glob("*.seg.dcm"))
+        folder = self.out / plain_name(case_id)
+        files = sorted(folder.glob("*.sr.dcm")) + sorted(folder.glob("*.seg.dcm"))
         for destination in self.destinations if files else ():
             where = destination.peer.aet if destination.peer else destination.url
             try:
@@ -122,17 +146,45 @@ class Service:
             except UserError as e:
                 self.talk(f"medfuse: {case_id}: {e}")
                 continue
-            record("draft sent", case_id=case_id, where=where, objects=len(files))
+            record(self.library, "draft sent", case_id=case_id, where=where, objects=len(files))
             self.talk(f"sent {len(files)} objects of {case_id} to {where}")
 
     def run(self, stop: threading.Event, every_s: float = 2.0) -> None:
+        """`step` again and again until ``stop`` is set."""
         while not stop.wait(min(every_s, max(0.2, self.quiet_s))):
             self.step()
 
 
-def ingest_remote(sources: list[str], *, window: int, progress: Callable, aet: str, port: int) -> CommandResult:
+def ingest_remote(
+    sources: list[str],
+    *,
+    window: int,
+    progress: Callable,
+    aet: str,
+    port: int,
+    library: Library | None = None,
+) -> CommandResult:
     """`medfuse ingest dicomweb:… dimse:…`: fetch what is not here, file it, and say what was refused."""
-    archive = Archive()
+    library = library or Library()
+    got, refused = _fetch(library, sources, progress, aet, port)
+    cases: list[str] = []
+    for files in quiet_studies(library, 0.0).values():
+        more, bad = file_cases(library, files, window=window)
+        mark_filed(library, files)
+        cases += more
+        refused += bad
+    data = {"instances": len(got), "cases": cases, "refused": [{"path": p, "reason": r} for p, r in refused]}
+    lines = [f"case {c}" for c in cases] or ["nothing new"]
+    lines += [f"refused {p}: {r}" for p, r in refused]
+    nothing = not cases and not got
+    return CommandResult(data, "\n".join(lines), 0 if not refused else 1 if nothing else 3)
+
+
+def _fetch(
+    library: Library, sources: list[str], progress: Callable, aet: str, port: int
+) -> tuple[list[str], list[tuple[str, str]]]:
+    """Bring what the sources hold into the archive: (instances fetched by DICOMweb, refused with reasons)."""
+    archive = Archive(library)
     got: list[str] = []
     refused: list[tuple[str, str]] = []
     try:
@@ -144,28 +196,19 @@ def ingest_remote(sources: list[str], *, window: int, progress: Callable, aet: s
                 got += here
                 refused += lost
             else:
-                _fetch_dimse(remote, aet, port)
+                _fetch_dimse(library, remote, aet, port)
     finally:
         archive.close()
-    cases: list[str] = []
-    for files in quiet_studies(0.0).values():
-        more, bad = file_cases(files, window=window)
-        mark_filed(files)
-        cases += more
-        refused += bad
-    data = {"instances": len(got), "cases": cases, "refused": [{"path": p, "reason": r} for p, r in refused]}
-    lines = [f"case {c}" for c in cases] or ["nothing new"]
-    lines += [f"refused {p}: {r}" for p, r in refused]
-    return CommandResult(data, "\n".join(lines), 1 if refused and not cases and not got else 3 if refused else 0)
+    return got, refused
 
 
-def _fetch_dimse(remote: Remote, aet: str, port: int) -> None:
+def _fetch_dimse(library: Library, remote: Remote, aet: str, port: int) -> None:
     """C-FIND, then C-MOVE to ourselves: a node of ours listens meanwhile."""
     peer = Peer.parse(remote.where)
     studies = [s["StudyInstanceUID"] for s in find_remote(peer, remote.query, aet)]
     if not studies:
         raise UserError(f"{remote.where}: no study matches {remote.query or 'the empty query'}")
-    node = Node(NodeOptions(aet=aet, port=port))
+    node = Node(NodeOptions(aet=aet, port=port), Archive(library))
     node.start()
     try:
         for uid in studies:

@@ -1,0 +1,78 @@
+"""Content-addressed image files under MEDFUSE_HOME/images."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from ..errors import UserError
+from ..io.names import plain_name
+from ..io.sidecar import SUFFIX, sidecar_path
+
+if TYPE_CHECKING:
+    from .library import Library
+
+DIGITS = 64  # of a SHA-256: a stored file's name begins with its own
+
+
+def stored_path(library: Library, digest: str) -> Path:
+    """Where the file of this name in the store lies, whether or not it is there."""
+    return library.home / "images" / digest[:2] / digest
+
+
+def damaged_path(library: Library, name: str) -> Path:
+    """Where the file of this name lies once it was found damaged."""
+    return library.home / "quarantine" / f"{plain_name(name)}.damaged"
+
+
+def content_hash(path: Path) -> str:
+    """SHA-256 of a file's content. Raises OSError."""
+    with path.open("rb") as f:
+        return hashlib.file_digest(f, "sha256").hexdigest()
+
+
+def fault_in(path: Path) -> str:
+    """Why a stored file is not what was stored, in words; empty where it is. Its name begins with its
+    hash."""
+    try:
+        same = content_hash(path) == path.name[:DIGITS]
+    except OSError as e:
+        return f"it cannot be read: {e.strerror or e}"
+    return "" if same else "its content is not what was stored"
+
+
+def store_sidecar(library: Library, path: Path, kept: str, suffix: str) -> None:
+    """Copy the JSON beside a volume file next to its copy ``kept`` in the store, where it has one: it says
+    what the file cannot hold, such as the unit of PET."""
+    side = sidecar_path(path)
+    if side is not None:
+        target = stored_path(library, kept)
+        _copied(library, side, target.with_name(target.name.removesuffix(suffix) + SUFFIX))
+
+
+def store_file(library: Library, path: Path, suffix: str = "") -> str:
+    """Copy a file into the store under its SHA-256 (and a suffix, where its reader needs one), once; return
+    that name. The file appears whole or not at all; one that lies there damaged is replaced."""
+    digest = content_hash(path) + suffix
+    target = stored_path(library, digest)
+    if not target.exists() or fault_in(target):
+        _copied(library, path, target)
+    return digest
+
+
+def _copied(library: Library, path: Path, target: Path) -> None:
+    """Copy a file into the store, whole or not at all."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    part = target.with_name(f".{target.name}.{os.getpid()}.part")
+    try:
+        shutil.copyfile(path, part)
+        part.rename(target)
+    except OSError as e:
+        part.unlink(missing_ok=True)
+        raise UserError(
+            f"{library.home}: the library cannot be written ({e.strerror or e}); free space or set "
+            "MEDFUSE_HOME"
+        ) from e

@@ -1,0 +1,141 @@
+"""What one association may cost the node: the size of a PDU and the time it takes to come; and which of many
+has done nothing for the longest time, when another wants its place.
+
+pynetdicom takes a PDU of any length that its head announces and waits for it without end: one peer could fill
+the memory, forty that say nothing could keep everybody else out for a minute.
+"""
+
+from __future__ import annotations
+
+import logging
+import socket
+import time
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass, field
+from functools import wraps
+from threading import Lock, Thread
+from types import TracebackType
+from typing import Any
+
+from pynetdicom.association import Association
+from pynetdicom.events import Event
+from pynetdicom.transport import AssociationSocket
+
+log = logging.getLogger(__name__)
+Answers = Callable[[Any, Event], Iterator[Any]]
+LONGEST_PDU = 1024 * 1024  # bytes, announced to the peer as what we take (PS3.8 D.1)
+ADMINISTRATIVE = 128 * 1024  # bytes beside: an association request may be so long
+IDLE_S = 1.0  # an association that has been silent for this long gives way to one that waits
+
+
+@dataclass
+class Pace:
+    """When an association last said something, and whether we are at work for it."""
+
+    heard: float = field(default_factory=time.monotonic)
+    at_work: int = 0
+
+
+class LimitedSocket(AssociationSocket):
+    """An association's socket that refuses what is too long, or comes too slowly."""
+
+    pace: Pace
+    patience_s: float
+
+    def recv(self, nr_bytes: int) -> bytearray:
+        """Read exactly ``nr_bytes``, fewer where the peer has gone. Raises OSError for a longer PDU than we
+        announced, TimeoutError where it does not come in ``patience_s``."""
+        if nr_bytes > LONGEST_PDU + ADMINISTRATIVE:
+            raise OSError(f"a PDU of {nr_bytes} bytes was announced, {LONGEST_PDU} are taken")
+        self.pace.heard = time.monotonic()
+        until = self.pace.heard + self.patience_s
+        read = bytearray(nr_bytes)
+        view = memoryview(read)
+        got = 0
+        assert self.socket is not None
+        while got < nr_bytes:
+            n = self.socket.recv_into(view[got:])
+            if not n:
+                break
+            got += n
+            if got < nr_bytes and time.monotonic() > until:
+                raise TimeoutError(f"{got} of {nr_bytes} bytes of a PDU came in {self.patience_s:.0f} s")
+        view.release()
+        self.pace.heard = time.monotonic()
+        return read[:got]
+
+
+def limit(assoc: Association, patience_s: float) -> None:
+    """Give an association that was just opened a socket with limits."""
+    sock = assoc.dul.socket
+    if sock is None or sock.socket is None:
+        return
+    # pynetdicom makes the socket itself, and making it a second time would announce the connection twice
+    sock.__class__ = LimitedSocket
+    assert isinstance(sock, LimitedSocket)
+    sock.pace = Pace()
+    sock.patience_s = patience_s
+    sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # waiting costs 40 ms an object
+
+
+class _Working(AbstractContextManager[None]):
+    def __init__(self, pace: Pace) -> None:
+        self.pace = pace
+
+    def __enter__(self) -> None:
+        self.pace.at_work += 1
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.pace.at_work -= 1
+        self.pace.heard = time.monotonic()
+
+
+def working(assoc: Association) -> AbstractContextManager[None]:
+    """While this is entered, the association waits for us and is not idle."""
+    sock = assoc.dul.socket
+    return _Working(sock.pace) if isinstance(sock, LimitedSocket) else nullcontext()
+
+
+def at_work(answers: Answers) -> Answers:
+    """A handler of queries and retrievals, whose association is not idle until its last answer is out: of a
+    C-MOVE the peer hears nothing, and says nothing, while we send to somebody else."""
+
+    @wraps(answers)
+    def held(node: Any, event: Event) -> Iterator[Any]:
+        with working(event.assoc):
+            yield from answers(node, event)
+
+    return held
+
+
+_giving_way = Lock()
+
+
+def make_room(active: list[Association]) -> None:
+    """End the association that has been silent for the longest time, if that is long enough. Returns at once;
+    its place is free a moment later."""
+    now = time.monotonic()
+    silent = [
+        (a.dul.socket.pace.heard, a)
+        for a in active
+        if isinstance(a.dul.socket, LimitedSocket) and not a.dul.socket.pace.at_work
+    ]
+    heard, assoc = min(silent, key=lambda pair: pair[0], default=(now, None))
+    if assoc is None or now - heard < IDLE_S or not _giving_way.acquire(blocking=False):
+        return
+
+    def end() -> None:
+        try:
+            log.warning(
+                "association of %r ended: silent for %.0f s while another waits",
+                assoc.requestor.ae_title,
+                now - heard,
+            )
+            assoc.abort()
+        finally:
+            _giving_way.release()
+
+    Thread(target=end, name="gives way", daemon=True).start()
