@@ -1,14 +1,19 @@
-"""`python -m medfuse`, and the `medfuse` command: errors a user can mend become one sentence and an exit code."""
+"""`python -m medfuse`, and the `medfuse` command: errors a user can mend become one sentence and an exit
+code."""
 
 from __future__ import annotations
 
 import sys
+from io import TextIOWrapper
 
 
 def main() -> None:
+    """Run the command; a UserError becomes one sentence on stderr and its exit code."""
     from .cli import app
     from .errors import UserError
 
+    if isinstance(sys.stdout, TextIOWrapper):  # a file's name may hold bytes that are no UTF-8
+        sys.stdout.reconfigure(errors="backslashreplace")
     try:
         app()
     except UserError as e:

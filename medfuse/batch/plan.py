@@ -1,4 +1,5 @@
-"""What a batch works on: a folder, a manifest or the library → one job a case. Headers are read here, pixels by the workers."""
+"""What a batch works on: a folder, a manifest or the library → one job a case. Headers are read here, pixels
+by the workers."""
 
 from __future__ import annotations
 
@@ -12,16 +13,18 @@ from pathlib import Path
 from ..case import Case, Refusal
 from ..errors import UserError, WrongUse
 from ..io.cases import plan_cases
-from ..io.manifest import ManifestRow, load_row, read_manifest
+from ..io.manifest import ManifestRow, read_manifest
+from ..io.read import open_case
 from ..io.scan import scan_files
-from ..library import store
+from ..library import Library, store
 
 LIBRARY = "library"
 
 
 @dataclass(frozen=True)
 class Job:
-    """One case: its name, the hash of its inputs (paths, sizes, times), and one of three places that it is read from."""
+    """One case: its name, the hash of its inputs (paths, sizes, times), and one of three places that it is
+    read from."""
 
     case_id: str
     input_hash: str
@@ -30,25 +33,13 @@ class Job:
     library: bool = False
     window: int = 30
 
-    def read(self) -> Case:
-        """Read the pixels; runs in a worker."""
+    def read(self, library: Library | None = None) -> Case:
+        """Read the pixels, of a library's case from ``library``; runs in a worker."""
         if self.library:
-            return store.load_case(self.case_id)
-        if self.row is not None:
-            case, _ = load_row(self.row)
-            case.case_id = self.case_id
-            if self.row.simulated:
-                case.state_simulated()
-            return case
-        scanned = scan_files([Path(f) for f in self.files])
-        plans = plan_cases(scanned, window=self.window)
-        mine = next((p for p in plans if p.case_id == self.case_id), plans[0] if plans else None)
-        if mine is None:
-            reasons = "; ".join(r.reason for r in scanned.refused) or "its files are gone or no longer images"
-            raise UserError(f"{self.case_id}: {reasons}")
-        case = mine.read()
+            return store.load_case(library or Library(), self.case_id)
+        files = [Path(f) for f in self.files]
+        case = open_case(self.row or files, window=self.window, allow_empty=True)
         case.case_id = self.case_id
-        case.refused = list(scanned.refused)
         return case
 
 
@@ -61,7 +52,8 @@ class Plan:
 
 
 def stat_hash(paths: list[Path], *more: object) -> str:
-    """SHA-256 over names, sizes and times of files (or of all files below folders): cheap, and moved by any change."""
+    """SHA-256 over names, sizes and times of files (or of all files below folders): cheap, and moved by any
+    change."""
     digest = hashlib.sha256(json.dumps([str(m) for m in more]).encode())
     for path in paths:
         below = [path] if not path.is_dir() else sorted(p for p in path.rglob("*") if p.is_file())
@@ -76,30 +68,40 @@ def stat_hash(paths: list[Path], *more: object) -> str:
 
 
 def plan_batch(
-    source: str, *, window: int = 30, with_modality: tuple[str, ...] = (), without: tuple[str, ...] = (),
+    source: str,
+    *,
+    window: int = 30,
+    with_modality: tuple[str, ...] = (),
+    without: tuple[str, ...] = (),
     progress: Callable[[int, int], None] = lambda done, total: None,
-) -> Plan:  # fmt: skip
-    """Jobs of a folder, a manifest.jsonl or .csv, or of ``library``. Raises UserError where there is nothing."""
+    library: Library | None = None,
+) -> Plan:
+    """Jobs of a folder, a manifest.jsonl or .csv, or of ``library``. Raises UserError where there is
+    nothing."""
     if source == LIBRARY:
-        plan = _from_library(with_modality, without)
+        plan = _from_library(library or Library(), with_modality, without)
     else:
         path = Path(source)
         if not path.exists():
             raise WrongUse(f"{source}: no such folder or manifest; give one, or library")
-        plan = _from_manifest(path) if path.suffix in (".jsonl", ".csv") else _from_folder(path, window, progress)
+        plan = (
+            _from_manifest(path)
+            if path.suffix in (".jsonl", ".csv")
+            else _from_folder(path, window, progress)
+        )
     if not plan.jobs and not plan.refused:
         raise UserError(f"{source}: holds no case; give a folder with DICOM, a manifest, or library")
     return plan
 
 
-def _from_library(with_modality: tuple[str, ...], without: tuple[str, ...]) -> Plan:
+def _from_library(library: Library, with_modality: tuple[str, ...], without: tuple[str, ...]) -> Plan:
     plan = Plan()
-    for row in store.list_cases(with_modality, without):
-        if row["conflict"]:
-            plan.refused.append(Refusal(row["case_id"], f"{row['conflict']}; waits for medfuse cases --confirm"))
+    for row in store.list_cases(library, with_modality, without):
+        if row.conflict:
+            plan.refused.append(Refusal(row.case_id, f"{row.conflict}; waits for medfuse cases --confirm"))
             continue
-        files = store.files_of(row["case_id"])
-        plan.jobs.append(Job(row["case_id"], hashlib.sha256("|".join(files).encode()).hexdigest(), library=True))
+        files = store.files_of(library, row.case_id)
+        plan.jobs.append(Job(row.case_id, hashlib.sha256("|".join(files).encode()).hexdigest(), library=True))
     return plan
 
 
@@ -118,16 +120,17 @@ def _from_manifest(path: Path) -> Plan:
             reason = f"{gone[0]} does not exist" if gone else "names no image"
             plan.refused.append(Refusal(row.case_id, f"{reason}; mend the manifest"))
             continue
-        slim = row.model_copy(update={"report": "", "reports": {}, "labels": {}, "lesions": []})  # nothing of the truth
+        # nothing of the truth
+        slim = row.model_copy(update={"report": "", "reports": {}, "labels": {}, "lesions": []})
         slim.root = row.root
         plan.jobs.append(Job(row.case_id, stat_hash(files, row.model_dump_json()), row=slim))
     return plan
 
 
 def _from_folder(path: Path, window: int, progress: Callable[[int, int], None]) -> Plan:
-    from ..io.scan import files_under
+    from ..io.folder import files_under
 
-    scanned = scan_files(files_under(path), progress=progress)
+    scanned = scan_files(files_under(path), progress=progress, archives=False)
     plan = Plan(refused=list(scanned.refused))
     for one in plan_cases(scanned, window=window, folder=str(path)):
         if one.conflict:
@@ -135,5 +138,7 @@ def _from_folder(path: Path, window: int, progress: Callable[[int, int], None]) 
             continue
         entries = [e for key in one.series for e in scanned.series[key]] + one.volumes
         files = sorted(str(e.path) for e in entries)
-        plan.jobs.append(Job(one.case_id, stat_hash([Path(f) for f in files]), files=tuple(files), window=window))
+        plan.jobs.append(
+            Job(one.case_id, stat_hash([Path(f) for f in files]), files=tuple(files), window=window)
+        )
     return plan

@@ -1,6 +1,7 @@
 """What a worker process of a local batch runs before anything else: it ends when its parent is gone.
 
-A plugin comes too late for this: a worker that was being started again when the parent was killed never gets one, and would live on.
+A plugin comes too late for this: a worker that was being started again when the parent was killed never gets
+    one, and would live on.
 """
 
 from __future__ import annotations
@@ -8,14 +9,20 @@ from __future__ import annotations
 import os
 import threading
 import time
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from distributed import Worker
 
 PARENT = "MEDFUSE_BATCH_PARENT"  # environment: process id of the batch
 
 
-def dask_setup(worker) -> None:
+def dask_setup(worker: Worker) -> None:
     """Called by dask.distributed as the worker starts, before it speaks to the scheduler."""
     if PARENT in os.environ:
-        threading.Thread(target=_watch, args=(int(os.environ[PARENT]),), daemon=True, name="medfuse-parent").start()
+        threading.Thread(
+            target=_watch, args=(int(os.environ[PARENT]),), daemon=True, name="medfuse-parent"
+        ).start()
 
 
 def _watch(parent: int) -> None:

@@ -1,4 +1,5 @@
-"""`medfuse batch`: many cases on dask.distributed, each exactly once. What is done stays done, whatever is killed meanwhile."""
+"""`medfuse batch`: many cases on dask.distributed, each exactly once. What is done stays done, whatever is
+killed meanwhile."""
 
 from __future__ import annotations
 
@@ -9,7 +10,7 @@ import logging
 import os
 import shutil
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass
@@ -17,29 +18,49 @@ from pathlib import Path
 
 import dask
 from distributed import Client, Future, LocalCluster, as_completed
+from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
 
 from .. import __version__
+from ..bundles.bundle import Bundle, load_bundle
 from ..errors import OutputError, UserError, WrongUse
-from ..models.bundle import load_bundle
-from ..pipeline import PredictOptions
-from ..settings import settings
+from ..io.names import plain_name
+from ..library import Library
+from ..workflows.predict import PredictOptions
 from .ledger import DONE, FAILED, REFUSED, WAITING, Ledger
 from .plan import Job, Plan
 from .preload import PARENT
+from .summary import write_summary
 from .worker import Settle, Work, run_job
 
 TRIES = 3  # of a case whose worker died, or that raised what nobody foresaw
 AHEAD = 2  # jobs a worker thread that are handed out at a time: bounds memory, keeps workers busy
 DASK = {
     "distributed.scheduler.allowed-failures": 0,  # we count ourselves, and give the innocent another try
-    "distributed.scheduler.worker-ttl": "10s",  # a silent worker is dead
-    "distributed.comm.timeouts.connect": "10s", "distributed.comm.retry.count": 3,
-    "distributed.worker.memory.target": False, "distributed.worker.memory.spill": False,
-    "distributed.admin.tick.limit": "30s", "distributed.worker.daemon": True,
-}  # fmt: skip
+    # A worker that dies is noticed at once, by its closed connection. One that is only silent is not dead:
+    # on a busy machine loading libraries takes half a minute; the scheduler's own pauses count as silence.
+    "distributed.scheduler.worker-ttl": "10 minutes",
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.retry.count": 3,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.admin.tick.limit": "30s",
+    "distributed.worker.daemon": True,
+}
 
 Event = Callable[[dict], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class BatchSummary:
+    """What became of a batch's cases, counted. skipped: done by an earlier run of the same command."""
+
+    cases: int
+    done: int
+    skipped: int
+    refused: int
+    failed: int
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -47,16 +68,21 @@ class BatchOptions:
     workers: int = 1
     cluster: str = ""
     restart: bool = False
-    threads: int = 0  # jobs at a time in a worker; 0: two where cores are left for it (one in the network, the other reads or writes)
+    # jobs at a time in a worker; 0: two where cores are left for it (one in the network, the other reads or
+    # writes)
+    threads: int = 0
 
     @property
     def jobs_a_worker(self) -> int:
+        """Jobs that one worker has at a time."""
         return self.threads or (1 if self.workers >= (os.cpu_count() or 1) else 2)
 
 
 def settings_hash(options: PredictOptions) -> str:
     """Of everything but inputs and bundle that decides an output."""
-    return hashlib.sha256(json.dumps([__version__, asdict(options)], default=str, sort_keys=True).encode()).hexdigest()
+    return hashlib.sha256(
+        json.dumps([__version__, asdict(options)], default=str, sort_keys=True).encode()
+    ).hexdigest()
 
 
 def run_batch(
@@ -67,28 +93,22 @@ def run_batch(
     *,
     bundle: str | None,
     event: Event = lambda e: None,
-) -> dict:
-    """Run what is not done: {"cases", "done", "skipped", "refused", "failed", "seconds"}.
+    library: Library | None = None,
+) -> BatchSummary:
+    """Run what is not done.
 
-    Events: {"event": "case", "case_id", "state", "reason", "done", "of", "rate", "left_s"}. Raises UserError when the output or the
-    ledger cannot be written; everything finished until then stays, and the same command goes on.
+    Events: {"event": "case", "case_id", "state", "reason", "done", "of", "rate", "left_s"}. Raises UserError
+        when the output or the ledger cannot be written; everything finished until then stays, and the same
+        command goes on.
     """
     started = time.monotonic()
-    names = [j.case_id for j in plan.jobs]
-    twice = {n for n in names if names.count(n) > 1} if len(set(names)) != len(names) else set()
-    if twice:
-        raise UserError(f"case id {sorted(twice)[0]} stands for two cases; every case needs its own id")
+    _check_names(plan.jobs)
     default = load_bundle(bundle)
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-    except OSError as e:
-        raise UserError(f"{out}: cannot be written ({e.strerror}); choose another --out") from e
+    _make(out)
     with _alone(out):
-        ledger = Ledger(out)
-        work = Work(
-            str(out.resolve()), str(default.path), bundle is None, options, settings_hash(options), str(settings().home.resolve()),
-            settings().database_url,
-        )  # fmt: skip
+        library = library or Library()
+        ledger = Ledger(out, library)
+        work = _work(out, options, default, library, choose=bundle is None)
         _sweep(out)
         hashes = {j.case_id: (j.input_hash, default.hash, work.settings_hash) for j in plan.jobs}
         done_before = set() if batch.restart else _done(plan.jobs, ledger, out, hashes, work)
@@ -101,15 +121,44 @@ def run_batch(
         if todo:
             with _client(batch) as client:
                 _Loop(client, ledger, work, batch, event, counts, len(todo)).run(todo)
-        seconds = round(time.monotonic() - started, 2)
-        summary = {
-            "cases": len(plan.jobs) + len(plan.refused), "done": counts[DONE], "skipped": len(done_before), "refused": counts[REFUSED],
-            "failed": counts[FAILED], "seconds": seconds,
-        }  # fmt: skip
-        from .summary import write_summary
-
-        write_summary(out, ledger, plan, summary)
+        summary = BatchSummary(
+            cases=len(plan.jobs) + len(plan.refused),
+            done=counts[DONE],
+            skipped=len(done_before),
+            refused=counts[REFUSED],
+            failed=counts[FAILED],
+            seconds=round(time.monotonic() - started, 2),
+        )
+        write_summary(out, ledger, plan, asdict(summary))
         return summary
+
+
+def _work(out: Path, options: PredictOptions, default: Bundle, library: Library, *, choose: bool) -> Work:
+    """What every job of this batch shares; folders as seen from anywhere."""
+    return Work(
+        str(out.resolve()),
+        str(default.path),
+        choose,
+        options,
+        settings_hash(options),
+        str(library.home.resolve()),
+        library.url,
+    )
+
+
+def _check_names(jobs: list[Job]) -> None:
+    """Raise UserError where two cases have one id: they would share a folder."""
+    twice = sorted(name for name, times in Counter(j.case_id for j in jobs).items() if times > 1)
+    if twice:
+        raise UserError(f"case id {twice[0]} stands for two cases; every case needs its own id")
+
+
+def _make(out: Path) -> None:
+    """The output folder; UserError where it cannot be made."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as e:
+        raise UserError(f"{out}: cannot be written ({e.strerror}); choose another --out") from e
 
 
 @contextmanager
@@ -123,7 +172,9 @@ def _alone(out: Path) -> Iterator[None]:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:
-            raise WrongUse(f"{out}: another batch is writing there; wait for it or choose another --out") from e
+            raise WrongUse(
+                f"{out}: another batch is writing there; wait for it or choose another --out"
+            ) from e
         yield
 
 
@@ -134,24 +185,30 @@ def _sweep(out: Path) -> None:
 
 
 def _done(jobs: list[Job], ledger: Ledger, out: Path, hashes: dict, work: Work) -> set[str]:
-    """Cases that are done with the same inputs, bundle and settings. The folder on disk is the truth: it appears whole, and a
-    parent that died before it could note so has still done it."""
+    """Cases that are done with the same inputs, bundle and settings. The folder on disk is the truth: it
+    appears whole, and a parent that died before it could note so has still done it."""
     known = ledger.entries()
     done = set()
     for job in jobs:
-        run = out / job.case_id / "run.json"
         entry = known.get(job.case_id)
+        wanted = hashes[job.case_id]
+        run = out / plain_name(job.case_id) / "run.json"
         if not run.is_file():
-            if entry is not None and entry.state == REFUSED and entry.hashes == hashes[job.case_id]:
+            if entry is not None and entry.state == REFUSED and entry.hashes == wanted:
                 done.add(job.case_id)  # the same files would be refused again
-            continue
-        noted = json.loads(run.read_text()).get("batch", {})
-        same = noted.get("input") == job.input_hash and noted.get("settings") == work.settings_hash
-        if same and (work.choose or noted.get("bundle") == hashes[job.case_id][1]):
+        elif _made_of(run, wanted, any_bundle=work.choose):
             done.add(job.case_id)
             if entry is None or entry.state != DONE:
-                ledger.plan([(job.case_id, hashes[job.case_id], DONE)], forget=False)
+                ledger.plan([(job.case_id, wanted, DONE)], forget=False)
     return done
+
+
+def _made_of(run: Path, wanted: tuple[str, str, str], *, any_bundle: bool) -> bool:
+    """Whether a case's folder was made from these inputs, bundle and settings (their hashes, in this
+    order)."""
+    noted = json.loads(run.read_text()).get("batch", {})
+    made = (noted.get("input"), noted.get("bundle"), noted.get("settings"))
+    return (made[0], made[2]) == (wanted[0], wanted[2]) and (any_bundle or made[1] == wanted[1])
 
 
 @contextmanager
@@ -162,42 +219,64 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
             try:
                 client = Client(batch.cluster, timeout="15s")
             except (OSError, TimeoutError, ValueError) as e:
-                raise UserError(f"--cluster {batch.cluster}: no dask scheduler answers there ({type(e).__name__}); start one with dask scheduler, or use --workers") from e  # fmt: skip
+                raise UserError(
+                    f"--cluster {batch.cluster}: no dask scheduler answers there ({type(e).__name__}); "
+                    "start one with dask scheduler, or use --workers"
+                ) from e
             with client:
                 client.register_plugin(Settle(1), name="medfuse-settle")
                 yield client
             return
         environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        started = {"distributed.nanny.pre-spawn-environ": environment, "distributed.worker.preload": ["medfuse.batch.preload"]}  # fmt: skip
+        started = {
+            "distributed.nanny.pre-spawn-environ": environment,
+            "distributed.worker.preload": ["medfuse.batch.preload"],
+        }
         with dask.config.set(started), ExitStack() as stack:
-            os.environ[PARENT] = str(os.getpid())  # workers inherit it; dask would not overrule one that is set already
+            # workers inherit it; dask would not overrule one that is set already
+            os.environ[PARENT] = str(os.getpid())
             stack.callback(os.environ.pop, PARENT, None)
             try:
-                cluster = stack.enter_context(LocalCluster(
-                    n_workers=batch.workers, threads_per_worker=batch.jobs_a_worker, processes=True, dashboard_address="127.0.0.1:0",
-                    host="127.0.0.1", silence_logs=50, memory_limit=0,
-                ))  # fmt: skip
-            except RuntimeError as e:
+                cluster = stack.enter_context(
+                    LocalCluster(
+                        n_workers=batch.workers,
+                        threads_per_worker=batch.jobs_a_worker,
+                        processes=True,
+                        dashboard_address="127.0.0.1:0",
+                        host="127.0.0.1",
+                        silence_logs=50,
+                        memory_limit=0,
+                    )
+                )
+                client = stack.enter_context(Client(cluster))
+                client.register_plugin(Settle(1), name="medfuse-settle")
+            except (RuntimeError, OSError, TimeoutError) as e:
                 raise UserError(
-                    f"the {batch.workers} workers cannot start ({e}); is there memory for them? try fewer --workers"
+                    f"the {batch.workers} workers cannot start ({e or type(e).__name__}); is there memory "
+                    "for them? try fewer --workers"
                 ) from e
-            client = stack.enter_context(Client(cluster))
-            client.register_plugin(Settle(1), name="medfuse-settle")
             yield client
 
 
 class _Loop:
     """Hands jobs out a few at a time and notes what comes back."""
 
-    def __init__(self, client: Client, ledger: Ledger, work: Work, batch: BatchOptions, event: Event, counts: dict, total: int) -> None:  # fmt: skip
-        self.client, self.ledger, self.work, self.event, self.counts, self.total = (
-            client,
-            ledger,
-            work,
-            event,
-            counts,
-            total,
-        )
+    def __init__(
+        self,
+        client: Client,
+        ledger: Ledger,
+        work: Work,
+        batch: BatchOptions,
+        event: Event,
+        counts: dict,
+        total: int,
+    ) -> None:
+        self.client = client
+        self.ledger = ledger
+        self.work = work
+        self.event = event
+        self.counts = counts
+        self.total = total
         self.tries: dict[str, int] = {}
         self.started = time.monotonic()
         self.finished = 0
@@ -206,7 +285,9 @@ class _Loop:
         self.resources = {"GPU": 1} if work.options.device == "cuda" and batch.cluster else None
 
     def run(self, jobs: list[Job]) -> None:
-        waiting, alone = deque(jobs), deque[Job]()  # alone: their worker died; each is tried with nobody beside it
+        # alone: their worker died; each is tried with nobody beside it
+        waiting = deque(jobs)
+        alone = deque[Job]()
         flying: dict[Future, Job] = {}
         arrived = as_completed(with_results=False, raise_errors=False)
         try:
@@ -217,14 +298,26 @@ class _Loop:
                     self._submit(alone.popleft(), flying, arrived)
                 future = next(arrived)
                 self._note(future, flying.pop(future), alone)
+        except (TimeoutError, CommClosedError) as e:
+            raise UserError(
+                f"the scheduler stopped answering ({type(e).__name__}); {self.counts[DONE]} cases are done "
+                "and stay, run the same command again to go on"
+            ) from e
         except BaseException:
             self.client.cancel(list(flying))
             raise
 
-    def _submit(self, job: Job, flying: dict[Future, Job], arrived) -> None:
+    def _submit(self, job: Job, flying: dict[Future, Job], arrived: as_completed) -> None:
         self.tries[job.case_id] = self.tries.get(job.case_id, 0) + 1
         self.ledger.running(job.case_id, self.tries[job.case_id])
-        future = self.client.submit(run_job, job, self.work, pure=False, resources=self.resources, key=f"{job.case_id}-{self.tries[job.case_id]}")  # fmt: skip
+        future = self.client.submit(
+            run_job,
+            job,
+            self.work,
+            pure=False,
+            resources=self.resources,
+            key=f"{job.case_id}-{self.tries[job.case_id]}",
+        )
         flying[future] = job
         arrived.add(future)
 
@@ -232,7 +325,7 @@ class _Loop:
         error = future.exception() if future.status != "finished" else None
         if error is None and future.status == "finished":
             result = future.result()
-            self._finish(job, result["state"], result["reason"], result["worker"], result["seconds"])
+            self._finish(job, result.state, result.reason, result.worker, result.seconds)
         elif isinstance(error, OutputError):
             self.ledger.finish(job.case_id, WAITING, reason=str(error))
             raise UserError(
@@ -251,8 +344,17 @@ class _Loop:
         self.counts[state] += 1
         self.finished += 1
         rate = self.finished / max(1e-6, time.monotonic() - self.started)
-        self.event({
-            "event": "case", "case_id": job.case_id, "state": state, "reason": reason, "finished": self.finished, "of": self.total,
-            "rate": round(rate, 3), "left_s": round((self.total - self.finished) / rate, 1), "refused": self.counts[REFUSED],
-            "failed": self.counts[FAILED],
-        })  # fmt: skip
+        self.event(
+            {
+                "event": "case",
+                "case_id": job.case_id,
+                "state": state,
+                "reason": reason,
+                "finished": self.finished,
+                "of": self.total,
+                "rate": round(rate, 3),
+                "left_s": round((self.total - self.finished) / rate, 1),
+                "refused": self.counts[REFUSED],
+                "failed": self.counts[FAILED],
+            }
+        )

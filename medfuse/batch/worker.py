@@ -5,24 +5,27 @@ from __future__ import annotations
 import os
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 
 import torch
-from distributed import WorkerPlugin
+from distributed import Worker, WorkerPlugin
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
+from ..bundles.bundle import Bundle, choose_bundle, load_bundle
+from ..case import Case
 from ..errors import OutputError, UserError
-from ..library import store
+from ..exports.case_folder import BatchNote
+from ..inference.microbatch import MicroBatches
+from ..library import Library, results
 from ..library.registrations import links_of
-from ..models.bundle import Bundle, choose_bundle, load_bundle
 from ..models.features import CaseFeatures, DenseOutput, Inputs, encode_many
-from ..models.microbatch import MicroBatches
-from ..pipeline import PredictOptions, predict_and_write
+from ..workflows.predict import Done, Known, PredictOptions, predict_and_write
 from .plan import Job
 
-_network = threading.Lock()  # one case at a time in the network; the others of this worker read and write meanwhile
+# one case at a time in the network; the others of this worker read and write meanwhile
+_network = threading.Lock()
 _bundles = threading.Lock()
 
 
@@ -57,7 +60,13 @@ def together(bundle: Bundle, options: PredictOptions) -> MicroBatches | None:
     """What puts the cases of this worker's threads into one batch; None where each goes alone."""
     if options.micro_batch < 2:
         return None
-    key = (bundle.hash, options.device, options.backend, options.micro_batch)  # a worker of a cluster outlives a batch
+    # a worker of a cluster outlives a batch
+    key = (
+        bundle.hash,
+        options.device,
+        options.backend,
+        options.micro_batch,
+    )
     with _bundles:
         if key not in _together:
             device = torch.device(options.device)
@@ -77,60 +86,72 @@ class Settle(WorkerPlugin):
     def __init__(self, threads: int = 1) -> None:
         self.threads = threads
 
-    def setup(self, worker) -> None:
+    def setup(self, worker: Worker) -> None:
+        """Called by dask when a worker starts."""
         torch.set_num_threads(self.threads)
 
 
-def run_job(job: Job, work: Work) -> dict:
-    """One case from files to its folder: {"state", "reason", "seconds", "worker"}.
+@dataclass(frozen=True, kw_only=True)
+class JobDone:
+    """How a case ended. state: done or refused; reason: why it was refused, or what of it was; worker: host
+    and process; seconds by stage."""
 
-    A case that cannot be read is refused, not raised. OutputError (no space) is tried again with pauses, then raised.
+    state: str
+    reason: str = ""
+    worker: str
+    seconds: dict[str, float] = field(default_factory=dict)
+
+
+def run_job(job: Job, work: Work) -> JobDone:
+    """One case from files to its folder.
+
+    A case that cannot be read is refused, not raised. OutputError (no space) is tried again with pauses, then
+    raised.
     """
     os.environ["MEDFUSE_HOME"] = work.home
-    if work.database_url:
-        os.environ["MEDFUSE_DATABASE_URL"] = work.database_url
     started = time.perf_counter()
-    done: dict = {"worker": f"{os.uname().nodename}:{os.getpid()}", "reason": "", "seconds": {}}
+    me = f"{os.uname().nodename}:{os.getpid()}"
     try:
-        case = job.read()
+        library = Library(Path(work.home), url=work.database_url)
+        case = job.read(library)
         if not case.images:
             reasons = "; ".join(dict.fromkeys(r.reason for r in case.refused)) or "no usable image"
-            return done | {"state": "refused", "reason": reasons}
-        read = time.perf_counter() - started
-        bundle = bundle_of(work.bundle)
-        if work.choose:
-            bundle = choose_bundle(case, bundle)
-        note = {"batch": {"input": job.input_hash, "bundle": bundle.hash, "settings": work.settings_hash}}
-        prior = store.prior_of(job.case_id) if job.library else None
-        links = links_of(case) if job.library else None
-        for attempt in Retrying(
-            retry=retry_if_exception_type(OutputError),
-            stop=stop_after_attempt(3),
-            wait=wait_exponential(0.5),
-            reraise=True,
-        ):
-            with attempt:
-                result = predict_and_write(
-                    case,
-                    bundle,
-                    Path(work.out),
-                    work.options,
-                    read_seconds=read,
-                    prior=prior,
-                    network=_network,
-                    encoded=together(bundle, work.options),
-                    note=note,
-                    links=links,
-                )
+            return JobDone(state="refused", reason=reasons, worker=me)
+        result = _predicted(job, work, case, library, read_seconds=time.perf_counter() - started)
     except OutputError:
         raise
     except UserError as e:
-        return done | {"state": "refused", "reason": str(e)}
+        return JobDone(state="refused", reason=str(e), worker=me)
     if job.library:
-        store.save_result(result.prediction, result.report)
-    partly = "; ".join(f"{r.path}: {r.reason}" for r in case.refused)
-    return done | {
-        "state": "done",
-        "reason": partly,
-        "seconds": {**result.seconds, "whole": time.perf_counter() - started},
-    }
+        results.save_result(library, result.prediction, result.report)
+    return JobDone(
+        state="done",
+        reason="; ".join(f"{r.path}: {r.reason}" for r in case.refused),
+        worker=me,
+        seconds={**result.seconds, "whole": time.perf_counter() - started},
+    )
+
+
+def _predicted(job: Job, work: Work, case: Case, library: Library, *, read_seconds: float) -> Done:
+    """The case through its bundle, and its folder written; where the disk is full, after two pauses."""
+    bundle = bundle_of(work.bundle)
+    if work.choose:
+        bundle = choose_bundle(case, bundle)
+    note = BatchNote(input=job.input_hash, bundle=bundle.hash, settings=work.settings_hash)
+    known = Known(
+        read_seconds=read_seconds,
+        prior=results.prior_of(library, job.case_id) if job.library else None,
+        links=links_of(library, case) if job.library else None,
+        encoded=together(bundle, work.options),
+    )
+    for attempt in Retrying(
+        retry=retry_if_exception_type(OutputError),
+        stop=stop_after_attempt(3),
+        wait=wait_exponential(0.5),
+        reraise=True,
+    ):
+        with attempt:
+            return predict_and_write(
+                case, bundle, Path(work.out), work.options, known=known, network=_network, batch=note
+            )
+    raise AssertionError("the last try returns or raises")

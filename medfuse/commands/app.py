@@ -1,4 +1,4 @@
-"""What every command shares: the typer app, options, progress and how results are printed.
+"""What every command shares: the typer app, progress and how results are printed.
 
 Exit codes: 0 all done, 1 nothing could be done, 2 wrong use, 3 partly done (each refusal named).
 """
@@ -8,33 +8,38 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from typing import Annotated
+from collections.abc import Callable, Mapping
 
 import typer
 
 app = typer.Typer(
-    no_args_is_help=True, add_completion=False, pretty_exceptions_enable=False, rich_markup_mode=None,
-    help="medfuse: ultrasound, CT and MRI of one patient fused; findings, a drafted report, and where each sentence comes from. Research use only.",
-)  # fmt: skip
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    help=(
+        "medfuse: ultrasound, CT and MRI of one patient fused; findings, a drafted report, and where each "
+        "sentence comes from. Research use only."
+    ),
+)
 
-Json = Annotated[bool, typer.Option("--json", help="Print one JSON object on stdout.")]
-Verbose = Annotated[int, typer.Option("-v", "--verbose", count=True, help="More talk on stderr.")]
-Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
 
-
-def emit(data: dict, as_json: bool, text: str) -> None:
-    print(json.dumps(data) if as_json else text)
+def emit(data: Mapping[str, object], as_json: bool, text: str) -> None:
+    """Print a result on stdout: one JSON object with --json, else the text."""
+    print(json.dumps(dict(data)) if as_json else text)
 
 
 def talk(message: str) -> None:
+    """Say something on stderr."""
     print(message, file=sys.stderr, flush=True)
 
 
-def progress(what: str):
+def progress(what: str) -> Callable[[int, int], None]:
     """A quiet progress line on stderr: rate and remaining time, at most twice a second."""
     import time
 
-    started, last = time.monotonic(), [0.0]
+    started = time.monotonic()
+    last = [0.0]
 
     def show(done: int, total: int) -> None:
         now = time.monotonic()
@@ -58,10 +63,14 @@ def progress(what: str):
 
 
 def verbosity(verbose: int) -> None:
-    logging.basicConfig(stream=sys.stderr, level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)])
+    """Set the level of the log by how often -v was given."""
+    logging.basicConfig(
+        stream=sys.stderr, level=[logging.WARNING, logging.INFO, logging.DEBUG][min(verbose, 2)]
+    )
 
 
 def device_of(wanted: str) -> str:
+    """cpu or cuda, for --device. Raises WrongUse for a device that is not there."""
     from ..errors import WrongUse
 
     if wanted not in ("auto", "cpu", "cuda"):

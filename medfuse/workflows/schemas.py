@@ -1,0 +1,120 @@
+"""JSON Schemas of the files we read and write, generated from the pydantic models: `python -m
+medfuse.workflows.schemas FOLDER`."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+from pydantic import BaseModel
+
+from ..bundles.contracts import BundleConfig, Calibration, Card, DomainFile, VqaExamples, WriterFile
+from ..bundles.seal import BundleFiles
+from ..cohort.masks import MaskFile, MaskLabels
+from ..cohort.results import CohortFile
+from ..crossvalidation.results import CrossValidation
+from ..deidentify.report import DeidentificationReport
+from ..display.contract import (
+    CaseImages,
+    FindingsData,
+    Keyed,
+    Measured,
+    ReaderData,
+    ReportChange,
+    ReportData,
+    Typing,
+)
+from ..display.hanging import Hung
+from ..drafting.report_model import ReportModelFile
+from ..evaluation.draft_results import DraftEvaluation, TextPair
+from ..evaluation.results import Curves, Evaluation, EvaluationRun
+from ..exports.case_folder import RunRecord
+from ..exports.registration import RegistrationQuality
+from ..io.manifest import ManifestRow
+from ..io.sidecar import Sidecar
+from ..knowledge import KnowledgeFile
+from ..library.accounts import AccountFile
+from ..library.audit_key import AuditAnchor
+from ..library.backup import BackupManifest
+from ..library.desks import Desk
+from ..library.registrations import RegistrationNote
+from ..library.training_records import TrainingRecord
+from ..models.pretrained.checks import EncoderCheck
+from ..models.pretrained.contract import EncoderFile
+from ..models.pretrained.registry import RegisteredEncoder
+from ..prediction import Prediction
+from ..report import Report
+from ..task import Task
+from ..training.data.tensors import TensorIndex
+from ..training.stages.encoders import EncoderNote
+from ..vqa.results import VqaCard, VqaEvaluation
+from .fuse import FusedNote
+
+MODELS: dict[str, type[BaseModel]] = {
+    "prediction": Prediction,
+    "report": Report,
+    "task": Task,
+    "knowledge": KnowledgeFile,
+    "manifest_row": ManifestRow,
+    "run": RunRecord,
+    "sidecar": Sidecar,
+    "config": BundleConfig,
+    "calibration": Calibration,
+    "domain": DomainFile,
+    "card": Card,
+    "files": BundleFiles,
+    "examples": VqaExamples,
+    "encoder_note": EncoderNote,
+    "encoder": EncoderFile,
+    "encoder_check": EncoderCheck,
+    "registered_encoder": RegisteredEncoder,
+    "index": TensorIndex,
+    "writer_config": WriterFile,
+    "evaluation": Evaluation,
+    "evaluation_run": EvaluationRun,
+    "curves": Curves,
+    "reports": DraftEvaluation,
+    "text_pair": TextPair,
+    "vqa_evaluation": VqaEvaluation,
+    "vqa_card": VqaCard,
+    "quality": RegistrationQuality,
+    "fused_note": FusedNote,
+    "deidentification": DeidentificationReport,
+    "case": CaseImages,
+    "cohort": CohortFile,
+    "crossvalidation": CrossValidation,
+    "masks": MaskFile,
+    "report_model": ReportModelFile,
+    "mask_labels": MaskLabels,
+    "accounts": AccountFile,
+    "audit_anchor": AuditAnchor,
+    "desk": Desk,
+    "backup": BackupManifest,
+    "registration_note": RegistrationNote,
+    "training_record": TrainingRecord,
+    "viewer_reader": ReaderData,
+    "viewer_findings": FindingsData,
+    "viewer_report": ReportData,
+    "viewer_measured": Measured,
+    "viewer_hung": Hung,
+    "viewer_keyed": Keyed,
+    "viewer_report_change": ReportChange,
+    "viewer_typing": Typing,
+}
+
+
+def schemas_json() -> dict[str, dict]:
+    """Schema by kind of file."""
+    return {name: model.model_json_schema() for name, model in MODELS.items()}
+
+
+def main(folder: str) -> None:
+    """Write FOLDER/<kind>.schema.json of every kind."""
+    Path(folder).mkdir(parents=True, exist_ok=True)
+    for name, schema in schemas_json().items():
+        (Path(folder) / f"{name}.schema.json").write_text(json.dumps(schema, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
