@@ -1,0 +1,1 @@
+"""Programs with a face, built on medfuse."""

@@ -1,0 +1,1 @@
+"""The Streamlit viewer: worklist, reading, search, cohort, rating and accounts."""

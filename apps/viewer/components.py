@@ -1,4 +1,5 @@
-"""The front end's parts as Streamlit components: their programs come once from /medfuse/ui, their data with each run."""
+"""The front end's parts as Streamlit components: their programs come once from /medfuse/ui, their data with
+each run."""
 
 from __future__ import annotations
 
@@ -7,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import streamlit as st
+
+from medfuse.display.contract import Message
 
 # the program is fetched by the browser once; what a rerun sends is the data alone
 _MOUNT = """
@@ -24,9 +27,9 @@ _CSS = (Path(__file__).parent / "frontend" / "src" / "reader.css").read_text()
 def _part(part: str) -> Callable[..., Any]:
     component = st.components.v2.component(f"medfuse_{part}", css=_CSS, js=_MOUNT)
 
-    def mount(data: dict, *, key: str, **events: Callable[[], None]) -> Any:
+    def mount(data: Message, *, key: str, **events: Any) -> Any:
         """``key``: another one mounts the part anew. Events are called as ``on_NAME_change``."""
-        return component(data={"part": part, "key": key, **data}, key=key, **events)
+        return component(data={"part": part, "key": key, **data.model_dump(mode="json")}, key=key, **events)
 
     return mount
 
@@ -34,3 +37,4 @@ def _part(part: str) -> Callable[..., Any]:
 reader = _part("reader")
 findings = _part("findings")
 report = _part("report")
+opener = _part("opener")

@@ -1,37 +1,124 @@
-"""Who is at the desk: signing in with a local account or the institution's identity provider, and what was looked at.
+"""Who is at the desk: signing in with a local account or the institution's identity provider, and what was
+looked at.
 
-On the loopback address a guest may look; everything else takes an account. On any other address so does looking.
+A guest may look in this machine's own browser; everything else takes an account. From any other place, a
+proxy on this machine among them, so does looking.
 """
 
 from __future__ import annotations
 
 import os
+import secrets
+import time
 
 import streamlit as st
 
+from apps.viewer.browsers import browsers
+from apps.viewer.desk import library
+from apps.viewer.guard import LOOPBACK, on_this_machine
 from apps.viewer.pixels import shelf
-from apps.viewer.words import w
+from apps.viewer.presence import presence
+from apps.viewer.seats import IDLE_S, LONGEST_S, Seat, cookie_name, seats
+from apps.viewer.tries import tries
+from apps.viewer.words import plain, w
 from medfuse.errors import UserError
 from medfuse.library.accounts import Account, add_account, authenticate, list_accounts
 from medfuse.library.audit import record
 
-LOOPBACK = ("127.0.0.1", "localhost", "::1", "")
+FIRST_ACCOUNT = "MEDFUSE_FIRST_ACCOUNT"  # environment: the word that `medfuse view` printed, see there
 
 
 def account() -> Account | None:
-    """The account of this session, or None for a guest."""
+    """The account of this session, or None for a guest. One that was removed, changed or idle for too long is
+    a guest from the next click on."""
     if _has_oidc() and st.user.is_logged_in:
-        return _from_provider()
-    return st.session_state.get("account")
+        return _from_provider() if _provided_in_time() else None
+    seat = _seat()
+    if seat is None:
+        return None
+    if seat.account in list_accounts(library()) and not seat.over():
+        seat.seen = time.monotonic()
+        return seat.account
+    _leave("session ended", seat.account)
+    return None
+
+
+def _seat() -> Seat | None:
+    """The sign-in of this browser, also where it was made in another window of it; or of this session alone,
+    where the browser keeps no cookies."""
+    at_browser = seats.at(browser())
+    if at_browser is not None:
+        st.session_state["seated"] = True
+        return at_browser
+    if st.session_state.pop("seated", False):  # signed out in another window
+        st.session_state.pop("account", None)
+        return None
+    held: Account | None = st.session_state.get("account")
+    if held is None:
+        return None
+    kept: Seat | None = st.session_state.get("seat")
+    if kept is None or kept.account != held:
+        kept = st.session_state["seat"] = Seat(held)
+    return kept
+
+
+def browser() -> str:
+    """The name that this server gave to the browser; empty where it keeps no cookies."""
+    named = str(st.context.cookies.get(cookie_name(st.get_option("server.port")), ""))
+    return named if seats.knows(named) else ""
+
+
+def _provided_in_time() -> bool:
+    """Whether the provider's word is of today, and its browser not idle: a page loaded anew is no new
+    sign-in. Who is too late is signed out."""
+    said = float(str(st.user.get("iat") or time.time()))  # when the provider said so
+    idle = browsers.idle_s(browser(), time.monotonic())
+    if time.time() - said < LONGEST_S and idle < IDLE_S:
+        return True
+    browsers.forget(browser())
+    who = _from_provider()
+    if who is not None:
+        _leave("session ended", who)
+    st.logout()
+    return False
+
+
+def note_browser() -> None:
+    """Bind this session to the browser that it began in."""
+    browsers.note(session_id(), browser())
+
+
+def address() -> str:
+    """Where the browser is: as the last proxy saw it, where one stands between; "" for this machine."""
+    behind = st.context.headers.get("X-Forwarded-For") or ""
+    return behind.rpartition(",")[2].strip() or str(st.context.ip_address or "")
+
+
+def _leave(event: str, who: Account) -> None:
+    record(library(), event, who=who.name)
+    shelf.take(session_id())
+    seats.leave(browser())
+    presence.gone(who.name)
+    browsers.forget(browser())
+    for key in ("account", "seat", "seated"):
+        st.session_state.pop(key, None)
 
 
 def may_edit() -> bool:
+    """Whether who is here may change reports."""
     who = account()
     return who is not None and who.may("author")
 
 
 def may_look() -> bool:
-    return account() is not None or st.get_option("server.address") in LOOPBACK
+    """Whether who is here may see patients: everybody at this machine, elsewhere those with an account."""
+    return account() is not None or _at_this_machine()
+
+
+def _at_this_machine() -> bool:
+    return (st.get_option("server.address") or "localhost") in LOOPBACK and on_this_machine(
+        st.context.headers.to_dict()
+    )
 
 
 def _has_oidc() -> bool:
@@ -42,7 +129,7 @@ def _has_oidc() -> bool:
 def _from_provider() -> Account | None:
     """The provider says who somebody is; the account list says what they may do. Unknown people only look."""
     email = str(st.user.get("email") or st.user.get("sub") or "")
-    known = {a.name: a for a in list_accounts()}
+    known = {a.name: a for a in list_accounts(library())}
     return known.get(email, Account(email, "reader", str(st.user.get("name") or "")))
 
 
@@ -52,10 +139,11 @@ def viewed(case_id: str) -> None:
     if case_id not in seen:
         seen.add(case_id)
         who = account()
-        record("case viewed", who=who.name if who else "guest", case_id=case_id)
+        record(library(), "case viewed", who=who.name if who else "guest", case_id=case_id)
 
 
 def session_id() -> str:
+    """Streamlit's name of this browser's session; empty outside of one."""
     from streamlit.runtime.scriptrunner import get_script_run_ctx
 
     context = get_script_run_ctx()
@@ -66,11 +154,12 @@ def sidebar() -> None:
     """Who is signed in, or a way to be."""
     who = account()
     if who is not None:
-        st.caption(":material/person: " + w("signed_in", name=who.full_name or who.name, role=w(f"roles.{who.role}")))
+        st.caption(
+            ":material/person: "
+            + w("signed_in", name=plain(who.full_name or who.name), role=w(f"roles.{who.role}"))
+        )
         if st.button(w("sign_out"), key="sign-out"):
-            record("signed out", who=who.name)
-            shelf.take(session_id())
-            st.session_state.pop("account", None)
+            _leave("signed out", who)
             if _has_oidc():
                 st.logout()
             st.rerun()
@@ -79,42 +168,63 @@ def sidebar() -> None:
         if st.button(w("sign_in"), key="sign-in"):
             st.login()
         return
-    if not list_accounts() and st.get_option("server.address") in LOOPBACK:
-        _first_account()
+    if not list_accounts(library()) and _at_this_machine() and os.environ.get(FIRST_ACCOUNT):
+        _first_account(os.environ[FIRST_ACCOUNT])
         return
     with st.expander(w("sign_in"), expanded=not may_look()), st.form("sign-in", border=False):
         name = st.text_input(w("name"), key="sign-in-name")
         password = st.text_input(w("password"), type="password", key="sign-in-password")
         if st.form_submit_button(w("sign_in")):
-            try:
-                _take(authenticate(name, password))
-            except UserError as e:
-                record("sign-in refused", who=name)
-                st.error(str(e))
+            _sign_in(name, password)
     if may_look():
         st.caption(w("guest"))
 
 
+def _sign_in(name: str, password: str) -> None:
+    wait = tries.wait_s(name, address())
+    if wait > 0:
+        record(library(), "sign-in closed", who=name[:200])
+        st.error(w("too_many_tries", minutes=int(wait // 60) + 1))
+        return
+    try:
+        who = authenticate(library(), name, password)
+    except UserError as e:
+        tries.wrong(name, address())
+        record(library(), "sign-in refused", who=name[:200])
+        st.error(plain(e))
+        return
+    tries.right(name, address())
+    _take(who)
+
+
 def _take(who: Account) -> None:
-    record("signed in", who=who.name)
-    st.session_state["account"] = who
+    record(library(), "signed in", who=who.name)
+    seats.take(browser(), who)
+    if seats.at(browser()) is None:
+        st.session_state["account"] = who
     st.rerun()
 
 
-def _first_account() -> None:
-    """On this machine alone, and only while there is none: the person who begins is the admin."""
+def _first_account(word: str) -> None:
+    """At this machine alone, and only while there is none: who reads the word that `medfuse view` printed is
+    the admin."""
     with st.expander(w("first_account"), expanded=False), st.form("first-account", border=False):
         st.caption(w("first_account_why"))
         name = st.text_input(w("name"), key="first-name")
         full = st.text_input(w("full_name"), key="first-full")
         background = st.text_input(w("background"), key="first-background")
         password = st.text_input(w("password"), type="password", key="first-password")
+        given = st.text_input(w("first_word"), key="first-word")
         if st.form_submit_button(w("make_account")):
-            try:
-                who = add_account(name, password, "admin", full_name=full, background=background)
-            except UserError as e:
-                st.error(str(e))
+            if not secrets.compare_digest(given.strip().encode(), word.encode()):
+                st.error(w("first_word_wrong"))
                 return
-            record("account added", who=name, account=name, role="admin")
+            try:
+                who = add_account(
+                    library(), name, password, "admin", full_name=full, background=background, by=name
+                )
+            except UserError as e:
+                st.error(plain(e))
+                return
             _take(who)
     st.caption(w("guest"))

@@ -1,4 +1,5 @@
-"""The viewer's web server: Streamlit's pages, the front end's files, and pixels for the session that may see them."""
+"""The viewer's web server: Streamlit's pages, the front end's files, and pixels for the session that may see
+them."""
 
 from __future__ import annotations
 
@@ -9,16 +10,20 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs t
 
 import pandas as pd
 import streamlit as st
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
 from starlette.requests import Request
-from starlette.responses import FileResponse, Response
+from starlette.responses import FileResponse, PlainTextResponse, Response
 from starlette.routing import Route
 from streamlit.dataframe_util import convert_anything_to_arrow_bytes
 
+from apps.viewer.desk import library
+from apps.viewer.guard import LOOPBACK, Guard, on_this_machine
 from apps.viewer.pixels import shelf
-from apps.viewer.views import accounts, cohort, rating, reading, search, worklist  # noqa: F401  loaded before the first reader comes
+from apps.viewer.registry import PAGES  # here, so that Streamlit's sessions find every page loaded
 from apps.viewer.words import LANGUAGES, table_of
+from medfuse.library.health import METRICS_TYPE, healthz, metrics
 from medfuse.library.worklist import worklist as rows_of_worklist
-from medfuse.settings import settings
 
 HERE = Path(__file__).resolve().parent
 FRONT_END = HERE / "frontend" / "built"
@@ -41,18 +46,46 @@ async def pixels(request: Request) -> Response:
     return FileResponse(path, media_type="application/octet-stream", headers=headers)
 
 
+async def well(request: Request) -> Response:
+    """For a probe that keeps the server running: 200, or 503 with the check that fails."""
+    code, text = await run_in_threadpool(healthz, library())
+    return PlainTextResponse(text, status_code=code)
+
+
+async def counts(request: Request) -> Response:
+    """For Prometheus on this machine; from elsewhere it is not there, as it says how busy a hospital is."""
+    if not on_this_machine(request.headers) or not of_this_machine(request):
+        return Response(status_code=404)
+    return Response(await run_in_threadpool(metrics, library()), media_type=METRICS_TYPE)
+
+
+def of_this_machine(request: Request) -> bool:
+    """Whether the peer itself has a loopback address."""
+    return request.client is not None and request.client.host in LOOPBACK
+
+
 def _warm() -> None:
     """What the first page would otherwise wait for: words, pandas, Arrow, the catalogue."""
     for one in LANGUAGES:
         table_of(one)
-    if (settings().home / "library.db").exists():
-        convert_anything_to_arrow_bytes(pd.DataFrame([{"patient": r.patient_id} for r in rows_of_worklist()]))
+    if library().exists:
+        convert_anything_to_arrow_bytes(
+            pd.DataFrame([{"patient": r.patient_id} for r in rows_of_worklist(library())])
+        )
 
 
+# The pages are those of registry.py. Without this the first visitor of a process would get a navigation made
+# of the files in pages/, which Streamlit takes for pages of its own until st.navigation was called once.
+st.navigation([PAGES[0].show])
 _warm()
 app = st.App(
     HERE / "app.py",
+    middleware=[
+        Middleware(Guard, address=st.get_option("server.address") or "", port=st.get_option("server.port"))
+    ],
     routes=[
+        Route("/healthz", well),
+        Route("/metrics", counts),
         Route("/medfuse/ui/{name}", front_end),
         Route("/medfuse/pixels/{key}/{name}", pixels),
     ],

@@ -20,10 +20,20 @@ export function choose(label, options, value, change) {
     options.map(([v, text]) => h('option', { value: v, selected: String(v) === String(value) }, text)))
 }
 
-/** True while somebody types: shortcuts must not take the letters. */
-export function typing(event) {
-  const path = event.composedPath()
-  return path.some((n) => n.isContentEditable || ['INPUT', 'TEXTAREA', 'SELECT'].includes(n.tagName) && n.type !== 'range')
+const PRESSED = ['BUTTON', 'A', 'SUMMARY'] // what Enter and Space are for while it has the focus
+const FIELDS = ['INPUT', 'TEXTAREA', 'SELECT']
+
+/**
+ * True where a key belongs to what has the focus: letters to a field, Enter and Space to a button, arrows to a
+ * slider that is none of ours (`data-keys` says that the page's keys hold there too).
+ */
+export function taken(event) {
+  const pressing = event.key === 'Enter' || event.key === ' '
+  return event.composedPath().some((n) => {
+    if (n.isContentEditable) return true
+    if (FIELDS.includes(n.tagName)) return !n.dataset.keys
+    return pressing && (PRESSED.includes(n.tagName) || n.getAttribute?.('role') === 'button' || n.getAttribute?.('role') === 'tab')
+  })
 }
 
 /** What one component says to the others on the page. */
@@ -31,7 +41,7 @@ export const bus = new EventTarget()
 export const say = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }))
 
 /** Listen until the returned function is called. */
-export function hear(target, name, listener) {
-  target.addEventListener(name, listener)
-  return () => target.removeEventListener(name, listener)
+export function hear(target, name, listener, capture = false) {
+  target.addEventListener(name, listener, capture)
+  return () => target.removeEventListener(name, listener, capture)
 }

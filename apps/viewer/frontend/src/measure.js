@@ -1,4 +1,4 @@
-/** Distances and regions: what was drawn, in units that the image can give. */
+/** Lengths, angles, regions and values: what was drawn, in units that the image can give. */
 
 /** Millimetres of one pixel at these points, or null: ultrasound has them only inside one calibrated region. */
 export function calibration(stack, points, plane) {
@@ -13,24 +13,68 @@ export function calibration(stack, points, plane) {
   return region ? region.mm : null
 }
 
-/** {kind, value, unit, text} of two points in pixels. */
-export function distance(stack, points, plane) {
-  const mm = calibration(stack, points, plane) ?? null
-  const [du, dv] = [points[1][0] - points[0][0], points[1][1] - points[0][1]]
-  const value = mm ? Math.hypot(du * mm[0], dv * mm[1]) : Math.hypot(du, dv)
-  const unit = mm ? 'mm' : 'px'
-  return { kind: 'distance', value, unit, text: `${value.toFixed(1)} ${unit}` }
+/** Vector from a to b and its length, in mm where the image can give them. */
+function between(mm, a, b) {
+  const [x, y] = [(b[0] - a[0]) * (mm ? mm[0] : 1), (b[1] - a[1]) * (mm ? mm[1] : 1)]
+  return { x, y, length: Math.hypot(x, y) }
 }
 
-/** The ellipse in the rectangle of two points: mean, standard deviation and area of the original values. */
-export function ellipse(stack, points, plane, n, voxelAt) {
+/** The length of a line. */
+export function distance({ stack, points, plane }) {
+  const mm = calibration(stack, points, plane) ?? null
+  const value = between(mm, points[0], points[1]).length
+  const unit = mm ? 'mm' : 'px'
+  return { value, unit, text: `${value.toFixed(1)} ${unit}` }
+}
+
+/** The longer and the shorter of two lines; the short one is missing while it is not drawn. */
+export function bidirectional({ stack, points, plane }) {
+  const mm = calibration(stack, points, plane) ?? null
+  const unit = mm ? 'mm' : 'px'
+  const [a, b] = [between(mm, points[0], points[1]).length, points.length > 3 ? between(mm, points[2], points[3]).length : 0]
+  const [value, short] = [Math.max(a, b), Math.min(a, b)]
+  return { value, short, unit, text: `${value.toFixed(1)} × ${short.toFixed(1)} ${unit}` }
+}
+
+/** The angle at the middle one of three points. Pixels that are not square need their size: it is the same in x and y where unknown. */
+export function angle({ stack, points, plane }) {
+  if (points.length < 3) return { value: 0, text: '' }
+  const mm = calibration(stack, points, plane) ?? null
+  const value = turn(between(mm, points[1], points[0]), between(mm, points[1], points[2]))
+  return { value, text: `${value.toFixed(1)}°` }
+}
+
+/** The smaller angle between two lines. */
+export function cobb({ stack, points, plane }) {
+  if (points.length < 4) return { value: 0, text: '' }
+  const mm = calibration(stack, points, plane) ?? null
+  const wide = turn(between(mm, points[0], points[1]), between(mm, points[2], points[3]))
+  const value = Math.min(wide, 180 - wide)
+  return { value, text: `${value.toFixed(1)}°` }
+}
+
+function turn(a, b) {
+  const cosine = (a.x * b.x + a.y * b.y) / (a.length * b.length || 1)
+  return (Math.acos(Math.max(-1, Math.min(1, cosine))) * 180) / Math.PI
+}
+
+/** The original value under one point. */
+export function probe({ stack, points, plane, n, voxelAt }) {
+  const value = stack.value(...voxelAt(stack, plane, n, Math.floor(points[0][0]), Math.floor(points[0][1])))
+  const unit = stack.meta.unit ?? ''
+  return value === null ? null : { value, unit, text: `${Number.isInteger(value) ? value : value.toFixed(2)} ${unit}`.trim() }
+}
+
+/** The ellipse or rectangle of two points: mean, standard deviation and area of the original values. */
+export function region({ kind, stack, points, plane, n, voxelAt }) {
   const mm = calibration(stack, points, plane)
   const [[u0, v0], [u1, v1]] = points
   const [cu, cv, ru, rv] = [(u0 + u1) / 2, (v0 + v1) / 2, Math.abs(u1 - u0) / 2, Math.abs(v1 - v0) / 2]
+  const outside = (u, v) => (kind === 'roi' ? ((u + 0.5 - cu) / ru) ** 2 + ((v + 0.5 - cv) / rv) ** 2 > 1 : Math.abs(u + 0.5 - cu) > ru || Math.abs(v + 0.5 - cv) > rv)
   let [count, sum, squares] = [0, 0, 0]
   for (let v = Math.floor(cv - rv); v <= cv + rv; v++)
     for (let u = Math.floor(cu - ru); u <= cu + ru; u++) {
-      if (((u + 0.5 - cu) / ru) ** 2 + ((v + 0.5 - cv) / rv) ** 2 > 1) continue
+      if (outside(u, v)) continue
       const value = stack.value(...voxelAt(stack, plane, n, u, v))
       if (value === null) continue
       count += 1
@@ -41,7 +85,7 @@ export function ellipse(stack, points, plane, n, voxelAt) {
   const mean = sum / count
   const sd = Math.sqrt(Math.max(0, squares / count - mean * mean))
   const area = mm ? count * mm[0] * mm[1] : count
-  const [unit, square] = [stack.meta.unit, mm ? 'mm²' : 'px²']
+  const [unit, square] = [stack.meta.unit ?? '', mm ? 'mm²' : 'px²']
   const text = `${mean.toFixed(1)} ± ${sd.toFixed(1)}${unit ? ' ' + unit : ''} · ${area.toFixed(0)} ${square}`
-  return { kind: 'roi', value: mean, sd, area, unit, area_unit: mm ? 'mm2' : 'px2', pixels: count, text }
+  return { value: mean, sd, area, unit, area_unit: mm ? 'mm2' : 'px2', pixels: count, text }
 }

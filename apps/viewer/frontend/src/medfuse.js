@@ -1,10 +1,11 @@
 /** What Streamlit mounts: one instance an element, updated when Python has something new. */
 
 import { Findings } from './findings.js'
+import { Opener } from './opener.js'
 import { Reader } from './reader.js'
 import { ReportEditor } from './report.js'
 
-const PARTS = { reader: Reader, findings: Findings, report: ReportEditor }
+const PARTS = { reader: Reader, findings: Findings, report: ReportEditor, opener: Opener }
 const mounted = new WeakMap()
 
 /** component: as Streamlit's components v2 hand it over. Returns what to do when it goes. */

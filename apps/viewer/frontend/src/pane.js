@@ -1,18 +1,33 @@
-/** One modality: its series, window and colours, one plane or three with a rendering, and the cine's player. */
+/** One viewport of the grid: a series, its window and colours, one plane or three with a rendering, and the cine's player. */
 
 import { choose, h } from './dom.js'
+import { keyOf } from './marks.js'
 import { MAP_NAMES, PLANES, shapeOf } from './plane.js'
+import { SERIES } from './strip.js'
 import { Viewport } from './viewport.js'
 
+const AXIS = { axial: 2, coronal: 1, sagittal: 0 }
 const SPEEDS = [0.25, 0.5, 1, 2]
-const MODALITY_WINDOW = { CT: 'Abdomen', MR: 'Full', US: 'Full' }
 
 export class Pane {
-  constructor(reader, modality) {
-    Object.assign(this, { reader, modality, map: 'grey', speed: 1, playing: false, mode: 'axial', own: null })
-    this.images = reader.data.images.filter((i) => i.modality === modality)
-    this.images.length && this.pick(this.images[0].index)
-    this.element = h('section', { class: 'pane', 'data-modality': modality, onpointerenter: () => reader.activate(this) })
+  /**
+   * @param {import('./reader.js').Reader} reader
+   * @param {{ index: number | null, plane: string, window: string }} cell what stands here at first
+   */
+  constructor(reader, cell) {
+    this.reader = reader
+    this.map = 'grey'
+    this.turn = 0 // quarter turns clockwise
+    this.speed = 1
+    this.playing = false
+    this.mode = cell.plane
+    this.preset = cell.window
+    /** @type {Record<number, number[]>} */
+    this.own = {} // where each series stands
+    this.element = h('section', { class: 'pane', onpointerenter: () => reader.activate(this),
+      ondragover: (e) => { if (e.dataTransfer.types.includes(SERIES)) e.preventDefault() },
+      ondrop: (e) => { const dropped = e.dataTransfer.getData(SERIES); if (dropped !== '') { e.preventDefault(); reader.put(Number(dropped), this) } } })
+    if (cell.index !== null) this.pick(cell.index)
     this.rebuild()
   }
 
@@ -22,16 +37,19 @@ export class Pane {
   get opacity() { return this.reader.opacity }
   get smooth() { return this.reader.smooth }
   get flipped() { return this.reader.flipped }
-  get crosshair() { return this.meta?.kind === 'volume' && (this.mode !== 'axial' || this.reader.crosshairOn) }
+  get crosshair() { return this.meta?.kind === 'volume' && (this.mode === 'mpr' || this.reader.crosshairOn) }
   get meta() { return this.stack?.meta }
+  get whose() { return (this.meta?.prior && this.reader.data.earlier) || this.reader.data.whose }
+  get modality() { return this.meta?.modality ?? '' }
+  get plane() { return this.mode === 'mpr' ? 'axial' : this.mode }
 
   pick(index) {
     this.stack = this.reader.stackOf(index)
     const presets = this.meta.presets
-    this.preset = presets[this.preset] ? this.preset : MODALITY_WINDOW[this.modality]
+    this.preset = presets[this.preset] ? this.preset : Object.keys(presets)[0]
     this.window = [...(this.reader.windows.get(index) ?? presets[this.preset] ?? Object.values(presets)[0])]
-    this.own ??= {}
-    this.own[index] ??= this.meta.shape.map((n) => Math.floor(n / 2))
+    this.own[index] ??= this.reader.placeOf(index) ?? this.meta.shape.map((n) => Math.floor(n / 2))
+    this.element.dataset.modality = this.modality
     this.stop()
   }
 
@@ -51,17 +69,36 @@ export class Pane {
   }
 
   goTo(voxel) {
+    this.place(voxel)
+    this.reader.moved(this)
+  }
+
+  /** Stand there, and tell nobody. */
+  place(voxel) {
     const at = voxel.map((v, i) => Math.max(0, Math.min(this.meta.shape[i] - 1, Math.round(v))))
     this.own[this.meta.index] = at
     const mm = this.stack.toMm(at)
     if (mm && this.meta.frame_of_reference) this.reader.crosshairs.set(this.meta.frame_of_reference, mm)
-    this.reader.moved(this)
   }
 
-  step(plane, by) {
+  /**
+   * So many planes on, by the wheel or a key: down leads to the feet in axial planes and to later frames in a cine, and onward (to the
+   * back, to the left) in the other planes.
+   */
+  scroll(plane, down) {
+    if (!this.meta) return
     const at = [...this.position()]
-    at[plane === 'coronal' ? 1 : plane === 'sagittal' ? 0 : 2] += by
+    const feet = plane === 'axial' && this.meta.kind === 'volume'
+    at[AXIS[plane]] += feet ? -down : down
     this.goTo(at)
+  }
+
+  setPreset(name) {
+    this.preset = name
+    this.window = [...this.meta.presets[name]]
+    this.reader.windows.delete(this.meta.index)
+    this.presetList.value = name
+    this.draw()
   }
 
   setWindow(window) {
@@ -73,7 +110,7 @@ export class Pane {
   }
 
   hover(voxel) {
-    if (!this.readout) return
+    if (!this.readout || !this.stack) return
     const value = voxel && this.stack.value(...voxel)
     const mm = voxel && this.stack.toMm(voxel)
     const parts = []
@@ -86,21 +123,44 @@ export class Pane {
     this.reader.activate(this)
   }
 
-  measurements() {
-    return this.reader.measurements.filter((m) => m.image === this.meta.index)
+  marks(plane, slice) {
+    return this.reader.marks.on(this.meta.index, plane, slice)
+  }
+
+  chosen = (mark) => keyOf(mark) === this.reader.marks.chosen
+
+  choose(mark) {
+    this.reader.choose(mark)
   }
 
   measured(found) {
     this.reader.measured({ ...found, image: this.meta.index, series_uid: this.meta.series_uid })
   }
 
+  changed(before, after) {
+    this.reader.marks.change(before, after)
+  }
+
+  /** The slice shown, to be kept as a key image. */
+  keyView() {
+    return { kind: 'key', image: this.meta.index, series_uid: this.meta.series_uid, plane: this.plane, slice: this.indexOf(this.plane), points: [], window: [...this.window], text: '' }
+  }
+
+  /** Grey the other way round, and back. */
+  invert() {
+    this.map = this.map === 'inverted' ? 'grey' : 'inverted'
+    this.rebuild()
+  }
+
   /** Evidence on this series: its own places, and those of other series in the same frame of reference. */
   places() {
     if (!this.reader.evidence) return []
-    return this.reader.places.flatMap((p) => {
+    const { places, marked } = this.reader
+    const shown = marked && hasExtent(marked, this.reader.images[marked.image]) ? [...places, { ...marked, label: '' }] : places
+    return shown.flatMap((p) => {
       const flash = this.reader.flash === p.id
       if (p.image === this.meta.index) return [{ box: p.box, label: p.label, flash }]
-      const other = this.reader.data.images[p.image]
+      const other = this.reader.images[p.image]
       if (!this.stack.inverse || !p.box_mm || !this.meta.frame_of_reference || other.frame_of_reference !== this.meta.frame_of_reference) return []
       const corners = p.box_mm.map((mm) => this.stack.toVoxel(mm))
       const box = [Math.min, Math.max].map((f) => [0, 1, 2].map((i) => Math.round(f(...corners.map((c) => c[i])))))
@@ -108,53 +168,62 @@ export class Pane {
     })
   }
 
-  /** Build the pane anew: after another series, layout or mode. */
+  /** Build the pane anew: after another series, layout, mode or language. The same image keeps its zoom, pan and 3D. */
   rebuild() {
     this.viewports?.forEach((v) => v.close())
-    this.rendering?.close()
-    this.rendering = null
+    const before = this.built === this.meta?.index ? this.viewports ?? [] : []
+    if (this.built !== this.meta?.index || this.mode !== 'mpr') this.#drop()
+    this.built = this.meta?.index
     this.viewports = []
-    const state = this.reader.data.states[this.modality]
     const { words } = this
-    const head = h('header', {}, h('strong', {}, words.modalities[this.modality]),
-      h('span', { class: `badge ${state.state}` }, words.states[state.state]), state.why && h('span', { class: 'why' }, state.why))
     if (!this.stack) {
-      this.element.replaceChildren(head, h('p', { class: 'nothing' }, state.state === 'failed' ? words.unreadable : words.not_acquired))
+      this.element.replaceChildren(h('p', { class: 'nothing' }, words.empty))
       return
     }
+    const state = this.reader.data.states[this.modality] ?? { state: 'present', why: '' }
     const volume = this.meta.kind === 'volume'
     const planar = volume && this.meta.exact
     if (!planar && this.mode !== 'axial') this.mode = 'axial'
-    const planes = this.mode === 'axial' ? ['axial'] : PLANES
-    this.viewports = planes.map((p) => new Viewport(this, p))
-    const grid = h('div', { class: `grid ${this.mode}` }, this.viewports.map((v) => v.canvas))
-    if (this.mode === 'mpr') grid.append(this.#three())
-    this.presetList = choose(words.window, [['', words.free], ...Object.keys(this.meta.presets).map((n) => [n, words.presets[n] ?? n])], this.preset, (name) => {
-      if (!name) return
-      this.preset = name
-      this.window = [...this.meta.presets[name]]
-      this.reader.windows.delete(this.meta.index)
-      this.draw()
-    })
-    const controls = h('div', { class: 'controls' },
-      choose(words.series, this.images.map((i) => [i.index, i.title]), this.meta.index, (i) => this.show(Number(i))),
+    const planes = this.mode === 'mpr' ? PLANES : [this.mode]
+    this.viewports = planes.map((p) => new Viewport(this, p, before.find((v) => v.plane === p)))
+    const grid = h('div', { class: `grid ${this.mode === 'mpr' ? 'mpr' : 'axial'}` }, this.viewports.map((v) => v.canvas))
+    if (this.mode === 'mpr') grid.append(this.three = this.three && this.rendering ? this.three : this.#three())
+    this.presetList = choose(words.window, [['', words.free], ...Object.keys(this.meta.presets).map((n) => [n, words.presets[n] ?? n])], this.preset, (name) => name && this.setPreset(name))
+    const series = this.reader.images.map((i) => [i.index, `${i.modality} ${i.title}${i.prior ? ` · ${words.prior}` : ''}`])
+    const head = h('header', {}, h('strong', {}, words.modalities[this.modality]),
+      state.state !== 'present' && h('span', { class: `badge ${state.state}`, title: state.why }, words.states[state.state]), state.why && h('span', { class: 'why', title: state.why }, state.why),
+      choose(words.series, series, this.meta.index, (i) => this.show(Number(i))),
       this.presetList,
       choose(words.colours, MAP_NAMES.map((n) => [n, words.maps[n]]), this.map, (m) => { this.map = m; this.draw() }),
-      planar && h('button', { class: this.mode === 'mpr' ? 'on' : '', title: words.mpr_hint, onclick: () => this.setMode(this.mode === 'mpr' ? 'axial' : 'mpr') }, words.mpr))
+      planar && choose(words.plane, PLANES.map((p) => [p, words[p]]), this.plane, (p) => this.setMode(p)),
+      planar && h('button', { class: this.mode === 'mpr' ? 'on' : '', 'aria-label': words.mpr, title: words.mpr_hint, onclick: () => this.setMode(this.mode === 'mpr' ? 'axial' : 'mpr') }, '⊞'))
     this.readout = h('output', { class: 'readout' }, '\u00a0')
-    this.slider = h('input', { type: 'range', min: 1, max: shapeOf(this.stack, 'axial').count, 'aria-label': volume ? words.slice : words.frame,
-      oninput: (e) => { const at = [...this.position()]; at[2] = Number(e.target.value) - 1; this.goTo(at) } })
-    const foot = h('footer', {}, !volume && this.#player(), this.slider)
-    this.element.replaceChildren(head, controls, grid, foot, this.readout,
-      this.meta.warnings.length ? h('p', { class: 'warning' }, this.meta.warnings.join('; ')) : '')
+    this.slider = h('input', { type: 'range', min: 1, max: shapeOf(this.stack, this.plane).count, 'data-keys': 'page', 'aria-label': volume ? words.slice : words.frame,
+      oninput: (e) => { const at = [...this.position()]; at[AXIS[this.plane]] = Number(e.target.value) - 1; this.goTo(at) } })
+    const foot = h('footer', {}, !volume && this.#player(), this.slider, this.readout)
+    const warnings = this.meta.warnings.join('; ')
+    this.element.replaceChildren(head, grid, foot, warnings ? h('p', { class: 'warning', title: warnings }, `⚠ ${warnings}`) : '')
     this.element.classList.toggle('active', this.reader.current === this)
-    this.stack.load(this.indexOf('axial'), () => this.draw(), (problem) => this.reader.failed(problem))
+    this.fetch()
     this.draw()
   }
 
-  show(index, keep = false) {
+  /** Ask for the pixels that are not here yet. */
+  fetch() {
+    this.stack?.load(this.indexOf('axial'), () => this.draw(), (problem) => this.reader.failed(problem))
+  }
+
+  #drop() {
+    clearTimeout(this.later)
+    this.rendering?.close()
+    this.rendering = null
+    this.three = null
+  }
+
+  show(index) {
     this.pick(index)
-    if (!keep) this.rebuild()
+    this.rebuild()
+    this.reader.hung()
   }
 
   setMode(mode) {
@@ -165,8 +234,18 @@ export class Pane {
 
   draw() {
     this.viewports?.forEach((v) => v.draw())
-    if (this.slider) this.slider.value = this.indexOf('axial') + 1
-    if (this.rendering && this.stack.affine) this.rendering.at(this.stack.toMm(this.position()))
+    if (this.slider && this.stack) this.slider.value = this.indexOf(this.plane) + 1
+    if (this.rendering && this.stack.affine) this.#follow()
+  }
+
+  /** The rendering follows when the planes rest: without a GPU one picture takes longer than many slices. */
+  #follow() {
+    clearTimeout(this.later)
+    this.later = setTimeout(() => {
+      const started = performance.now()
+      this.rendering?.at(this.stack.toMm(this.position()))
+      this.cost = performance.now() - started
+    }, Math.max(60, 2 * (this.cost ?? 0)))
   }
 
   #three() {
@@ -226,9 +305,14 @@ export class Pane {
 
   close() {
     this.stop()
-    this.viewports.forEach((v) => v.close())
-    this.rendering?.close()
+    this.viewports?.forEach((v) => v.close())
+    this.#drop()
   }
+}
+
+/** False for the whole of an image, which is no place in it. */
+function hasExtent({ box: [low, high] }, { shape }) {
+  return [0, 1].some((i) => low[i] > 0 || high[i] < shape[i] - 1)
 }
 
 function sign(v) {

@@ -1,157 +1,368 @@
-/** The images of a case: panes by modality, tools, layouts, and jumps to evidence from anywhere on the page. */
+/** The images of a case: a grid of viewports, tools, hanging protocols, and jumps to evidence from anywhere on the page. */
 
-import { bus, h, hear, typing } from './dom.js'
+import { Divider } from './desk.js'
+import { bus, h, hear, taken } from './dom.js'
+import { KeyPage } from './help.js'
+import { bestGrid, cellsOf, hangingOf } from './hang.js'
+import { keyOf, Marks } from './marks.js'
+import { Outbox } from './outbox.js'
 import { Pane } from './pane.js'
 import { Stack } from './stack.js'
+import { Strip } from './strip.js'
+import { TOOLS, toolbar } from './toolbar.js'
 
-const TOOLS = [['navigate', '✛', 'c'], ['window', '◐', 'w'], ['pan', '✥', 'g'], ['distance', '↔', 'd'], ['roi', '◯', 'o']]
+const EMPTY = { index: null, plane: 'axial', window: '' }
 const kept = { case: null, stacks: new Map() } // pixels cross the wire once: they outlive a rerun of the page
 
 export class Reader {
+  /**
+   * @param {HTMLElement} root
+   * @param {import('../contract.js').ReaderData} data
+   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | number) => void} tell
+   */
   constructor(root, data, tell) {
-    Object.assign(this, { data, tell, words: data.words, tool: 'navigate', opacity: 1, smooth: true, flipped: false, evidence: true, crosshairOn: false })
-    Object.assign(this, { crosshairs: new Map(), windows: new Map(), layout: 'side', flash: null, places: data.places, measurements: [...data.measurements] })
+    this.data = data
+    this.tell = tell
+    this.words = data.words
+    this.images = data.images
+    this.places = data.places
+    this.outbox = new Outbox((drawings) => tell('measured', { drawings }))
+    this.marks = new Marks(this)
+    this.tool = 'navigate'
+    this.opacity = 1
+    this.smooth = true
+    this.flipped = false
+    this.evidence = true
+    this.crosshairOn = false
+    this.single = false // one viewport alone, the others wait
+    this.linked = false
+    this.rows = 1
+    this.columns = 1
+    this.automatic = true // rows and columns follow the window's form
+    this.hangingAt = 0
+    this.fittedTo = 0
+    /** @type {Map<string, number[]>} */
+    this.crosshairs = new Map() // in mm, by frame of reference
+    /** @type {Map<number, number[]>} */
+    this.windows = new Map() // by image, where somebody chose one
+    /** @type {Map<Pane, number[]>} */
+    this.anchors = new Map() // where each viewport stood when scrolling was linked
+    this.frame = frame(data)
+    /** @type {string | null} */
+    this.flash = null
+    /** @type {import('../contract.js').Spot | null} */
+    this.marked = null // where the last jump led, until the next one
     if (kept.case !== data.case_key) Object.assign(kept, { case: data.case_key, stacks: new Map() })
-    this.panes = ['US', 'CT', 'MR'].map((m) => new Pane(this, m))
-    this.current = this.panes.find((p) => p.stack) ?? this.panes[0]
-    this.toolbar = h('nav', { class: 'toolbar' })
+    /** @type {Pane[]} */
+    this.panes = []
+    this.bar = h('nav', { class: 'toolbar' })
     this.board = h('div', { class: 'board' })
     this.note = h('p', { class: 'note', hidden: true })
-    this.root = h('div', { class: 'reader', 'data-case': data.case_id }, this.toolbar, this.note, this.board)
+    this.strip = new Strip(this)
+    this.divider = new Divider(data.words.divider)
+    this.keyPage = new KeyPage(this)
+    this.root = h('div', { class: 'reader', 'data-case': data.case_id }, this.bar, this.note, this.strip.element, this.board, this.marks.element, this.divider.element, this.keyPage.element)
     root.append(this.root)
-    this.#bar()
-    this.arrange()
-    this.off = [
-      hear(bus, 'jump', (e) => this.jump(e.detail)),
-      hear(document, 'keydown', (e) => this.#key(e)),
-    ]
-    this.openOn()
+    this.off = [hear(bus, 'jump', (e) => this.jump(e.detail)), hear(document, 'keydown', (e) => this.#key(e))]
+    this.observer = new ResizeObserver(() => this.automatic && !this.single && this.board.clientWidth !== this.fittedTo && this.#refit())
+    this.observer.observe(this.board)
+    this.hang(0)
+    this.marks.take(data.measurements, [])
+    if (data.prior_open) this.#besidePrior()
   }
 
-  /** New words, places or measurements from Python; images of the same case stay as they are. */
+  /**
+   * New words, places or measurements from Python; images of the same case stay as they are.
+   * @param {import('../contract.js').ReaderData} data
+   */
   update(data) {
+    const prior = data.prior_open !== this.data.prior_open
     this.data = data
     this.words = data.words
+    this.images = data.images
     this.places = data.places
-    this.measurements = [...data.measurements]
-    kept.stacks.forEach((stack) => { stack.meta.url = data.images[stack.meta.index].url })
-    this.#bar()
-    this.panes.forEach((p) => p.rebuild())
+    this.marks.take(data.measurements, this.outbox.answered(data.taken))
+    kept.stacks.forEach((stack, index) => { if (data.images[index]) stack.meta.url = data.images[index].url })
+    if (frame(data) !== this.frame) {
+      this.frame = frame(data)
+      this.strip.draw()
+      this.panes.forEach((p) => p.rebuild())
+    } else this.panes.forEach((p) => { p.fetch(); p.draw() }) // such as after a measurement: zoom, pan and 3D stay
+    if (prior && data.prior_open) this.#besidePrior()
+    else if (prior) this.hang(this.hangingAt)
+    this.drawBar()
     this.note.hidden = true
   }
 
   stackOf(index) {
-    if (!kept.stacks.has(index)) kept.stacks.set(index, new Stack({ ...this.data.images[index] }))
+    if (!kept.stacks.has(index)) kept.stacks.set(index, new Stack({ ...this.images[index] }))
     return kept.stacks.get(index)
   }
 
-  /** Each modality opens on its strongest evidence, without a flash. */
-  openOn() {
-    for (const pane of this.panes) {
-      const place = this.places.find((p) => this.data.images[p.image]?.modality === pane.modality && p.lesion)
-      if (!place) continue
-      pane.pick(place.image)
-      pane.goTo(place.centre)
-      pane.rebuild()
+  /** Each series opens on its strongest evidence, without a flash. */
+  placeOf(index) {
+    return this.places.find((p) => p.image === index && p.lesion)?.centre
+  }
+
+  /** Hang the study after the n-th protocol. */
+  hang(n) {
+    this.hangingAt = n
+    const hanging = this.data.hangings[n] ?? { name: 'auto', title: '', rows: 0, columns: 0, cells: [] }
+    const cells = cellsOf(hanging, this.images, this.data.modalities)
+    if (!hanging.cells.length) cells.forEach((c) => { c.index = this.#telling(c.index) })
+    this.automatic = !hanging.rows || !hanging.columns
+    this.#grid(hanging.rows, hanging.columns, cells.length ? cells : [EMPTY])
+  }
+
+  /** Of a modality the series with evidence, else the one given. */
+  #telling(index) {
+    const { modality } = this.images[index]
+    return this.places.find((p) => p.lesion && this.images[p.image]?.modality === modality)?.image ?? index
+  }
+
+  setGrid(rows, columns) {
+    this.automatic = false
+    const before = this.panes.map((p) => ({ index: p.meta?.index ?? null, plane: p.mode, window: p.preset ?? '' }))
+    const shown = new Set(before.map((c) => c.index))
+    const others = this.images.filter((i) => !shown.has(i.index)).map((i) => ({ ...EMPTY, index: i.index }))
+    this.#grid(rows, columns, [...before, ...others].slice(0, rows * columns))
+  }
+
+  #grid(rows, columns, cells) {
+    this.single = false
+    this.panes.forEach((p) => p.close())
+    const all = [...cells, ...Array(Math.max(0, rows * columns - cells.length)).fill(EMPTY)]
+    ;[this.rows, this.columns] = [rows, columns]
+    this.panes = []
+    for (const cell of all) this.panes.push(new Pane(this, cell))
+    this.current = this.panes.find((p) => p.stack) ?? this.panes[0]
+    if (this.automatic) this.#fitted()
+    this.arrange()
+    this.hung()
+  }
+
+  /** As many rows and columns as leave the viewports largest. */
+  #fitted() {
+    const { clientWidth: width, clientHeight: height } = this.board
+    this.fittedTo = width // a list that opens below moves no viewport
+    ;[this.rows, this.columns] = bestGrid(this.panes.length, width || 1200, height || 800)
+  }
+
+  #refit() {
+    const was = this.gridName
+    this.#fitted()
+    if (was !== this.gridName) this.arrange()
+  }
+
+  get gridName() {
+    return `${this.rows}×${this.columns}`
+  }
+
+  /** A series into a viewport, the active one where none is named. */
+  put(index, pane = this.current) {
+    this.activate(pane)
+    pane.show(index)
+  }
+
+  /** Current to the left, the earlier study's series of the same modality to the right. */
+  #besidePrior() {
+    const { modality, index } = this.current.meta ?? this.images[0]
+    const old = this.images.filter((i) => i.prior)
+    const same = old.find((i) => i.modality === modality && i.role === this.images[index].role) ?? old.find((i) => i.modality === modality) ?? old[0]
+    if (!same) return
+    this.automatic = false
+    const at = this.current.meta ? this.current.position()[2] / this.current.meta.shape[2] : 0.5
+    this.#grid(1, 2, [{ ...EMPTY, index }, { ...EMPTY, index: same.index }])
+    const [now, before] = this.panes
+    now.place([...now.position().slice(0, 2), at * now.meta.shape[2]])
+    before.place([...before.position().slice(0, 2), at * before.meta.shape[2]]) // no frame of reference says better
+    this.linked = true
+    this.#anchor()
+    this.drawBar()
+    this.draw()
+  }
+
+  /** @param {import('../contract.js').Spot} place */
+  jump(place) {
+    const image = this.images[place.image]
+    if (!image) return
+    const pane = this.panes.find((p) => p.meta?.index === place.image) ?? this.panes.find((p) => p.modality === image.modality && !p.meta.prior) ?? this.current
+    this.activate(pane)
+    this.flash = place.id ?? null
+    this.marked = this.places.some((p) => p.id === place.id) ? null : place // a box of a finding, beside those of lesions
+    if (pane.meta?.index !== place.image) pane.show(place.image)
+    pane.viewports.forEach((v) => v.reset())
+    pane.goTo(place.centre)
+    if (this.single) this.arrange()
+    clearTimeout(this.fade)
+    this.fade = setTimeout(() => { this.flash = null; this.draw() }, 1500)
+  }
+
+  /** Whoever shares the frame of reference follows, and who is linked; others stay where they are. */
+  moved(pane) {
+    const frame = pane.meta.frame_of_reference
+    const [lead, first] = [pane.stack.toMm(pane.position()), this.anchors.get(pane)]
+    for (const p of this.panes) {
+      const same = frame && p.meta?.frame_of_reference === frame
+      const stood = this.anchors.get(p)
+      if (this.linked && p !== pane && !same && lead && first && stood) p.place(p.stack.toVoxel(stood.map((v, i) => v + lead[i] - first[i])))
+      if (p === pane || same || this.linked) p.draw()
     }
   }
 
-  jump(place) {
-    const image = this.data.images[place.image]
-    const pane = image && this.panes.find((p) => p.modality === image.modality)
-    if (!pane) return
-    this.activate(pane)
-    this.flash = place.id ?? null
-    if (pane.meta.index !== place.image) pane.show(place.image)
-    pane.viewports.forEach((v) => v.reset())
-    pane.goTo(place.centre)
-    this.arrange()
-    clearTimeout(this.fade)
-    this.fade = setTimeout(() => { this.flash = null; this.panes.forEach((p) => p.draw()) }, 1500)
-  }
-
-  /** Whoever shares the frame of reference follows; who does not stays where it is. */
-  moved(pane) {
-    const frame = pane.meta.frame_of_reference
-    for (const p of this.panes) if (p === pane || (frame && p.meta?.frame_of_reference === frame)) p.draw()
+  #anchor() {
+    this.anchors = new Map()
+    for (const p of this.panes) {
+      const mm = p.stack?.toMm(p.position())
+      if (mm) this.anchors.set(p, mm)
+    }
   }
 
   activate(pane) {
-    if (this.current === pane) return
+    if (!pane || this.current === pane) return
     this.current = pane
     this.panes.forEach((p) => p.element.classList.toggle('active', p === pane))
-    if (this.layout === 'one') this.arrange()
+    if (this.single) this.arrange()
   }
 
   arrange() {
-    const shown = this.layout === 'one' ? [this.current] : this.panes
-    const open = shown.filter((p) => p.stack)
-    this.board.className = `board ${this.layout}`
-    this.board.style.setProperty('--columns', shown.map((p) => (p.stack ? (p.mode === 'mpr' && open.length > 1 ? '1.8fr' : '1fr') : this.layout === 'one' ? '1fr' : 'minmax(120px, .3fr)')).join(' '))
+    const shown = this.single ? [this.current] : this.panes
+    const [rows, columns] = this.single ? [1, 1] : [this.rows, this.columns]
+    this.board.className = `board ${this.single ? 'one' : ''}`
+    this.board.style.gridTemplate = `repeat(${rows}, minmax(0, 1fr)) / repeat(${columns}, minmax(0, 1fr))`
+    const left = rows * columns - shown.length
+    shown.forEach((p, n) => { p.element.style.gridColumn = n === shown.length - 1 && left > 0 ? `span ${left + 1}` : '' })
     this.board.replaceChildren(...shown.map((p) => p.element))
     shown.forEach((p) => p.draw())
   }
 
-  setLayout(layout) {
-    this.layout = layout
-    this.current.mode = layout === 'one' && this.current.meta?.exact ? 'mpr' : 'axial'
-    this.current.rebuild()
-    this.#bar()
-    this.arrange()
+  /** Other series stand in the viewports now. */
+  hung() {
+    this.strip.mark()
+    if (this.linked) this.#anchor()
+    this.drawBar()
   }
 
   measured(found) {
-    this.measurements.push(found)
-    this.tell('measured', { ...found, serial: Date.now() })
+    if (this.images[found.image].prior) return this.#say(this.words.prior_measure)
+    if (found.kind === 'arrow') return this.#askWords(found)
+    this.marks.add(found)
   }
 
-  failed() {
+  /** An arrow says what the reader writes beside it. */
+  #askWords(arrow) {
+    const end = () => { this.note.hidden = true; this.note.replaceChildren() }
+    const field = h('input', { 'aria-label': this.words.arrow_words, placeholder: this.words.arrow_words, maxlength: '120', onkeydown: (e) => {
+      e.stopPropagation()
+      if (e.key === 'Enter' && !e.isComposing) { const text = field.value.trim(); end(); this.marks.add({ ...arrow, text }) }
+      if (e.key === 'Escape') end()
+    } })
     this.note.hidden = false
-    this.note.textContent = this.words.pixels_failed
+    this.note.replaceChildren(field)
+    field.focus()
+  }
+
+  choose(mark) {
+    this.marks.chosen = mark && keyOf(mark)
+    this.marks.draw()
+    this.draw()
+  }
+
+  /** Lead to a mark: its series, its slice. */
+  show(mark) {
+    const pane = this.panes.find((p) => p.meta?.index === mark.image) ?? this.current
+    this.activate(pane)
+    if (pane.meta?.index !== mark.image) pane.show(mark.image)
+    if (pane.mode !== 'mpr' && pane.mode !== mark.plane) pane.setMode(mark.plane)
+    const at = [...pane.position()]
+    at[{ axial: 2, coronal: 1, sagittal: 0 }[mark.plane]] = mark.slice
+    pane.goTo(at)
+  }
+
+  #say(text) {
+    this.note.hidden = false
+    this.note.textContent = text
+  }
+
+  failed(_problem) {
+    this.#say(this.words.pixels_failed)
     this.tell('expired', Date.now())
   }
 
-  #bar() {
-    const { words } = this
-    const toggle = (name, label, hint, on) => h('button', { class: on ? 'on' : '', title: hint, 'data-action': name, onclick: () => this.act(name) }, label)
-    this.toolbar.replaceChildren(
-      h('span', { class: 'group' }, TOOLS.map(([name, icon, key]) => h('button', { class: this.tool === name ? 'on' : '', 'data-tool': name, title: `${words.tools[name]} (${key})`, onclick: () => this.act(name) }, icon, h('span', {}, words.tools[name])))),
-      h('span', { class: 'group' }, toggle('side', words.side_by_side, words.side_by_side, this.layout === 'side'), toggle('one', words.one, words.one, this.layout === 'one')),
-      h('span', { class: 'group' }, toggle('evidence', words.evidence, `${words.evidence} (b)`, this.evidence),
-        h('input', { type: 'range', min: 0.1, max: 1, step: 0.1, value: String(this.opacity), title: words.opacity, 'aria-label': words.opacity, oninput: (e) => { this.opacity = Number(e.target.value); this.panes.forEach((p) => p.draw()) } }),
-        toggle('crosshair', words.crosshair, words.crosshair, this.crosshairOn), toggle('flip', words.flip, words.flip_hint, this.flipped), toggle('reset', words.reset, `${words.reset} (0)`, false)),
-    )
+  drawBar() {
+    this.bar.replaceChildren(...toolbar(this))
   }
 
-  act(name) {
-    if (TOOLS.some(([tool]) => tool === name)) this.tool = name
-    else if (name === 'side' || name === 'one') return this.setLayout(name)
-    else if (name === 'evidence') this.evidence = !this.evidence
-    else if (name === 'crosshair') this.crosshairOn = !this.crosshairOn
-    else if (name === 'flip') this.flipped = !this.flipped
-    else if (name === 'reset') this.panes.forEach((p) => p.viewports.forEach((v) => v.reset()))
-    this.#bar()
+  draw() {
     this.panes.forEach((p) => p.draw())
   }
 
+  act(name) {
+    const flags = { evidence: 'evidence', crosshair: 'crosshairOn', flip: 'flipped', link: 'linked' }
+    const pane = this.current
+    const acts = {
+      one: () => this.#alone(),
+      reset: () => this.panes.forEach((p) => { p.turn = 0; p.viewports?.forEach((v) => v.reset()) }),
+      prior: () => this.data.prior_date && this.tell('prior', Date.now()),
+      save: () => this.tell('hung', { serial: Date.now(), hanging: hangingOf(this.rows, this.columns, this.panes.slice(0, 9), this.images) }),
+      full: () => { document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen() },
+      undo: () => this.marks.undo(),
+      redo: () => this.marks.redo(),
+      delete: () => this.marks.removeChosen(),
+      key_image: () => pane.meta && (pane.meta.prior ? this.#say(this.words.prior_measure) : this.marks.key(pane.keyView())),
+      rotate: () => { pane.turn = (pane.turn + 1) % 4 },
+      invert: () => pane.meta && pane.invert(),
+      help: () => this.keyPage.toggle(),
+      up: () => pane.scroll(pane.plane, -1),
+      down: () => pane.scroll(pane.plane, 1),
+      play: () => pane.meta?.kind === 'cine' && pane.play(),
+    }
+    const preset = /^window_(\d)$/.exec(name)
+    if (TOOLS[name]) this.tool = name
+    else if (flags[name]) this[flags[name]] = !this[flags[name]]
+    else if (preset) this.#preset(Number(preset[1]) - 1)
+    else if (acts[name]) acts[name]()
+    else return false
+    if (name === 'link') this.#anchor()
+    if (!['up', 'down', 'play'].includes(name)) { this.drawBar(); this.draw() }
+    return true
+  }
+
+  #preset(n) {
+    const name = Object.keys(this.current.meta?.presets ?? {})[n]
+    if (name) this.current.setPreset(name)
+  }
+
+  /** The active viewport alone, with all its planes, and back. */
+  #alone() {
+    this.single = !this.single
+    this.current.mode = this.single && this.current.meta?.exact ? 'mpr' : 'axial'
+    this.current.rebuild()
+    this.arrange()
+  }
+
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || typing(event)) return
-    const { key } = event
-    const tool = TOOLS.find(([, , k]) => k === key)
-    if (tool) this.act(tool[0])
-    else if (key === 'b') this.act('evidence')
-    else if (key === '0') this.act('reset')
-    else if (['1', '2', '3'].includes(key)) this.activate(this.panes[Number(key) - 1])
-    else if (!this.current.stack) return
-    else if (key === 'ArrowUp' || key === 'ArrowDown') this.current.step('axial', key === 'ArrowUp' ? 1 : -1)
-    else if (key === ' ' && this.current.meta.kind === 'cine') this.current.play()
-    else return
+    if (event.ctrlKey || event.metaKey || event.altKey || taken(event)) return
+    const does = Object.entries(this.data.keys).find(([, key]) => key === event.key)?.[0]
+    if (event.key === 'Escape') this.panes.forEach((p) => p.viewports?.forEach((v) => v.quit()))
+    else if (/^[1-9]$/.test(event.key)) this.activate(this.panes[Number(event.key) - 1])
+    else if (does === 'play' && this.current.meta?.kind !== 'cine') return
+    else if (!does || !this.act(does)) return
     event.preventDefault()
   }
 
   close() {
     this.off.forEach((f) => f())
+    this.observer.disconnect()
+    this.divider.close()
+    this.outbox.close()
+    clearTimeout(this.fade)
     this.panes.forEach((p) => p.close())
     this.root.remove()
   }
+}
+
+/** What the viewports are built from: another one needs other lists, labels and badges. */
+function frame({ words, states, images }) {
+  return JSON.stringify([words, states, images.map((i) => [i.series_uid, i.prior])])
 }

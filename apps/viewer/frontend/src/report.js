@@ -1,11 +1,16 @@
 /** The report to work on: each sentence with its state and source, to be accepted, edited, rejected, moved, added. */
 
-import { h, hear, say, typing } from './dom.js'
+import { bus, h, hear, say, taken } from './dom.js'
 
 const MARKS = { present: '●', possible: '◐', absent: '○', not_assessed: '–', notice: '' }
 const SAVE_AFTER_MS = 2000 // of typing: less than five seconds can be lost
 
 export class ReportEditor {
+  /**
+   * @param {HTMLElement} root
+   * @param {import('../contract.js').ReportData} data
+   * @param {(event: string, value: import('../contract.js').ReportChange | import('../contract.js').Typing) => void} tell
+   */
   constructor(root, data, tell) {
     this.tell = tell
     this.at = [0, 0]
@@ -13,14 +18,18 @@ export class ReportEditor {
     this.waiting = false
     this.root = h('div', { class: 'report' })
     root.append(this.root)
-    this.off = [hear(document, 'keydown', (e) => this.#key(e))]
+    this.off = [hear(document, 'keydown', (e) => this.#key(e)), hear(bus, 'insert', (e) => this.insert(e.detail))]
     this.update(data)
   }
 
-  /** New state from Python. What the writer is in the middle of stays; an answer to our own change is no news. */
+  /**
+   * New state from Python. What the writer is in the middle of stays; an answer to our own change is no news.
+   * @param {import('../contract.js').ReportData} data
+   */
   update(data) {
     const answer = this.serial !== null && data.answered === this.serial
     if (answer) this.serial = null
+    this.#unsaved()
     const untouched = plain(data.sections) === this.sent
     if (answer && (this.waiting || untouched)) {
       const mine = untouched ? this.sections : rebased(this.sections, JSON.parse(this.sent), data.sections)
@@ -52,8 +61,8 @@ export class ReportEditor {
   #sentence(x, s, n) {
     const { words, may_edit } = this.data
     const here = this.at[0] === s && this.at[1] === n
-    const act = (name, label, run) => h('button', { class: 'quiet', 'data-act': name, title: `${words.acts[name]}`, onclick: (e) => { e.stopPropagation(); run() } }, label)
-    const chips = x.chips.map((c) => h('button', { class: 'chip', title: c.title, onclick: (e) => { e.stopPropagation(); this.at = [s, n]; say('jump', c.place) } }, c.label))
+    const act = (name, label, run) => h('button', { class: 'quiet', tabindex: here ? 0 : -1, 'data-act': name, title: `${words.acts[name]}`, onclick: (e) => { e.stopPropagation(); run() } }, label)
+    const chips = x.chips.map((c) => h('button', { class: 'chip', tabindex: here ? 0 : -1, title: c.title, onclick: (e) => { e.stopPropagation(); this.at = [s, n]; say('jump', c.place) } }, c.label))
     const body = this.editing && here
       ? this.#box(x, s, n)
       : h('span', { class: 'text', ondblclick: () => may_edit && this.edit(s, n) }, `${MARKS[x.assertion]} ${x.text}`)
@@ -73,10 +82,11 @@ export class ReportEditor {
       clearTimeout(this.timer)
       this.timer = setTimeout(() => this.tell('typing', { section: s, sentence: n, text: area.value, revision: this.data.revision }), SAVE_AFTER_MS)
     }
-    area.addEventListener('input', () => { this.editing.text = area.value; later() })
+    area.addEventListener('input', () => { expand(area, this.data.macros ?? {}); this.editing.text = area.value; later() })
     area.addEventListener('keydown', (e) => {
+      if (e.key === 'Tab' && field(area, e.shiftKey)) { e.preventDefault(); return }
       if (e.key === 'Enter' && !e.shiftKey && !e.isComposing) { e.preventDefault(); this.finish(s, n, area.value) }
-      if (e.key === 'Escape') { this.#quit(); this.draw() }
+      if (e.key === 'Escape') { this.#quit(); if (!x.text) this.sections[s].sentences.splice(n, 1); this.draw() } // a new sentence goes whole
     })
     area.addEventListener('blur', () => this.editing && this.finish(s, n, area.value))
     return area
@@ -99,6 +109,20 @@ export class ReportEditor {
     area.style.height = `${area.scrollHeight + 4}px`
   }
 
+  /** A measurement's figure into the chosen sentence, where the writer stands in it or at its end. */
+  insert(text) {
+    const [s, n] = this.at
+    if (!this.data.may_edit || !this.sections[s]?.sentences[n]) return
+    if (!this.editing) this.edit(s, n)
+    const area = this.root.querySelector('textarea')
+    const at = area.selectionStart
+    const before = area.value.slice(0, at)
+    area.setRangeText(`${before && !/\s$/.test(before) ? ' ' : ''}${text}`, at, area.selectionEnd, 'end')
+    area.dispatchEvent(new Event('input'))
+    area.focus()
+    this.#reveal()
+  }
+
   #quit() {
     clearTimeout(this.timer)
     this.editing = null
@@ -118,13 +142,20 @@ export class ReportEditor {
     const x = this.sections[s].sentences[n]
     if (!x || !this.data.may_edit) return
     if (x.state === 'edited' && state === 'accepted') return this.next(1) // an edit is its own acceptance
-    this.#change(() => { x.state = state })
+    this.#change(() => { x.state = state; if (state === 'rejected') this.#follow(x, this.sections[s].id) })
     this.next(1)
+  }
+
+  /** An impression does not outlive the last finding that it was drawn from; what a person wrote stays. */
+  #follow(x, section) {
+    const says = (y) => y.finding === x.finding && y.state !== 'rejected'
+    if (!x.finding || section !== 'findings' || this.sections.some((z) => z.id === 'findings' && z.sentences.some(says))) return
+    for (const z of this.sections) if (z.id === 'impression') z.sentences.filter((y) => says(y) && y.state !== 'edited').forEach((y) => { y.state = 'rejected' })
   }
 
   add(s) {
     const sentences = this.sections[s].sentences
-    sentences.push({ text: '', finding: '', probability: null, modality: [], evidence: [], assertion: 'notice', state: 'edited', chips: [], from: null })
+    sentences.push({ text: '', finding: '', probability: null, modality: [], evidence: [], assertion: 'notice', state: 'edited', chips: [] })
     this.edit(s, sentences.length - 1)
   }
 
@@ -146,16 +177,22 @@ export class ReportEditor {
     run()
     this.draw()
     if (!tell) return
-    if (this.serial !== null) this.waiting = true // one at a time: each change goes on top of the revision before it
+    if (this.serial !== null) { this.waiting = true; this.#unsaved() } // one at a time: each change goes on top of the revision before it
     else this.#send()
   }
 
   #send() {
     this.waiting = false
     this.serial = Date.now()
+    this.#unsaved()
     this.sent = plain(this.sections)
     const sections = this.sections.map((x) => ({ id: x.id, sentences: x.sentences.filter((y) => y.text).map(({ chips, ...rest }) => rest) }))
     this.tell('changed', { revision: this.data.revision, sections, serial: this.serial })
+  }
+
+  /** Nothing is signed while a change has not reached the server: the page's style holds the buttons back. */
+  #unsaved() {
+    document.documentElement.toggleAttribute('data-unsaved', this.serial !== null || this.waiting)
   }
 
   next(by) {
@@ -163,27 +200,70 @@ export class ReportEditor {
     const here = every.findIndex(([s, n]) => s === this.at[0] && n === this.at[1])
     const [s, n] = every[Math.max(0, Math.min(every.length - 1, here + by))]
     this.select(s, n)
-    this.root.querySelector('.here')?.scrollIntoView({ block: 'nearest' })
+    this.#reveal()
+  }
+
+  /** Bring the selected sentence into sight, in the report's own column. */
+  #reveal() {
+    const here = /** @type {HTMLElement | null} */ (this.root.querySelector('.here'))
+    if (!here) return
+    here.style.scrollMarginBottom = here.style.scrollMarginTop = '8px'
+    const [top, bottom] = sight()
+    here.scrollIntoView({ block: here.offsetHeight + 16 <= bottom - top ? 'nearest' : 'start' })
+  }
+
+  #inSight() {
+    const box = this.root.querySelector('.here')?.getBoundingClientRect()
+    const [top, bottom] = sight()
+    return box && box.top >= top - 1 && box.top < bottom - 10
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || typing(event)) return
+    if (event.ctrlKey || event.metaKey || event.altKey || taken(event)) return
     const [s, n] = this.at
-    if (event.key === 'j') this.next(1)
-    else if (event.key === 'k') this.next(-1)
-    else if (!this.data.may_edit) return
-    else if (event.key === 'a') this.set(s, n, 'accepted')
-    else if (event.key === 'x') this.set(s, n, 'rejected')
-    else if (event.key === 'Enter') this.edit(s, n)
-    else return
+    const does = Object.entries(this.data.keys).find(([, key]) => key === event.key)?.[0]
+    if (does === 'next_sentence') this.next(1)
+    else if (does === 'previous_sentence') this.next(-1)
+    else if (!this.data.may_edit || !['accept', 'reject', 'edit'].includes(does)) return
+    else if (!this.#inSight()) this.#reveal() // nothing is decided on a sentence that cannot be read
+    else if (does === 'accept') this.set(s, n, 'accepted')
+    else if (does === 'reject') this.set(s, n, 'rejected')
+    else this.edit(s, n)
     event.preventDefault()
   }
 
   close() {
+    document.documentElement.removeAttribute('data-unsaved')
     clearTimeout(this.timer)
     this.off.forEach((f) => f())
     this.root.remove()
   }
+}
+
+/** Put a macro's text in place of its name, which was typed as .name and a space; its first field is chosen. */
+function expand(area, macros) {
+  const typed = area.value.slice(0, area.selectionStart).match(/(?:^|\s)\.(\w+)\s$/)
+  const text = typed && macros[typed[1]]
+  if (!text) return
+  const from = area.selectionStart - typed[1].length - 2
+  area.setRangeText(text, from, area.selectionStart, 'end')
+  area.setSelectionRange(from, from)
+  if (!field(area, false)) area.setSelectionRange(from + text.length, from + text.length)
+}
+
+/** Choose the next field, such as [date]; false where there is none, and Tab leads out as ever. */
+function field(area, back) {
+  const spots = [...area.value.matchAll(/\[[^\]]*\]/g)].map((m) => [m.index, m.index + m[0].length])
+  const next = back ? spots.filter(([a]) => a < area.selectionStart).pop() : spots.find(([a, b]) => a >= area.selectionEnd || (area.selectionStart === area.selectionEnd && a >= area.selectionStart))
+  if (!next) return false
+  area.setSelectionRange(next[0], next[1])
+  return true
+}
+
+/** First and last pixel of the window between which the report is seen: it is scrolled in a column of its own. */
+function sight() {
+  const box = document.querySelector('.st-key-paper')?.closest('[data-testid=stColumn]')?.getBoundingClientRect()
+  return [Math.max(0, box?.top ?? 0), Math.min(window.innerHeight, box?.bottom ?? window.innerHeight)]
 }
 
 /** What counts as the same report: words and states in their order. */

@@ -1,18 +1,23 @@
 /** One image in memory: slices or frames that arrive in chunks, with their original values. */
 
 export class Stack {
-  /** meta: see pixels.py. A volume holds int16 at [z][y][x], x to the patient's left, y to the back, z upward. */
+  /**
+   * A volume holds int16 at [z][y][x], x to the patient's left, y to the back, z upward.
+   * @param {import('../contract.js').VolumeImage | import('../contract.js').CineImage} meta
+   */
   constructor(meta) {
     this.meta = meta
-    ;[this.nx, this.ny, this.nz] = meta.shape
-    this.samples = meta.rgb ? 3 : 1
+    this.nx = meta.shape[0]
+    this.ny = meta.shape[1]
+    this.nz = meta.shape[2]
+    this.samples = meta.kind === 'cine' && meta.rgb ? 3 : 1
     const size = this.nx * this.ny * this.nz * this.samples
     this.data = meta.kind === 'cine' ? new Uint8Array(size) : new Int16Array(size)
     this.ready = new Uint8Array(meta.chunks)
     this.version = 0 // grows with every chunk, so that whoever draws knows
     this.bytes = 0
-    this.affine = meta.affine
-    this.inverse = meta.affine ? invert(meta.affine) : null
+    this.affine = meta.kind === 'volume' ? meta.affine : null
+    this.inverse = this.affine ? invert(this.affine) : null
   }
 
   get complete() {
@@ -34,7 +39,7 @@ export class Stack {
     const order = [...Array(this.meta.chunks).keys()].sort((a, b) => Math.abs(a - home) - Math.abs(b - home))
     const one = async () => {
       for (let k = order.shift(); k !== undefined; k = order.shift()) {
-        const response = await fetch(`${this.meta.url}/${this.meta.index}.${k}.gz`, { cache: 'no-store' })
+        const response = await fetch(`${this.meta.url}.${k}.gz`, { cache: 'no-store' })
         if (!response.ok) throw new Error(`HTTP ${response.status}`)
         const buffer = await response.arrayBuffer()
         this.bytes += buffer.byteLength

@@ -1,25 +1,36 @@
 /** One plane of one image on a canvas: pixels without change, and over them marks, crosshair, evidence, measurements. */
 
+import { corners } from './corners.js'
 import { h } from './dom.js'
-import { distance, ellipse } from './measure.js'
+import { write } from './ink.js'
+import { DRAWING, figured, sketch, struck } from './tools.js'
 import { EDGES, lookup, paint, pixelOf, shapeOf, voxelAt } from './plane.js'
 
 const HIGHLIGHT = '#ffc400'
 const LABEL = '#a0dcff'
+const NOTCH = 100 // pixels that one notch of a wheel scrolls
+const PAUSE_MS = 200 // after which turning the wheel begins anew
 const SOFTWARE = { willReadFrequently: true } // every slice is new pixels from memory: copies to a GPU and back cost more than they save
 
 export class Viewport {
-  /** host: what the viewport asks and tells (see Pane). plane: axial, coronal, sagittal; a cine has axial alone. */
-  constructor(host, plane) {
+  /**
+   * host: what the viewport asks and tells (see Pane). plane: axial, coronal, sagittal; a cine has axial alone.
+   * before: the viewport in whose place this one comes, with the same image.
+   */
+  constructor(host, plane, before = null) {
     this.host = host
     this.plane = plane
-    this.zoom = 1
-    this.pan = [0, 0]
+    this.zoom = before?.zoom ?? 1
+    this.pan = before?.pan ?? [0, 0]
+    this.turned = 0 // of the wheel, in pixels, that did not make a step yet
+    this.lastTurn = 0
+    /** @type {{ clientX: number, clientY: number } | null} */
+    this.pointer = null
     this.back = document.createElement('canvas') // the plane at its own size
     this.canvas = h('canvas', {
       class: 'viewport', tabIndex: -1,
       onwheel: (e) => this.#wheel(e), onpointerdown: (e) => this.#down(e), onpointermove: (e) => this.#move(e),
-      onpointerup: (e) => this.#up(e), onpointerleave: () => host.hover(null), oncontextmenu: (e) => e.preventDefault(),
+      onpointerup: (e) => this.#up(e), onpointerleave: () => { this.pointer = null; host.hover(null) }, oncontextmenu: (e) => e.preventDefault(),
       ondblclick: () => { this.reset(); this.draw() },
     })
     this.observer = new ResizeObserver(() => this.draw())
@@ -63,27 +74,38 @@ export class Viewport {
     const { x, y, sx, sy, flip } = this.fit
     context.imageSmoothingEnabled = this.host.smooth
     context.save()
-    context.translate(flip ? x + shape.width * sx : x, y)
+    context.translate(this.fit.cx, this.fit.cy)
+    context.rotate((this.fit.turn * Math.PI) / 2)
     context.scale(flip ? -sx : sx, sy)
-    context.drawImage(this.back, 0, 0)
+    context.drawImage(this.back, -shape.width / 2, -shape.height / 2)
     context.restore()
     this.#boxes(context, stack, index)
-    this.#measurements(context, stack, index)
+    this.#measurements(context, index)
     if (this.host.crosshair) this.#crosshair(context, stack, index, width, height)
     this.#marks(context, stack, width, height)
     this.#caption(context, stack, index, shape, width, height)
+    corners(context, this.host, width, height)
     Object.assign(this.canvas.dataset, {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','),
-      fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0,
+      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0,
     })
+    if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer)) // other pixels came under it
+  }
+
+  #voxelUnder(point) {
+    const [u, v] = this.toPixel(point)
+    return voxelAt(this.host.stack, this.plane, this.host.indexOf(this.plane), Math.floor(u), Math.floor(v))
   }
 
   /** Where the plane lies on the canvas: origin and size of a pixel, square in mm. */
   #place({ width: w, height: hh, mx, my }, width, height) {
-    const scale = Math.min(width / (w * mx), height / (hh * my)) * this.zoom
+    const { turn } = this.host
+    const [across, down] = turn % 2 ? [hh * my, w * mx] : [w * mx, hh * my]
+    const scale = Math.min(width / across, height / down) * this.zoom
     const [sx, sy] = [mx * scale, my * scale]
     const flip = this.host.flipped && this.plane !== 'sagittal' && this.host.stack.meta.kind === 'volume'
-    return { x: (width - w * sx) / 2 + this.pan[0], y: (height - hh * sy) / 2 + this.pan[1], sx, sy, flip, w }
+    const [cx, cy] = [width / 2 + this.pan[0], height / 2 + this.pan[1]]
+    return { x: cx - (w * sx) / 2, y: cy - (hh * sy) / 2, sx, sy, flip, w, h: hh, turn, cx, cy }
   }
 
   #refresh(stack, shape, index) {
@@ -102,19 +124,23 @@ export class Viewport {
       this.words = new Uint32Array(this.image.data.buffer)
     }
     paint(stack, this.plane, index, this.table, this.words)
-    this.back.getContext('2d', SOFTWARE).putImageData(this.image, 0, 0)
+    const context = /** @type {CanvasRenderingContext2D} */ (this.back.getContext('2d', SOFTWARE))
+    context.putImageData(this.image, 0, 0)
   }
 
   toScreen([u, v]) {
-    const { x, y, sx, sy, flip, w } = this.fit
-    return [x + (flip ? w - u : u) * sx, y + v * sy]
+    const { sx, sy, flip, w, h: hh, turn, cx, cy } = this.fit
+    let [x, y] = [(u - w / 2) * (flip ? -sx : sx), (v - hh / 2) * sy]
+    for (let i = 0; i < turn; i++) [x, y] = [-y, x] // a quarter turn clockwise
+    return [cx + x, cy + y]
   }
 
   toPixel(event) {
-    const { x, y, sx, sy, flip, w } = this.fit
+    const { sx, sy, flip, w, h: hh, turn, cx, cy } = this.fit
     const box = this.canvas.getBoundingClientRect()
-    const u = (event.clientX - box.left - x) / sx
-    return [flip ? w - u : u, (event.clientY - box.top - y) / sy]
+    let [x, y] = [event.clientX - box.left - cx, event.clientY - box.top - cy]
+    for (let i = 0; i < turn; i++) [x, y] = [y, -x]
+    return [x / (flip ? -sx : sx) + w / 2, y / sy + hh / 2]
   }
 
   #boxes(context, stack, index) {
@@ -125,31 +151,22 @@ export class Viewport {
       if (index < from - 0.5 || index > to + 0.5) continue
       const [x0, y0] = this.toScreen([Math.min(a[0], b[0]), Math.min(a[1], b[1])])
       const [x1, y1] = this.toScreen([Math.max(a[0], b[0]) + 1, Math.max(a[1], b[1]) + 1])
-      const left = Math.min(x0, x1) - 3
+      const [left, upper] = [Math.min(x0, x1) - 3, Math.min(y0, y1)]
       context.strokeStyle = HIGHLIGHT
       context.globalAlpha = this.host.opacity
       context.lineWidth = flash ? 4 : 2
-      context.strokeRect(left, y0 - 3, Math.abs(x1 - x0) + 6, y1 - y0 + 6)
-      if (label) text(context, label, left, y0 - 8, { colour: HIGHLIGHT, align: 'left', within: this.canvas.clientWidth })
+      context.strokeRect(left, upper - 3, Math.abs(x1 - x0) + 6, Math.abs(y1 - y0) + 6)
+      if (label) write(context, label, left, upper - 8, { colour: HIGHLIGHT, align: 'left', within: this.canvas.clientWidth })
       context.globalAlpha = 1
     }
   }
 
-  #measurements(context, stack, index) {
-    const mine = this.host.measurements().filter((m) => m.plane === this.plane && m.slice === index)
-    const drawn = this.drag?.shape ? [...mine, this.drag.shape] : mine
-    for (const m of drawn) {
-      const [[x0, y0], [x1, y1]] = m.points.map((p) => this.toScreen(p))
-      context.strokeStyle = '#7CFC9A'
-      context.lineWidth = 1.5
-      context.beginPath()
-      if (m.kind === 'distance') {
-        context.moveTo(x0, y0)
-        context.lineTo(x1, y1)
-      } else context.ellipse((x0 + x1) / 2, (y0 + y1) / 2, Math.abs(x1 - x0) / 2, Math.abs(y1 - y0) / 2, 0, 0, 2 * Math.PI)
-      context.stroke()
-      text(context, m.text ?? '', Math.max(x0, x1) + 6, (y0 + y1) / 2, { colour: '#7CFC9A', align: 'left' })
-    }
+  #measurements(context, index) {
+    const { chosen } = this.host
+    const moving = this.drag?.mark
+    for (const m of this.host.marks(this.plane, index)) if (m !== moving) sketch(context, m, (p) => this.toScreen(p), write, chosen(m))
+    const shape = this.drag?.shape ?? this.making?.shape
+    if (shape && shape.slice === index) sketch(context, shape, (p) => this.toScreen(p), write, true)
   }
 
   #crosshair(context, stack, index, width, height) {
@@ -171,26 +188,35 @@ export class Viewport {
   #marks(context, stack, width, height) {
     if (stack.meta.kind === 'cine') return // an ultrasound's side is never guessed
     if (!stack.affine) {
-      text(context, this.host.words.orientation_unknown, 8, 14, { colour: '#ff8d84', align: 'left' })
+      write(context, this.host.words.orientation_unknown, 8, 60, { colour: '#ff8d84', align: 'left' })
       return
     }
     let [left, right, top, bottom] = EDGES[this.plane]
     if (this.fit.flip) [left, right] = [right, left]
-    text(context, left, 8, height / 2, { size: 17, colour: LABEL, align: 'left' })
-    text(context, right, width - 8, height / 2, { size: 17, colour: LABEL, align: 'right' })
-    text(context, top, width / 2, 14, { size: 17, colour: LABEL })
-    text(context, bottom, width / 2, height - 34, { size: 17, colour: LABEL })
+    for (let i = 0; i < this.fit.turn; i++) [left, right, top, bottom] = [bottom, top, left, right]
+    write(context, left, 8, height / 2, { size: 17, colour: LABEL, align: 'left' })
+    write(context, right, width - 8, height / 2, { size: 17, colour: LABEL, align: 'right' })
+    write(context, top, width / 2, height > 150 ? 14 : 10, { size: 17, colour: LABEL })
+    write(context, bottom, width / 2, height - 34, { size: 17, colour: LABEL })
   }
 
   #caption(context, stack, index, { count }, width, height) {
     const { words } = this.host
     const what = stack.meta.kind === 'cine' ? words.frame : words[this.plane]
-    const simulated = stack.meta.simulated ? `${words.simulated} · ` : ''
-    text(context, `${simulated}${what} ${index + 1}/${count}`, 8, height - 14, { align: 'left', size: 12 })
-    const [centre, width_] = this.host.window
-    if (stack.meta.kind === 'volume')
-      text(context, `L ${round(centre)} W ${round(width_)}`, width - 8, 13, { align: 'right', size: 12 })
-    if (!this.#arrived(stack, index)) text(context, words.loading, width / 2, height / 2, { size: 15 })
+    const simulated = stack.meta.simulated && words.simulated
+    const place = this.#where(stack, index)
+    write(context, `${what} ${index + 1}/${count}${place}`, 8, height - 12, { align: 'left', size: 12 })
+    if (simulated) write(context, simulated, 8, height - 27, { align: 'left', size: 12 })
+    if (!this.#arrived(stack, index)) write(context, words.loading, width / 2, height / 2, { size: 15 })
+  }
+
+  /** Where the plane lies in mm, and the number under which a PACS shows the slice. */
+  #where(stack, index) {
+    const middle = stack.toMm(voxelAt(stack, this.plane, index, stack.nx / 2, this.plane === 'axial' ? stack.ny / 2 : stack.nz / 2))
+    const axis = { axial: 2, coronal: 1, sagittal: 0 }[this.plane]
+    const mm = middle && stack.meta.exact ? ` · ${'RAS'[axis]}${middle[axis] < 0 ? '−' : '+'}${Math.abs(middle[axis]).toFixed(1)} mm` : ''
+    const number = this.plane === 'axial' ? stack.meta.numbers?.[index] : 0
+    return `${mm}${number ? ` · ${this.host.words.instance} ${number}` : ''}`
   }
 
   /** A slice needs its own chunk, a plane across the slices all of them. */
@@ -201,27 +227,76 @@ export class Viewport {
   #wheel(event) {
     event.preventDefault()
     if (event.ctrlKey) {
-      this.zoom = Math.max(0.5, Math.min(12, this.zoom * (event.deltaY < 0 ? 1.15 : 1 / 1.15)))
-      this.draw()
-    } else this.host.step(this.plane, event.deltaY > 0 ? 1 : -1)
+      if (this.fit) this.#zoomAt(event, event.deltaY < 0 ? 1.15 : 1 / 1.15)
+    } else if (Math.abs(event.deltaY) > Math.abs(event.deltaX)) this.#turn(event) // sideways is no way through a stack
+  }
+
+  /** Larger or smaller, and what lies under the pointer stays there. */
+  #zoomAt(event, by) {
+    const box = this.canvas.getBoundingClientRect()
+    const zoom = Math.max(0.5, Math.min(12, this.zoom * by))
+    const grown = zoom / this.zoom
+    const off = [event.clientX - box.left - box.width / 2, event.clientY - box.top - box.height / 2]
+    this.pan = [0, 1].map((i) => off[i] - (off[i] - this.pan[i]) * grown)
+    this.zoom = zoom
+    this.draw()
+  }
+
+  /** Steps by how far the wheel was turned: a notch is one, and the many small turns of a trackpad add up to one. */
+  #turn(event) {
+    const pixels = event.deltaY * (event.deltaMode === 0 ? 1 : event.deltaMode === 1 ? NOTCH / 3 : NOTCH)
+    const fresh = event.timeStamp - this.lastTurn > PAUSE_MS || pixels * this.turned < 0
+    this.lastTurn = event.timeStamp
+    this.turned = fresh ? pixels : this.turned + pixels
+    if (fresh && Math.abs(pixels) >= NOTCH / 2) this.turned = Math.sign(pixels) * Math.max(NOTCH, Math.abs(pixels)) // a mouse with short notches
+    const steps = Math.trunc(this.turned / NOTCH)
+    this.turned -= steps * NOTCH
+    if (steps) this.host.scroll(this.plane, steps)
   }
 
   #down(event) {
     this.host.active(this)
+    if (!this.fit) return
     this.canvas.setPointerCapture(event.pointerId)
     const tool = event.button === 2 ? 'window' : event.button === 1 || event.shiftKey ? 'pan' : this.host.tool
-    this.drag = { tool, x: event.clientX, y: event.clientY, window: [...this.host.window], pan: [...this.pan], from: this.fit && this.toPixel(event) }
+    const from = this.toPixel(event)
+    this.drag = { tool, x: event.clientX, y: event.clientY, window: [...this.host.window], pan: [...this.pan], from }
+    if (tool === 'navigate' || DRAWING[tool]) this.#take(event)
+    if (DRAWING[tool] && !this.drag.mark) this.#begin(tool, from)
     this.#move(event)
+  }
+
+  /** A mark under the pointer is chosen, and moved with it: one of its points, or the whole. */
+  #take(event) {
+    if (this.making) return
+    const box = this.canvas.getBoundingClientRect()
+    const index = this.host.indexOf(this.plane)
+    const near = this.host.marks(this.plane, index).filter((m) => !DRAWING[this.drag.tool] || this.host.chosen(m))
+    const hit = struck(near, event.clientX - box.left, event.clientY - box.top, (p) => this.toScreen(p))
+    if (DRAWING[this.drag.tool] && !(hit?.point >= 0)) return // a new mark may begin on the line of another one
+    this.host.choose(hit?.mark ?? null)
+    if (hit?.mark.id) Object.assign(this.drag, { mark: hit.mark, point: hit.point, tool: 'mark' })
+  }
+
+  /** The first point of a new mark, or the next line of one that takes more. */
+  #begin(kind, from) {
+    const index = this.host.indexOf(this.plane)
+    if (this.making && (this.making.kind !== kind || this.making.slice !== index)) this.making = null
+    this.making ??= { kind, slice: index, points: [], shape: null }
+    if (this.making.placing) return // a click sets the point that follows the pointer
+    this.making.points.push([...from])
+    if (DRAWING[kind].drags) this.making.points.push([...from])
   }
 
   #move(event) {
     const { stack } = this.host
     if (!stack || !this.fit) return
-    const [u, v] = this.toPixel(event)
-    const index = this.host.indexOf(this.plane)
-    const voxel = voxelAt(stack, this.plane, index, Math.floor(u), Math.floor(v))
+    this.pointer = { clientX: event.clientX, clientY: event.clientY }
+    const at = this.toPixel(event)
+    const voxel = this.#voxelUnder(event)
     this.host.hover(voxel)
     const d = this.drag
+    if (this.making && (d?.tool === this.making.kind || this.making.placing)) this.#follow(at)
     if (!d) return
     if (d.tool === 'window') {
       const [centre, width] = d.window
@@ -230,35 +305,63 @@ export class Viewport {
     } else if (d.tool === 'pan') {
       this.pan = [d.pan[0] + event.clientX - d.x, d.pan[1] + event.clientY - d.y]
       this.draw()
-    } else if (d.tool === 'navigate') this.host.goTo(voxel)
-    else {
-      const points = [d.from, [u, v]]
-      const result = d.tool === 'distance' ? distance(stack, points, this.plane) : ellipse(stack, points, this.plane, index, voxelAt)
-      d.shape = result && { ...result, points, plane: this.plane, slice: index }
-      this.draw()
-    }
+    } else if (d.tool === 'mark') this.#carry(at)
+    else if (d.tool === 'navigate') this.host.goTo(voxel)
   }
 
-  #up() {
-    const done = this.drag?.shape
-    this.drag = null
-    if (done && Math.hypot(done.points[1][0] - done.points[0][0], done.points[1][1] - done.points[0][1]) > 1) this.host.measured(done)
+  #figure(kind, points, text = '') {
+    return figured(kind, points, { stack: this.host.stack, plane: this.plane, n: this.host.indexOf(this.plane), voxelAt, text })
+  }
+
+  /** The last point of what is being drawn goes with the pointer. */
+  #follow(at) {
+    const { making } = this
+    making.points[making.points.length - 1] = at
+    making.shape = this.#figure(making.kind, making.points)
     this.draw()
   }
-}
 
-function round(v) {
-  return Math.abs(v) >= 10 ? Math.round(v) : v.toFixed(2)
-}
+  /** A mark that was taken goes with the pointer. */
+  #carry(at) {
+    const { mark, point, from } = this.drag
+    const by = [at[0] - from[0], at[1] - from[1]]
+    const points = mark.points.map((p, n) => (point < 0 || point === n ? [p[0] + by[0], p[1] + by[1]] : p))
+    this.drag.shape = { ...mark, ...this.#figure(mark.kind, points, mark.text) }
+    this.draw()
+  }
 
-function text(context, words, x, y, { size = 13, colour = '#dfe6ea', align = 'center', within = 0 } = {}) {
-  context.font = `600 ${size}px system-ui, sans-serif`
-  if (within) x = Math.max(2, Math.min(x, within - context.measureText(words).width - 4))
-  context.textAlign = align
-  context.textBaseline = 'middle'
-  context.lineWidth = 3
-  context.strokeStyle = 'rgba(0,0,0,.85)'
-  context.strokeText(words, x, y)
-  context.fillStyle = colour
-  context.fillText(words, x, y)
+  #up(event) {
+    const { drag, making } = this
+    this.drag = null
+    if (drag?.tool === 'mark' && drag.shape && Math.hypot(event.clientX - drag.x, event.clientY - drag.y) > 2) this.host.changed(drag.mark, drag.shape)
+    else if (making && drag?.tool === making.kind) this.#next(making)
+    this.draw()
+  }
+
+  /** A line is drawn: the mark is whole, or takes another line or point. */
+  #next(making) {
+    const { drags, then } = DRAWING[making.kind]
+    const { points } = making
+    if (drags && Math.hypot(points.at(-1)[0] - points.at(-2)[0], points.at(-1)[1] - points.at(-2)[1]) <= 1) {
+      this.making = null // a click that drew nothing
+      return
+    }
+    if (points.length < 2 * drags + then) {
+      if (points.length < 2 * drags) return
+      making.placing = true
+      points.push([...points.at(-1)])
+      return
+    }
+    this.making = null
+    const shape = this.#figure(making.kind, points)
+    if (shape) this.host.measured(shape)
+  }
+
+  /** Give up what is being drawn; false where nothing is. */
+  quit() {
+    if (!this.making) return false
+    this.making = null
+    this.draw()
+    return true
+  }
 }

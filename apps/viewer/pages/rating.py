@@ -7,30 +7,36 @@ import time
 import streamlit as st
 
 from apps.viewer import people
-from apps.viewer.words import w
+from apps.viewer.desk import library
+from apps.viewer.words import plain, w
 from medfuse.errors import UserError
 from medfuse.library import ratings
+from medfuse.library.accounts import Account
 
 
 def show() -> None:
+    """The page: the next text that this account has not rated."""
     st.markdown(f"### {w('pages.rate')}")
     who = people.account()
     if who is None:
         st.info(w("rate.need"))
         return
-    left = ratings.waiting_for(who)
-    done = ratings.counts().get(who.name, 0)
+    left = ratings.waiting_for(library(), who)
+    done = ratings.counts(library()).get(who.name, 0)
     if not left:
         st.success(w("rate.done", n=done))
     else:
         _one(left[0], who, len(left))
     if who.may("admin"):
         st.download_button(
-            w("cohort.csv"), ratings.export(ratings.ratings()), file_name="ratings.csv", key="ratings-csv"
+            w("cohort.csv"),
+            ratings.export(ratings.ratings(library())),
+            file_name="ratings.csv",
+            key="ratings-csv",
         )
 
 
-def _one(item: ratings.Item, who, left: int) -> None:
+def _one(item: ratings.Item, who: Account, left: int) -> None:
     key = f"{item.case_id}-{item.kind}"
     started = st.session_state.setdefault("rating-started", {}).setdefault(key, time.monotonic())
     st.caption(w("rate.intro") + " · " + w("rate.left", n=left))
@@ -41,13 +47,21 @@ def _one(item: ratings.Item, who, left: int) -> None:
             st.session_state["case"] = st.session_state["blind"] = item.case_id
             st.switch_page(st.session_state["pages"]["read"])
     with form.form(f"rate-{key}"):
-        scores = {s: st.segmented_control(w(f"rate.{s}"), [1, 2, 3, 4, 5], key=f"{s}-{key}") for s in ratings.SCALES}
+        scores = {
+            s: st.segmented_control(w(f"rate.{s}"), [1, 2, 3, 4, 5], key=f"{s}-{key}") for s in ratings.SCALES
+        }
         st.caption(w("rate.scale"))
         if st.form_submit_button(w("rate.next"), type="primary"):
             try:
-                ratings.rate(item, who, {k: int(v or 0) for k, v in scores.items()}, seconds=time.monotonic() - started)
+                ratings.rate(
+                    library(),
+                    item,
+                    who,
+                    {k: int(v or 0) for k, v in scores.items()},
+                    seconds=time.monotonic() - started,
+                )
             except UserError as e:
-                st.error(str(e))
+                st.error(plain(e))
                 return
             st.session_state.pop("blind", None)
             st.rerun()

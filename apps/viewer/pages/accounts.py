@@ -6,13 +6,15 @@ import pandas as pd
 import streamlit as st
 
 from apps.viewer import people
-from apps.viewer.words import branch, w
+from apps.viewer.desk import library
+from apps.viewer.words import names, plain, w
 from medfuse.errors import UserError
 from medfuse.library import accounts as people_known
-from medfuse.library import audit
+from medfuse.library import audit, audit_check
 
 
 def show() -> None:
+    """The page: accounts beside the newest events of the audit log."""
     st.markdown(f"### {w('pages.people')}")
     who = people.account()
     if who is None or not who.may("admin"):
@@ -21,21 +23,30 @@ def show() -> None:
     left, right = st.columns([1, 1.4], gap="large")
     with left:
         st.markdown(f"#### {w('people.accounts')}")
-        rows = [{"name": a.name, "role": branch("roles")[a.role], "full name": a.full_name, "background": a.background} for a in people_known.list_accounts()]  # fmt: skip
+        rows = [
+            {
+                w("name"): a.name,
+                w("people.role"): names("roles")[a.role],
+                w("people.full_name"): a.full_name,
+                w("people.background"): a.background,
+            }
+            for a in people_known.list_accounts(library())
+        ]
         st.dataframe(pd.DataFrame(rows), hide_index=True, width="stretch")
         _add(who)
     with right:
         st.markdown(f"#### {w('people.audit')}")
-        try:
-            entries = audit.entries()
-        except UserError as e:
-            st.error(str(e))
+        found = audit_check.differences(library())
+        for difference in found:
+            st.error(plain(difference.what))
+        if found:
             return
+        entries = audit.entries(library())
         st.caption(w("people.intact", n=len(entries)))
         table = pd.DataFrame(
             [
-                {k: str(e.get(k, "")) for k in ("at", "who", "event", "case", "revision", "account")}
-                for e in entries[::-1][:500]
+                {word: str(row.get(k, "")) for k, word in names("people.columns").items()}
+                for row in (e.as_json() for e in entries[::-1][:500])
             ]
         )
         st.dataframe(table, hide_index=True, width="stretch", height=520)
@@ -47,14 +58,19 @@ def _add(who: people_known.Account) -> None:
         full = st.text_input(w("full_name"), key="new-full")
         background = st.text_input(w("background"), key="new-background")
         role = st.selectbox(
-            w("people.role"), people_known.ROLES, format_func=branch("roles").__getitem__, index=1, key="new-role"
+            w("people.role"),
+            people_known.ROLES,
+            format_func=names("roles").__getitem__,
+            index=1,
+            key="new-role",
         )
         password = st.text_input(w("password"), type="password", key="new-password")
         if st.form_submit_button(w("make_account")):
             try:
-                people_known.add_account(name, password, role, full_name=full, background=background)
+                people_known.add_account(
+                    library(), name, password, role, full_name=full, background=background, by=who.name
+                )
             except UserError as e:
-                st.error(str(e))
+                st.error(plain(e))
                 return
-            audit.record("account added", who=who.name, account=name, role=role)
             st.rerun()

@@ -1,0 +1,60 @@
+"""Before a report is signed: it is shown as it will leave, what contradicts itself is named, and the person
+confirms."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import streamlit as st
+
+from apps.viewer.desk import library
+from apps.viewer.fragments import redraw
+from apps.viewer.words import w
+from medfuse.display.marks import Bidirectional, Distance
+from medfuse.drafting.review import Doubt, review
+from medfuse.exports.text import report_text
+from medfuse.library import results, store, workbench
+from medfuse.library.reports import Revision
+
+
+def doubts_of(case_id: str, now: Revision) -> list[Doubt]:
+    """What to look at before this revision is signed."""
+    lengths = []
+    for m in workbench.measurements(library(), case_id):
+        if isinstance(m, Distance | Bidirectional) and m.unit == "mm":
+            lengths += [m.value, m.short] if isinstance(m, Bidirectional) else [m.value]
+    result = results.load_result(library(), case_id)
+    for x in result[0].lesions if result else ():
+        lengths += [v for v in (x.long_axis_mm, x.short_axis_mm) if v is not None]
+    who = store.identity_of(library(), case_id)
+    return review(now.report, sex=who.sex, measured_mm=lengths, conflict=who.conflict)
+
+
+def confirm(case_id: str, now: Revision, sign: Callable[[tuple[str, ...]], None]) -> None:
+    """The report as it will leave, the doubts, and a button that signs; ``sign`` gets the doubts that
+    were put aside."""
+    asked = f"signing-{case_id}"
+    if st.session_state.get(asked) != now.revision:
+        return
+    doubts = doubts_of(case_id, now)
+    with st.container(border=True, key="signing"):
+        st.markdown(f"**{w('signing.title')}**")
+        for doubt in doubts:
+            said = f"{w(f'signing.{doubt.kind}')}{': ' if doubt.said else ''}{doubt.said}"
+            (st.error if doubt.blocks else st.warning)(said)
+        with st.container(height=300):
+            st.text(report_text(now.report))
+        blocked = any(d.blocks for d in doubts)
+        seen = not doubts or (not blocked and st.checkbox(w("signing.looked"), key=f"looked-{now.revision}"))
+        left, right = st.columns(2)
+        if left.button(w("signing.now"), key="sign-now", type="primary", disabled=blocked or not seen):
+            st.session_state.pop(asked)
+            sign(tuple(f"{d.kind}: {d.said}" if d.said else d.kind for d in doubts))
+        if right.button(w("signing.back"), key="sign-back"):
+            st.session_state.pop(asked)
+            redraw()
+
+
+def ask(case_id: str, now: Revision) -> None:
+    """Show the confirmation from now on, for this revision alone."""
+    st.session_state[f"signing-{case_id}"] = now.revision
