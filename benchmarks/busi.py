@@ -1,13 +1,17 @@
-"""Real breast ultrasound (BUSI) through `medfuse train`: near-duplicates in one group, grouped 5-fold, beside simple rows.
+"""Real breast ultrasound (BUSI) through `medfuse train`: near-duplicates in one group, grouped 5-fold, beside
+simple rows.
 
-python benchmarks/busi.py --data ../shared/data/ultrasound2d/busi --manifest busi/manifest.jsonl      writes a manifest
-python benchmarks/busi.py --data … --folds 5 --minutes 3 --seeds 3 [--rows plain masked pretrained]     trains and scores
-   [--pretrain population/manifest.jsonl --pretrain-minutes 10]    SIMULATED ultrasound on which the encoder of row "pretrained" starts
+python benchmarks/busi.py --data ../shared/data/ultrasound2d/busi --manifest busi/manifest.jsonl      writes a
+manifest
+python benchmarks/busi.py --data … --folds 5 --minutes 3 --seeds 3 [--rows plain masked pretrained]     trains
+and scores
+   [--pretrain population/manifest.jsonl --pretrain-minutes 10]    SIMULATED ultrasound on which the encoder
+   of row "pretrained" starts
 
-Rows: "plain" sees the images as they are; "masked" after measuring marks are painted over (as the shipped bundle does); "marks only"
-sees where marks were and nothing else.
-Groups are images whose perceptual hashes differ in at most 10 of 64 bits. BUSI has no patient ids, so other images of one
-woman may still lie on both sides.
+Rows: "plain" sees the images as they are; "masked" after measuring marks are painted over (as the shipped
+    bundle does); "marks only" sees where marks were and nothing else. Groups are images whose perceptual
+    hashes differ in at most 10 of 64 bits. BUSI has no patient ids, so other images of one woman may still
+    lie on both sides.
 """
 
 from __future__ import annotations
@@ -40,7 +44,9 @@ def load(data: Path) -> tuple[list[Path], np.ndarray]:
 
 
 def grey(path: Path, size: int) -> np.ndarray:
-    return np.asarray(Image.open(path).convert("L").resize((size, size), Image.Resampling.BILINEAR), np.float32)
+    return np.asarray(
+        Image.open(path).convert("L").resize((size, size), Image.Resampling.BILINEAR), np.float32
+    )
 
 
 def groups_of(paths: list[Path]) -> np.ndarray:
@@ -52,25 +58,37 @@ def groups_of(paths: list[Path]) -> np.ndarray:
             low = dctn(image, norm="ortho")[:8, :8].ravel()
             hashes.append(low > np.median(low[1:]))
     bits = np.array(hashes)
-    plain, mirror = bits[0::2], bits[1::2]
-    near = np.minimum((plain[:, None] != plain[None]).sum(-1), (plain[:, None] != mirror[None]).sum(-1)) <= SAME
+    plain = bits[0::2]
+    mirror = bits[1::2]
+    near = (
+        np.minimum((plain[:, None] != plain[None]).sum(-1), (plain[:, None] != mirror[None]).sum(-1)) <= SAME
+    )
     return connected_components(near)[1]
 
 
-def write_manifest(path: Path, paths: list[Path], y: np.ndarray, groups: np.ndarray, split: np.ndarray) -> None:
+def write_manifest(
+    path: Path, paths: list[Path], y: np.ndarray, groups: np.ndarray, split: np.ndarray
+) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as f:
         for p, c, g, s in zip(paths, y, groups, split, strict=True):
-            row = {"case_id": f"busi-{p.stem.replace(' ', '').replace('(', '-').replace(')', '')}", "patient_id": f"group{g}", "split": str(s),
-                   "images": [{"path": str(p.resolve()), "modality": "US", "role": "still"}],
-                   "labels": {name: int(c == k) for k, name in enumerate(CLASSES)}}  # fmt: skip
+            row = {
+                "case_id": f"busi-{p.stem.replace(' ', '').replace('(', '-').replace(')', '')}",
+                "patient_id": f"group{g}",
+                "split": str(s),
+                "images": [{"path": str(p.resolve()), "modality": "US", "role": "still"}],
+                "labels": {name: int(c == k) for k, name in enumerate(CLASSES)},
+            }
             f.write(json.dumps(row) + "\n")
 
 
 def splits(y: np.ndarray, groups: np.ndarray, folds: int) -> list[np.ndarray]:
-    """For each fold: an array of train, val, test. A fold is two parts of 2 × folds; the part after it chooses."""
+    """For each fold: an array of train, val, test. A fold is two parts of 2 × folds; the part after it
+    chooses."""
     parts = np.zeros(len(y), int)
-    for k, (_, some) in enumerate(StratifiedGroupKFold(2 * folds, shuffle=True, random_state=0).split(y, y, groups)):
+    for k, (_, some) in enumerate(
+        StratifiedGroupKFold(2 * folds, shuffle=True, random_state=0).split(y, y, groups)
+    ):
         parts[some] = k
     return [
         np.where(parts // 2 == k, "test", np.where(parts == (2 * k + 2) % (2 * folds), "val", "train"))
@@ -83,9 +101,11 @@ def scores(y: np.ndarray, p: np.ndarray) -> dict[str, float]:
     malignant = CLASSES.index("malignant")
     lesions = y != CLASSES.index("normal")
     odds = p[:, malignant] / (p[:, malignant] + p[:, CLASSES.index("benign")] + 1e-9)
-    return {"accuracy": round(float((p.argmax(1) == y).mean()), 4),
-            "auc_malignant": round(float(roc_auc_score(y == malignant, p[:, malignant])), 4),
-            "auc_benign_malignant": round(float(roc_auc_score(y[lesions] == malignant, odds[lesions])), 4)}  # fmt: skip
+    return {
+        "accuracy": round(float((p.argmax(1) == y).mean()), 4),
+        "auc_malignant": round(float(roc_auc_score(y == malignant, p[:, malignant])), 4),
+        "auc_benign_malignant": round(float(roc_auc_score(y[lesions] == malignant, odds[lesions])), 4),
+    }
 
 
 def thumbnail_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.ndarray) -> np.ndarray:
@@ -116,34 +136,59 @@ def marks_rows(paths: list[Path], y: np.ndarray, train: np.ndarray, test: np.nda
     """The shortcut: only how many pixels of burned-in marks there are, and where."""
     from medfuse.preprocess.marks import find_marks
 
-    x = np.stack([np.asarray(Image.fromarray(find_marks(grey(p, 256).astype(np.uint8))).resize((8, 8), Image.Resampling.BOX), float).ravel() for p in paths])  # fmt: skip
+    x = np.stack(
+        [
+            np.asarray(
+                Image.fromarray(find_marks(grey(p, 256).astype(np.uint8))).resize(
+                    (8, 8), Image.Resampling.BOX
+                ),
+                float,
+            ).ravel()
+            for p in paths
+        ]
+    )
     return LogisticRegression(C=0.1, max_iter=500).fit(x[train], y[train]).predict_proba(x[test])
 
 
 def pretrain(manifest: Path, folder: Path, minutes: float, size: int) -> str:
-    """A bundle whose ultrasound encoder learned the findings of SIMULATED abdominal frames, without label maps."""
+    """A bundle whose ultrasound encoder learned the findings of SIMULATED abdominal frames, without label
+    maps."""
     from medfuse.task import load_task
     from medfuse.training.options import TrainOptions
-    from medfuse.training.train import train
+    from medfuse.training.run import train
 
-    breast, abdomen = load_task("breast-ultrasound"), load_task("upper-abdomen")
+    breast = load_task("breast-ultrasound")
+    abdomen = load_task("upper-abdomen")
     seen = [f for f in abdomen.findings if "US" in f.modalities]
     spec = breast.modalities["US"].model_copy(
         update={"frames": 12, "size": size, "remove_marks": False, "roles": ("cine",)}
     )
-    task = breast.model_copy(update={
-        "name": "abdominal-frames", "exclusive": (), "about": {}, "modalities": {"US": spec},
-        "findings": tuple(f.model_copy(update={"modalities": ("US",), "requires": {}}) for f in seen),
-    })  # fmt: skip
+    task = breast.model_copy(
+        update={
+            "name": "abdominal-frames",
+            "exclusive": (),
+            "about": {},
+            "modalities": {"US": spec},
+            "findings": tuple(f.model_copy(update={"modalities": ("US",), "requires": {}}) for f in seen),
+        }
+    )
     ids = {f.id for f in seen}
     path = folder / "simulated.jsonl"
     with path.open("w") as f:
         for line in manifest.read_text().splitlines():
             row = json.loads(line)
-            images = [{k: v for k, v in i.items() if k != "mask"} | {"path": str((manifest.parent / i["path"]).resolve())} for i in row["images"] if i["modality"] == "US"]  # fmt: skip
+            images = [
+                {k: v for k, v in i.items() if k != "mask"}
+                | {"path": str((manifest.parent / i["path"]).resolve())}
+                for i in row["images"]
+                if i["modality"] == "US"
+            ]
             if images:
                 labels = {k: v for k, v in row["labels"].items() if k in ids}
-                f.write(json.dumps({**row, "images": images, "labels": labels, "report": "", "reports": {}}) + "\n")
+                f.write(
+                    json.dumps({**row, "images": images, "labels": labels, "report": "", "reports": {}})
+                    + "\n"
+                )
     out = folder / "pretrained"
     result = train(
         task,
@@ -169,14 +214,14 @@ def medfuse_rows(
     start: str | None,
 ) -> np.ndarray:
     """Train by the command's own function, predict the test split by the bundle."""
+    from medfuse.bundles.bundle import load_bundle
+    from medfuse.bundles.calibration import calibrated
     from medfuse.evaluation.evaluate import features_of
-    from medfuse.evaluation.feature_set import collect, predict_logits
     from medfuse.io.manifest import read_manifest
-    from medfuse.models.bundle import load_bundle
-    from medfuse.models.calibration import calibrated
+    from medfuse.models.feature_set import collect, predict_logits
     from medfuse.task import load_task
     from medfuse.training.options import TrainOptions
-    from medfuse.training.train import train
+    from medfuse.training.run import train
 
     task = load_task("breast-ultrasound")
     spec = task.modalities["US"].model_copy(update={"remove_marks": remove_marks, "size": size})
@@ -193,7 +238,9 @@ def medfuse_rows(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument(
         "--manifest", type=Path, help="only write this manifest (two parts in ten are test, one chooses)"
@@ -203,7 +250,9 @@ def main() -> None:
     parser.add_argument("--minutes", type=float, default=3.0)
     parser.add_argument("--size", type=int, default=96, help="pixels a side that the networks see")
     parser.add_argument("--seeds", type=int, default=1)
-    parser.add_argument("--rows", nargs="+", default=["plain", "masked"], choices=["plain", "masked", "pretrained"])
+    parser.add_argument(
+        "--rows", nargs="+", default=["plain", "masked"], choices=["plain", "masked", "pretrained"]
+    )
     parser.add_argument("--pretrain", type=Path, help="manifest of simulated cases, for row pretrained")
     parser.add_argument("--pretrain-minutes", type=float, default=10.0)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
@@ -223,7 +272,8 @@ def main() -> None:
         options.out.mkdir(parents=True, exist_ok=True)
         start = pretrain(options.pretrain, options.out, options.pretrain_minutes, options.size)
     for k, split in enumerate(every[: options.run]):
-        train, test = split == "train", split == "test"
+        train = split == "train"
+        test = split == "test"
         known = train | (split == "val")  # the simple rows choose nothing, so they may learn from both
         for name, work in (
             ("nearest thumbnail", thumbnail_rows),
@@ -235,14 +285,46 @@ def main() -> None:
             with TemporaryDirectory() as folder:
                 manifest = Path(folder) / "manifest.jsonl"
                 write_manifest(manifest, paths, y, groups, split)
-                order = [r["case_id"] for r in map(json.loads, manifest.read_text().splitlines()) if r["split"] == "test"]  # fmt: skip
-                p = medfuse_rows(manifest, Path(folder) / "bundle", options.minutes, seed, order, size=options.size, remove_marks=kind == "masked",
-                                 start=start if kind == "pretrained" else None)  # fmt: skip
+                order = [
+                    r["case_id"]
+                    for r in map(json.loads, manifest.read_text().splitlines())
+                    if r["split"] == "test"
+                ]
+                p = medfuse_rows(
+                    manifest,
+                    Path(folder) / "bundle",
+                    options.minutes,
+                    seed,
+                    order,
+                    size=options.size,
+                    remove_marks=kind == "masked",
+                    start=start if kind == "pretrained" else None,
+                )
             rows.setdefault(f"medfuse, {kind}", []).append(scores(y[test], p))
             print(f"fold {k} seed {seed} {kind}: {rows[f'medfuse, {kind}'][-1]}", flush=True)
-    result = {"images": len(paths), "groups": int(groups.max() + 1), "folds": options.folds, "run": len(every[: options.run]), "minutes": options.minutes, "size": options.size,
-              "seeds": options.seeds, "machine": f"{platform.machine()}, {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores, torch {torch.__version__}",
-              "rows": {name: {key: [round(float(np.mean([r[key] for r in rs])), 4), round(float(np.std([r[key] for r in rs])), 4)] for key in rs[0]} for name, rs in rows.items()}}  # fmt: skip
+    result = {
+        "images": len(paths),
+        "groups": int(groups.max() + 1),
+        "folds": options.folds,
+        "run": len(every[: options.run]),
+        "minutes": options.minutes,
+        "size": options.size,
+        "seeds": options.seeds,
+        "machine": (
+            f"{platform.machine()}, {torch.get_num_threads()} thread(s) of {os.cpu_count()} cores, torch "
+            f"{torch.__version__}"
+        ),
+        "rows": {
+            name: {
+                key: [
+                    round(float(np.mean([r[key] for r in rs])), 4),
+                    round(float(np.std([r[key] for r in rs])), 4),
+                ]
+                for key in rs[0]
+            }
+            for name, rs in rows.items()
+        },
+    }
     print(json.dumps(result, indent=1))
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "busi.json").write_text(json.dumps(result, indent=1))

@@ -1,10 +1,12 @@
-"""What the images could tell if every structure were outlined perfectly: a random forest on true-mask statistics.
+"""What the images could tell if every structure were outlined perfectly: a random forest on true-mask
+statistics.
 
 python benchmarks/ceilings.py --manifest population/manifest.jsonl --work DIR [--cases 600]
 
-For each modality and structure: its voxels, and per role the mean, spread and difference to the liver. Lesions are outlined but not
-named: the statistics of the three largest, whatever they are. A forest a finding and subset, trained on the split "train", scored on "val".
-A ceiling for features like these, not for every model.
+For each modality and structure: its voxels, and per role the mean, spread and difference to the liver.
+    Lesions are outlined but not
+named: the statistics of the three largest, whatever they are. A forest a finding and subset, trained on the
+    split "train", scored on "val". A ceiling for features like these, not for every model.
 """
 
 from __future__ import annotations
@@ -19,13 +21,13 @@ import numpy as np
 from scipy.ndimage import label
 from sklearn.ensemble import RandomForestClassifier
 
-from medfuse.evaluation.feature_set import label_matrix
 from medfuse.evaluation.findings import finding_auroc
 from medfuse.io.manifest import read_manifest
+from medfuse.models.feature_set import label_matrix
 from medfuse.models.subsets import name as subset_name
 from medfuse.models.subsets import subsets
 from medfuse.task import Task, load_task
-from medfuse.training.data import load_input, preprocess_manifest
+from medfuse.training.data.tensors import load_input, preprocess_manifest
 
 LESIONS = 3
 
@@ -54,19 +56,27 @@ def statistics(task: Task, modality: str, folder: Path, names: list[str]) -> np.
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--manifest", type=Path, required=True)
-    parser.add_argument("--work", type=Path, required=True, help="where preprocessed tensors lie or are written")
+    parser.add_argument(
+        "--work", type=Path, required=True, help="where preprocessed tensors lie or are written"
+    )
     parser.add_argument("--cases", type=int, default=600)
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     task = load_task("upper-abdomen")
     rows = [r for r in read_manifest(options.manifest) if r.split in ("train", "val")]
     folder, entries = preprocess_manifest(task, rows, options.work / "tensors", workers=os.cpu_count() or 1)
-    rows, entries = rows[: options.cases], entries[: options.cases]
+    rows = rows[: options.cases]
+    entries = entries[: options.cases]
     labels = label_matrix(task, rows)
     train = np.array([r.split == "train" for r in rows])
-    x = {m: np.stack([statistics(task, m, folder, e["files"].get(m, [])) for e in entries]) for m in task.senses}
+    x = {
+        m: np.stack([statistics(task, m, folder, e["files"].get(m, [])) for e in entries])
+        for m in task.senses
+    }
     table = {}
     for s in subsets(task.senses):
         features = np.concatenate([x[m] for m in s], 1)

@@ -1,10 +1,12 @@
 """Do images find words, words images, and one modality another? Objectives beside each other, in simulation.
 
-python benchmarks/coordination.py --train population/manifest.jsonl --test test/manifest.jsonl --work DIR [--steps 500] [--seed 1]
+python benchmarks/coordination.py --train population/manifest.jsonl --test test/manifest.jsonl --work DIR
+[--steps 500] [--seed 1]
 
-All on the cached region features of the shipped encoders: SigLIP and InfoNCE trained alike, SigLIP on a training set in which ultrasound
-and CT never occur in one patient (each case keeps one of them), so that only text binds them; and linear CCA as the yardstick, fitted
-on pooled features and on the words of the reports. Reports of the test set in phrasings that training saw, and in held-out ones.
+All on the cached region features of the shipped encoders: SigLIP and InfoNCE trained alike, SigLIP on a
+    training set in which ultrasound and CT never occur in one patient (each case keeps one of them), so that
+    only text binds them; and linear CCA as the yardstick, fitted on pooled features and on the words of the
+    reports. Reports of the test set in phrasings that training saw, and in held-out ones.
 """
 
 from __future__ import annotations
@@ -21,21 +23,21 @@ from sklearn.decomposition import PCA
 from sklearn.feature_extraction.text import TfidfVectorizer
 
 from medfuse import __version__
+from medfuse.bundles.bundle import load_bundle
 from medfuse.evaluation.evaluate import retrieve
-from medfuse.evaluation.feature_set import FeatureSet, collect
 from medfuse.evaluation.retrieval import chance, label_oracle, recall
 from medfuse.io.manifest import read_manifest
-from medfuse.models.bundle import load_bundle
 from medfuse.models.coordination import LinearCCA
+from medfuse.models.feature_set import FeatureSet, collect
 from medfuse.models.features import CaseFeatures
 from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.text import train_tokenizer
 from medfuse.simulation.patient import report_of
 from medfuse.task import Task
 from medfuse.training.budget import Budget
-from medfuse.training.data import preprocess_manifest
-from medfuse.training.extract import extract_features
-from medfuse.training.fusion import train_fusion
+from medfuse.training.data.features import extract_features
+from medfuse.training.data.tensors import preprocess_manifest
+from medfuse.training.stages.fusion import train_fusion
 
 WORDS_DROPPED = 0.4  # share of a report's tokens hidden from a training step
 PAIRS = ("case->text", "text->case", "US->CT", "CT->US", "US->MR", "MR->US", "CT->MR", "MR->CT")
@@ -49,7 +51,9 @@ def features(
     work.mkdir(parents=True, exist_ok=True)
     workers = os.cpu_count() or 1
     folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=workers)
-    data = extract_features(task, encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=workers)  # fmt: skip
+    data = extract_features(
+        task, encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=workers
+    )
     return data, np.array([r.split == "train" for r in rows])
 
 
@@ -66,7 +70,12 @@ def never_together(data: FeatureSet, a: str, b: str) -> FeatureSet:
 def held_out(data: FeatureSet) -> FeatureSet:
     """The same simulated patients, reported in phrasings that no training saw."""
     numbers = [c.split("-")[1:3] for c in data.case_ids]
-    return FeatureSet(data.case_ids, data.features, data.labels, [report_of(int(s), int(i), held_out=True) for s, i in numbers])  # fmt: skip
+    return FeatureSet(
+        data.case_ids,
+        data.features,
+        data.labels,
+        [report_of(int(s), int(i), held_out=True) for s, i in numbers],
+    )
 
 
 def pooled(data: FeatureSet, modality: str, width: int) -> np.ndarray:
@@ -79,11 +88,13 @@ def pooled(data: FeatureSet, modality: str, width: int) -> np.ndarray:
 
 
 def cca(train: FeatureSet, test: FeatureSet, late: FeatureSet, sizes: dict[str, int]) -> dict:
-    """Linear CCA of the pooled features of two modalities, and of all modalities with the words of the report."""
+    """Linear CCA of the pooled features of two modalities, and of all modalities with the words of the
+    report."""
     parts = {}
     for m, n in sizes.items():
         both = [pooled(s, m, 2 * n) for s in (train, test)]
-        mean, sd = both[0].mean(0), both[0].std(0) + 1e-6
+        mean = both[0].mean(0)
+        sd = both[0].std(0) + 1e-6
         fit = PCA(40, random_state=0).fit((both[0] - mean) / sd)
         parts[m] = [fit.transform((x - mean) / sd) for x in both]
     words = TfidfVectorizer(min_df=5).fit(train.reports)
@@ -99,18 +110,23 @@ def cca(train: FeatureSet, test: FeatureSet, late: FeatureSet, sizes: dict[str, 
     a = to_text.embed_a(torch.tensor(every[1]).float()).numpy()
     for k, suffix in ((1, ""), (2, ", held-out phrasing")):
         b = to_text.embed_b(torch.tensor(text[k]).float()).numpy()
-        out[f"case->text{suffix}"], out[f"text->case{suffix}"] = recall(a, b), recall(b, a)
+        out[f"case->text{suffix}"] = recall(a, b)
+        out[f"text->case{suffix}"] = recall(b, a)
     for m, n in (("US", "CT"), ("US", "MR"), ("CT", "MR")):
         there = test.has(m) & test.has(n)
         both_there = train.has(m) & train.has(n)
         maps = fitted(parts[m][0][both_there], parts[n][0][both_there])
-        a, b = maps.embed_a(torch.tensor(parts[m][1][there]).float()).numpy(), maps.embed_b(torch.tensor(parts[n][1][there]).float()).numpy()  # fmt: skip
-        out[f"{m}->{n}"], out[f"{n}->{m}"] = recall(a, b), recall(b, a)
+        a = maps.embed_a(torch.tensor(parts[m][1][there]).float()).numpy()
+        b = maps.embed_b(torch.tensor(parts[n][1][there]).float()).numpy()
+        out[f"{m}->{n}"] = recall(a, b)
+        out[f"{n}->{m}"] = recall(b, a)
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train", type=Path, required=True)
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True, help="caches, in train/ and test/")
@@ -125,7 +141,9 @@ def main() -> None:
         bundle.task, bundle.model.encoders, options.train, options.work / "train", ("train", "val")
     )
     test, _ = features(bundle.task, bundle.model.encoders, options.test, options.work / "test", ("test",))
-    train, val, late = both.subset(is_train), both.subset(~is_train), held_out(test)
+    train = both.subset(is_train)
+    val = both.subset(~is_train)
+    late = held_out(test)
     tokenizer = train_tokenizer(train.reports)
     rows: dict[str, dict] = {}
     for name, objective, seen, dropped in (
@@ -141,7 +159,12 @@ def main() -> None:
         model = FusionModel(bundle.task, config, encoders=False)
         sets = [collect(bundle.task, model.sizes, s, tokenizer) for s in (seen, val, test, late)]
         best = train_fusion(
-            model, sets[0], sets[1], budget=Budget(steps=options.steps), seed=options.seed, word_dropout=dropped
+            model,
+            sets[0],
+            sets[1],
+            budget=Budget(steps=options.steps),
+            seed=options.seed,
+            word_dropout=dropped,
         )
         print(f"{name}: validation macro AUROC over subsets {best:.4f}", flush=True)
         rows[name] = {k: v for k, v in retrieve(model, sets[2], test).items() if k in PAIRS}
@@ -149,17 +172,28 @@ def main() -> None:
         rows[name] |= {f"{k}, held-out phrasing": unseen[k] for k in ("case->text", "text->case")}
     rows["linear CCA"] = cca(train, test, late, model.sizes)
     result = {
-        "n": len(test.case_ids), "steps": options.steps, "seed": options.seed, "rows": rows, "chance": chance(len(test.case_ids)),
-        "labels_alone": label_oracle(test.labels), "machine": f"{platform.machine()}, one thread, torch {torch.__version__}, medfuse {__version__}",
-    }  # fmt: skip
+        "n": len(test.case_ids),
+        "steps": options.steps,
+        "seed": options.seed,
+        "rows": rows,
+        "chance": chance(len(test.case_ids)),
+        "labels_alone": label_oracle(test.labels),
+        "machine": f"{platform.machine()}, one thread, torch {torch.__version__}, medfuse {__version__}",
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "coordination.json").write_text(json.dumps(result, indent=1))
     shown = [*PAIRS, "case->text, held-out phrasing", "text->case, held-out phrasing"]
     print("| R@1 / R@5 / R@10 | " + " | ".join(rows) + " |\n|---|" + "---|" * len(rows))
     for pair in shown:
-        cells = [" / ".join(f"{r[pair][k]:.3f}" for k in ("r1", "r5", "r10")) if pair in r else "–" for r in rows.values()]  # fmt: skip
+        cells = [
+            " / ".join(f"{r[pair][k]:.3f}" for k in ("r1", "r5", "r10")) if pair in r else "–"
+            for r in rows.values()
+        ]
         print(f"| {pair} | " + " | ".join(cells) + " |")
-    print(f"labels alone {result['labels_alone']}, chance {result['chance']}; n = {result['n']}, {result['machine']}")
+    print(
+        f"labels alone {result['labels_alone']}, chance {result['chance']}; n = {result['n']}, "
+        f"{result['machine']}"
+    )
 
 
 if __name__ == "__main__":

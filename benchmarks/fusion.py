@@ -1,9 +1,13 @@
-"""Pixel-level fusion against its baselines, with every metric's table. Trains within a stated budget on one folder, scores another.
+"""Pixel-level fusion against its baselines, with every metric's table. Trains within a stated budget on one
+folder, scores another.
 
-python benchmarks/fusion.py --train DIR --test DIR [--minutes 5] [--json]     folders CT/ and MRI/ with equal names
+python benchmarks/fusion.py --train DIR --test DIR [--minutes 5] [--json]     folders CT/ and MRI/ with equal
+names
 python benchmarks/fusion.py --leave-patient-out ../shared/data/paired2d/aanlib [--minutes 5]
-python benchmarks/fusion.py --speed                                           the network alone on a pair of 256 × 256
-python benchmarks/fusion.py --simulated --minutes 6 --save medfuse/bundles/pixel-fusion-simulated/fusion.safetensors
+python benchmarks/fusion.py --speed                                           the network alone on a pair of
+256 × 256
+python benchmarks/fusion.py --simulated --minutes 6 --save
+medfuse/bundles/pixel-fusion-simulated/fusion.safetensors
 """
 
 from __future__ import annotations
@@ -19,10 +23,17 @@ import numpy as np
 import torch
 from PIL import Image as Picture
 
-from medfuse.evaluation.fusion import WARNINGS, score
-from medfuse.models.pixel_fusion import BASELINES, SHIPPED, PixelFusion, fuse_learned, load_fusion, save_fusion
+from medfuse.pixelfusion.metrics import WARNINGS, score
+from medfuse.pixelfusion.network import (
+    BASELINES,
+    SHIPPED,
+    PixelFusion,
+    fuse_learned,
+    load_fusion,
+    save_fusion,
+)
+from medfuse.pixelfusion.train import simulated_pairs, train_pixel_fusion
 from medfuse.training.budget import Budget
-from medfuse.training.pixel_fusion import simulated_pairs, train_pixel_fusion
 
 COLUMNS = (*WARNINGS, "seconds")
 
@@ -33,7 +44,9 @@ def read(path: Path) -> np.ndarray:
         return np.asarray(p.convert("YCbCr").split()[0], np.float64) / 255
 
 
-def pairs_of(folder: Path, first: str = "CT", second: str = "MRI") -> dict[str, tuple[np.ndarray, np.ndarray]]:
+def pairs_of(
+    folder: Path, first: str = "CT", second: str = "MRI"
+) -> dict[str, tuple[np.ndarray, np.ndarray]]:
     names = sorted(p.name for p in (folder / first).glob("*.png") if (folder / second / p.name).exists())
     return {n: (read(folder / first / n), read(folder / second / n)) for n in names}
 
@@ -52,7 +65,9 @@ def rows_of(pairs: dict, models: dict[str, PixelFusion]) -> dict[str, dict[str, 
 
 
 def means(rows: dict) -> dict[str, dict[str, float]]:
-    return {m: {c: round(float(np.mean([r[c] for r in v.values()])), 4) for c in COLUMNS} for m, v in rows.items()}
+    return {
+        m: {c: round(float(np.mean([r[c] for r in v.values()])), 4) for c in COLUMNS} for m, v in rows.items()
+    }
 
 
 def difference(rows: dict, a: str, b: str, metric: str, seed: int = 0) -> dict[str, float]:
@@ -77,7 +92,8 @@ def speed(threads: int, n: int = 40) -> dict:
     """Median and best seconds of the shipped network on a random pair of 256 × 256."""
     torch.set_num_threads(threads)
     a, b = np.random.default_rng(0).random((2, 256, 256))
-    model, spent = load_fusion(), []
+    model = load_fusion()
+    spent = []
     for _ in range(n):
         started = time.perf_counter()
         fuse_learned(a, b, model)
@@ -93,7 +109,8 @@ def table(rows: dict[str, dict[str, float]]) -> str:
 
 
 def leave_patient_out(data: Path, minutes: float, seed: int) -> dict:
-    """Train on all other patients' pairs (CT-MRI and the rest), score each patient; beside the shipped weights as they are."""
+    """Train on all other patients' pairs (CT-MRI and the rest), score each patient; beside the shipped
+    weights as they are."""
     result: dict = {}
     every = {k: pairs_of(data / k, k.split("-")[0]) for k in ("CT-MRI", "PET-MRI", "SPECT-MRI")}
     shipped = {"shipped (simulated pairs only)": load_fusion()} if SHIPPED.exists() else {}
@@ -102,7 +119,8 @@ def leave_patient_out(data: Path, minutes: float, seed: int) -> dict:
     for patient in patients:
         test = {n: p for n, p in every["CT-MRI"].items() if int(n.split(".")[0]) // 1000 == patient}
         train = [tuple(x.astype(np.float32) for x in p) for n, p in every["CT-MRI"].items() if n not in test]
-        model = train_pixel_fusion(train, budget=Budget(minutes=minutes / len(patients)), seed=seed)  # type: ignore[arg-type]
+        budget = Budget(minutes=minutes / len(patients))
+        model = train_pixel_fusion(train, budget=budget, seed=seed)  # type: ignore[arg-type]
         for method, got in rows_of(test, {"medfuse": model, **shipped}).items():
             rows.setdefault(method, {}).update(got)
         print(
@@ -112,7 +130,9 @@ def leave_patient_out(data: Path, minutes: float, seed: int) -> dict:
         )
     result["CT-MRI"] = {
         "rows": means(rows),
-        "medfuse_minus_max": {m: difference(rows, "medfuse", "max", m) for m in ("qabf", "ssim", "scd", "vif")},
+        "medfuse_minus_max": {
+            m: difference(rows, "medfuse", "max", m) for m in ("qabf", "ssim", "scd", "vif")
+        },
         "n": len(rows["max"]),
     }
     ct_trained = train_pixel_fusion(
@@ -127,7 +147,9 @@ def leave_patient_out(data: Path, minutes: float, seed: int) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--train", type=Path)
     parser.add_argument("--test", type=Path)
     parser.add_argument("--leave-patient-out", type=Path)
@@ -140,7 +162,8 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     machine = (
-        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, seed {a.seed}, {a.minutes:g} minutes"
+        f"{platform.machine()}, {os.cpu_count()} cores, torch {torch.__version__}, seed {a.seed}, "
+        f"{a.minutes:g} minutes"
     )
     if a.speed:
         print(
@@ -155,7 +178,10 @@ def main() -> None:
     if a.simulated:
         pairs = simulated_pairs(a.patients, 7000 + a.seed)
         model = train_pixel_fusion(
-            pairs, budget=Budget(minutes=a.minutes), seed=a.seed, log=lambda s, x: print(s, round(x, 4), flush=True)
+            pairs,
+            budget=Budget(minutes=a.minutes),
+            seed=a.seed,
+            log=lambda s, x: print(s, round(x, 4), flush=True),
         )
         print(f"{len(pairs)} simulated pairs, {sum(p.numel() for p in model.parameters())} parameters")
         if a.save:

@@ -1,11 +1,13 @@
-"""Does one fused picture help? Lesion visibility and a small classifier, on SIMULATED registered CT and MR with known lesions.
+"""Does one fused picture help? Lesion visibility and a small classifier, on SIMULATED registered CT and MR
+with known lesions.
 
 python benchmarks/fusion_help.py [--patients 150] [--seed 1] [--json]
 
-visibility: contrast-to-noise of every true lesion against the ring around it (|difference of means| / standard deviation in the ring),
-in each source and each fused picture. classifier: the same small network on patches (no lesion, cyst, solid lesion) of one source, of
-both sources stacked as channels, and of one fused picture; patients split in two halves, three seeds. The fused pictures come from the
-shipped weights, trained on other simulated patients.
+visibility: contrast-to-noise of every true lesion against the ring around it (|difference of means| /
+    standard deviation in the ring), in each source and each fused picture. classifier: the same small network
+    on patches (no lesion, cyst, solid lesion) of one source, of both sources stacked as channels, and of one
+    fused picture; patients split in two halves, three seeds. The fused pictures come from the shipped
+    weights, trained on other simulated patients.
 """
 
 from __future__ import annotations
@@ -20,11 +22,13 @@ from scipy.ndimage import binary_dilation, label
 from sklearn.metrics import balanced_accuracy_score
 from torch import nn
 
-from medfuse.models.pixel_fusion import BASELINES, fuse_learned, load_fusion
+from medfuse.pixelfusion.network import BASELINES, fuse_learned, load_fusion
+from medfuse.pixelfusion.train import simulated_scenes
 from medfuse.task import load_task
-from medfuse.training.pixel_fusion import simulated_scenes
 
-PATCH, LEAST = 32, 12  # pixels
+# pixels
+PATCH = 32
+LEAST = 12
 CYSTS = ("simple_cyst", "septated_cyst")
 SOURCES = ("CT", "MR")
 
@@ -35,7 +39,9 @@ def scenes(patients: int, seed: int) -> list[tuple[int, dict[str, np.ndarray], n
     out = []
     for patient, (a, b, dense) in simulated_scenes(patients, 880_000 + seed):
         pictures = {"CT": a, "MR": b, "fused, learned": fuse_learned(a, b, model)}
-        pictures |= {f"fused, {name}": work(a.astype(float), b.astype(float)) for name, work in BASELINES.items()}
+        pictures |= {
+            f"fused, {name}": work(a.astype(float), b.astype(float)) for name, work in BASELINES.items()
+        }
         out.append((patient, pictures, dense))
     return out
 
@@ -46,7 +52,9 @@ def visibility(every, lesions: list[int]) -> dict:
         parts, n = label(np.isin(dense, lesions))
         for k in range(1, n + 1):
             inside = parts == k
-            ring = binary_dilation(inside, iterations=5) & ~binary_dilation(inside, iterations=1) & (dense == 1)
+            ring = (
+                binary_dilation(inside, iterations=5) & ~binary_dilation(inside, iterations=1) & (dense == 1)
+            )
             if inside.sum() < LEAST or ring.sum() < LEAST:
                 continue
             for name, x in pictures.items():
@@ -58,25 +66,41 @@ def visibility(every, lesions: list[int]) -> dict:
     worse = np.minimum(cnr["CT"], cnr["MR"])
     return {
         "lesions": len(better),
-        "median_cnr": {k: round(float(np.median(v)), 3) for k, v in cnr.items()} | {"better source of each lesion": round(float(np.median(better)), 3)},
-        "share_above_1": {k: round(float((v > 1).mean()), 3) for k, v in cnr.items()} | {"better source of each lesion": round(float((better > 1).mean()), 3)},
-        "fused_at_least_the_worse_source": {k: round(float((v >= worse).mean()), 3) for k, v in cnr.items() if k.startswith("fused")},
-    }  # fmt: skip
+        "median_cnr": {k: round(float(np.median(v)), 3) for k, v in cnr.items()}
+        | {"better source of each lesion": round(float(np.median(better)), 3)},
+        "share_above_1": {k: round(float((v > 1).mean()), 3) for k, v in cnr.items()}
+        | {"better source of each lesion": round(float((better > 1).mean()), 3)},
+        "fused_at_least_the_worse_source": {
+            k: round(float((v >= worse).mean()), 3) for k, v in cnr.items() if k.startswith("fused")
+        },
+    }
 
 
-def patches(every, lesions: list[int], cysts: list[int], channels: tuple[str, ...], seed: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
-    """x (N, C, PATCH, PATCH), y (N,) 0 none, 1 cyst, 2 solid, patient (N,): one patch a lesion, and one of plain liver a slice."""
-    x, y, who = [], [], []
+def patches(
+    every, lesions: list[int], cysts: list[int], channels: tuple[str, ...], seed: int
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """x (N, C, PATCH, PATCH), y (N,) 0 none, 1 cyst, 2 solid, patient (N,): one patch a lesion, and one of
+    plain liver a slice."""
+    x = []
+    y = []
+    who = []
     rng = np.random.default_rng(seed)
     half = PATCH // 2
     for patient, pictures, dense in every:
         parts, n = label(np.isin(dense, lesions))
-        centres = [(np.argwhere(parts == k).mean(0), 1 if dense[parts == k][0] in cysts else 2) for k in range(1, n + 1) if (parts == k).sum() >= LEAST]  # fmt: skip
+        centres = [
+            (np.argwhere(parts == k).mean(0), 1 if dense[parts == k][0] in cysts else 2)
+            for k in range(1, n + 1)
+            if (parts == k).sum() >= LEAST
+        ]
         liver = np.argwhere((dense == 1) & ~binary_dilation(parts > 0, iterations=half // 2))
         if len(liver):
             centres.append((liver[rng.integers(len(liver))], 0))
         for centre, kind in centres:
-            i, j = (int(np.clip(round(float(c)), half, s - half)) for c, s in zip(centre, dense.shape, strict=True))
+            i, j = (
+                int(np.clip(round(float(c)), half, s - half))
+                for c, s in zip(centre, dense.shape, strict=True)
+            )
             x.append(np.stack([pictures[c][i - half : i + half, j - half : j + half] for c in channels]))
             y.append(kind)
             who.append(patient)
@@ -87,7 +111,15 @@ def network(channels: int) -> nn.Sequential:
     def block(a: int, b: int) -> list[nn.Module]:
         return [nn.Conv2d(a, b, 3, padding=1), nn.BatchNorm2d(b), nn.ReLU(), nn.MaxPool2d(2)]
 
-    return nn.Sequential(*block(channels, 16), *block(16, 32), *block(32, 64), nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Dropout(0.3), nn.Linear(64, 3))  # fmt: skip
+    return nn.Sequential(
+        *block(channels, 16),
+        *block(16, 32),
+        *block(32, 64),
+        nn.AdaptiveAvgPool2d(1),
+        nn.Flatten(),
+        nn.Dropout(0.3),
+        nn.Linear(64, 3),
+    )
 
 
 def classifier(every, lesions: list[int], cysts: list[int], seeds: int, epochs: int = 40) -> dict:
@@ -97,14 +129,16 @@ def classifier(every, lesions: list[int], cysts: list[int], seeds: int, epochs: 
     for name, channels in inputs.items():
         x, y, who = patches(every, lesions, cysts, channels, 0)
         train = who % 2 == 0
-        mean, sd = x[train].mean((0, 2, 3), keepdims=True), x[train].std((0, 2, 3), keepdims=True)
+        mean = x[train].mean((0, 2, 3), keepdims=True)
+        sd = x[train].std((0, 2, 3), keepdims=True)
         x = (x - mean) / sd
         weight = torch.tensor(len(y) / (3 * np.bincount(y[train], minlength=3) + 1), dtype=torch.float32)
         for seed in range(seeds):
             torch.manual_seed(seed)
             net = network(len(channels))
             optimiser = torch.optim.AdamW(net.parameters(), 2e-3, weight_decay=1e-2)
-            a, b = torch.from_numpy(x[train]), torch.from_numpy(y[train])
+            a = torch.from_numpy(x[train])
+            b = torch.from_numpy(y[train])
             schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimiser, epochs)
             for _ in range(epochs):
                 for at in torch.randperm(len(a)).split(64):
@@ -117,12 +151,21 @@ def classifier(every, lesions: list[int], cysts: list[int], seeds: int, epochs: 
             with torch.no_grad():
                 guess = net.eval()(torch.from_numpy(x[~train])).argmax(1).numpy()
             out.setdefault(name, []).append(balanced_accuracy_score(y[~train], guess))
-    return {"balanced_accuracy": {k: [round(float(np.mean(v)), 3), round(float(np.std(v)), 3)] for k, v in out.items()},
-            "train": int(train.sum()), "test": int((~train).sum()), "test_counts": np.bincount(y[~train]).tolist(), "seeds": seeds}  # fmt: skip
+    return {
+        "balanced_accuracy": {
+            k: [round(float(np.mean(v)), 3), round(float(np.std(v)), 3)] for k, v in out.items()
+        },
+        "train": int(train.sum()),
+        "test": int((~train).sum()),
+        "test_counts": np.bincount(y[~train]).tolist(),
+        "seeds": seeds,
+    }
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--patients", type=int, default=150)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--seeds", type=int, default=3)
@@ -132,8 +175,13 @@ def main() -> None:
     task = load_task("upper-abdomen")
     every = scenes(a.patients, a.seed)
     cysts = [task.dense.index(c) for c in CYSTS]
-    result = {"patients": a.patients, "slices": len(every), "visibility": visibility(every, task.lesion_indices),
-              "classifier": classifier(every, task.lesion_indices, cysts, a.seeds), "machine": f"{platform.machine()}, seed {a.seed}"}  # fmt: skip
+    result = {
+        "patients": a.patients,
+        "slices": len(every),
+        "visibility": visibility(every, task.lesion_indices),
+        "classifier": classifier(every, task.lesion_indices, cysts, a.seeds),
+        "machine": f"{platform.machine()}, seed {a.seed}",
+    }
     print(json.dumps(result) if a.json else json.dumps(result, indent=1))
 
 

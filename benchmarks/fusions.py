@@ -1,10 +1,13 @@
-"""Fusions beside each other on frozen encoders: merge, cross, co and their baselines, over seeds, for every subset.
+"""Fusions beside each other on frozen encoders: merge, cross, co and their baselines, over seeds, for every
+subset.
 
-python benchmarks/fusions.py --train population/manifest.jsonl --test test/manifest.jsonl [--shifted M] [--control M] --work DIR
+python benchmarks/fusions.py --train population/manifest.jsonl --test test/manifest.jsonl [--shifted M]
+[--control M] --work DIR
 
-Features of each manifest are extracted once by the encoders of --bundle and cached under --work/NAME. Every fusion is trained on the
-split "train" with the same steps, chosen on "val", scored once on the test manifests; mean ± standard deviation over --seeds.
-Specialists are co-attention models trained for one subset alone. No report text is used here: what is compared is fusion.
+Features of each manifest are extracted once by the encoders of --bundle and cached under --work/NAME. Every
+fusion is trained on the split "train" with the same steps, chosen on "val", scored once on the test
+manifests; mean ± standard deviation over --seeds. Specialists are co-attention models trained for one subset
+alone. No report text is used here: what is compared is fusion.
 """
 
 from __future__ import annotations
@@ -19,18 +22,18 @@ import numpy as np
 import torch
 
 from medfuse import __version__
-from medfuse.evaluation.feature_set import FeatureSet, collect, predict_logits
+from medfuse.bundles.bundle import load_bundle
 from medfuse.evaluation.findings import finding_auroc, macro, paired_difference
 from medfuse.io.manifest import read_manifest
 from medfuse.models.baselines import LateConcat, LogitStack
-from medfuse.models.bundle import load_bundle
+from medfuse.models.feature_set import FeatureSet, collect, predict_logits
 from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.subsets import name as subset_name
 from medfuse.models.subsets import subsets, use_only
 from medfuse.training.budget import Budget
-from medfuse.training.data import preprocess_manifest
-from medfuse.training.extract import extract_features
-from medfuse.training.fusion import train_fusion
+from medfuse.training.data.features import extract_features
+from medfuse.training.data.tensors import preprocess_manifest
+from medfuse.training.stages.fusion import train_fusion
 
 KINDS = ("logit_stack", "late_concat", "merge", "cross", "co", "co_additive", "specialist")
 
@@ -39,7 +42,16 @@ def features(bundle, manifest: Path, work: Path, workers: int) -> tuple[FeatureS
     rows = read_manifest(manifest)
     work.mkdir(parents=True, exist_ok=True)
     folder, entries = preprocess_manifest(bundle.task, rows, work / "tensors", workers=workers)
-    found = extract_features(bundle.task, bundle.model.encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=workers)  # fmt: skip
+    found = extract_features(
+        bundle.task,
+        bundle.model.encoders,
+        folder,
+        entries,
+        rows,
+        device=torch.device("cpu"),
+        cache=work,
+        workers=workers,
+    )
     return found, np.array([r.split for r in rows])
 
 
@@ -52,7 +64,8 @@ class Scores:
     """Logits of one seed's models on one test set: (kind, subset) → (cases there, logits)."""
 
     def __init__(self, task, data: FeatureSet) -> None:
-        self.task, self.data = task, data
+        self.task = task
+        self.data = data
         self.logits: dict[tuple[str, str], np.ndarray] = {}
 
     def there(self, subset: tuple[str, ...]) -> np.ndarray:
@@ -63,25 +76,45 @@ class Scores:
 
     def row(self, kind: str, subset: tuple[str, ...]) -> dict[str, float]:
         auroc = finding_auroc(self.data.labels[self.there(subset)], self.logits[kind, subset_name(subset)])
-        groups = {g: [i for i, f in enumerate(self.task.findings) if f.group == g] for g in ("focal", "diffuse")}
+        groups = {
+            g: [i for i, f in enumerate(self.task.findings) if f.group == g] for g in ("focal", "diffuse")
+        }
         every = list(range(len(auroc)))
-        return {"macro": macro(auroc, every), "focal": macro(auroc, groups["focal"]), "diffuse": macro(auroc, groups["diffuse"]),
-                "findings": auroc.tolist()}  # fmt: skip
+        return {
+            "macro": macro(auroc, every),
+            "focal": macro(auroc, groups["focal"]),
+            "diffuse": macro(auroc, groups["diffuse"]),
+            "findings": auroc.tolist(),
+        }
 
 
 def one_seed(
-    task, train: FeatureSet, val: FeatureSet, tests: dict[str, FeatureSet], steps: int, seed: int, kinds: list[str], log
+    task,
+    train: FeatureSet,
+    val: FeatureSet,
+    tests: dict[str, FeatureSet],
+    steps: int,
+    seed: int,
+    kinds: list[str],
+    log,
 ) -> dict[str, Scores]:
     scored = {name: Scores(task, data) for name, data in tests.items()}
 
     def fit(model, kind: str, whole: bool = False) -> float:
         started = time.monotonic()
         data = [collect(task, model.sizes, s) for s in (train, val)]
-        best = train_fusion(model, *data, budget=Budget(steps=steps), seed=seed, max_epochs=10_000, whole=whole)
-        parameters = sum(
-            p.numel() for n, p in model.named_parameters() if not n.startswith(("encoders.", "text.", "projection."))
+        best = train_fusion(
+            model, *data, budget=Budget(steps=steps), seed=seed, max_epochs=10_000, whole=whole
         )
-        log(f"seed {seed} {kind}: validation {best:.4f}, {parameters} parameters, {time.monotonic() - started:.0f} s")
+        parameters = sum(
+            p.numel()
+            for n, p in model.named_parameters()
+            if not n.startswith(("encoders.", "text.", "projection."))
+        )
+        log(
+            f"seed {seed} {kind}: validation {best:.4f}, {parameters} parameters, "
+            f"{time.monotonic() - started:.0f} s"
+        )
         return best
 
     def build(kind: str, modalities: tuple[str, ...] | None = None):
@@ -106,8 +139,18 @@ def one_seed(
         model = build("co", s)
         kept = [d.subset(np.all([d.has(m) for m in s], axis=0)) for d in (train, val)]
         started = time.monotonic()
-        best = train_fusion(model, *[collect(task, model.sizes, d) for d in kept], budget=Budget(steps=steps), seed=seed, max_epochs=10_000, whole=True)  # fmt: skip
-        log(f"seed {seed} specialist {subset_name(s)}: validation {best:.4f}, {time.monotonic() - started:.0f} s")
+        best = train_fusion(
+            model,
+            *[collect(task, model.sizes, d) for d in kept],
+            budget=Budget(steps=steps),
+            seed=seed,
+            max_epochs=10_000,
+            whole=True,
+        )
+        log(
+            f"seed {seed} specialist {subset_name(s)}: validation {best:.4f}, "
+            f"{time.monotonic() - started:.0f} s"
+        )
         for name, data in {"val": val, **tests}.items():
             logits = predict_logits(model, collect(task, model.sizes, data).batch)
             if name != "val":
@@ -124,7 +167,8 @@ def one_seed(
 
 
 def summary(task, every: list[dict[str, Scores]], name: str, kinds: list[str], reference: str) -> dict:
-    """Mean and spread over seeds by subset and kind; paired differences of ``reference`` on the averaged logits."""
+    """Mean and spread over seeds by subset and kind; paired differences of ``reference`` on the averaged
+    logits."""
     out: dict = {"n": len(every[0][name].data.case_ids), "subsets": {}, "reference": reference, "minus": {}}
     for s in subsets(task.senses):
         key = subset_name(s)
@@ -132,20 +176,31 @@ def summary(task, every: list[dict[str, Scores]], name: str, kinds: list[str], r
         for kind in kinds:
             rows = [run[name].row(kind, s) for run in every]
             out["subsets"][key][kind] = {
-                g: [round(float(np.mean([r[g] for r in rows])), 4), round(float(np.std([r[g] for r in rows], ddof=1)) if len(rows) > 1 else 0.0, 4)]
+                g: [
+                    round(float(np.mean([r[g] for r in rows])), 4),
+                    round(float(np.std([r[g] for r in rows], ddof=1)) if len(rows) > 1 else 0.0, 4),
+                ]
                 for g in ("macro", "focal", "diffuse")
-            } | {"findings": [round(float(v), 4) for v in np.mean([r["findings"] for r in rows], axis=0)]}  # fmt: skip
+            } | {"findings": [round(float(v), 4) for v in np.mean([r["findings"] for r in rows], axis=0)]}
         labels = every[0][name].data.labels[every[0][name].there(s)]
         mean = {k: np.mean([run[name].logits[k, key] for run in every], axis=0) for k in kinds}
-        out["minus"][key] = {k: paired_difference(labels, mean[reference], mean[k]) for k in kinds if k != reference}
+        out["minus"][key] = {
+            k: paired_difference(labels, mean[reference], mean[k]).as_json() for k in kinds if k != reference
+        }
     full = subset_name(task.senses)
     singles = [subset_name((m,)) for m in task.senses]
     best = max(singles, key=lambda m: out["subsets"][m][reference]["macro"][0])
     there = every[0][name].there(task.senses)
     alone = np.mean([run[name].logits[reference, best] for run in every], axis=0)
     rows_of_best = every[0][name].there((best,))
-    out["gain"] = {"best_single": best, **paired_difference(
-        every[0][name].data.labels[there], np.mean([run[name].logits[reference, full] for run in every], axis=0), alone[there[rows_of_best]])}  # fmt: skip
+    out["gain"] = {
+        "best_single": best,
+        **paired_difference(
+            every[0][name].data.labels[there],
+            np.mean([run[name].logits[reference, full] for run in every], axis=0),
+            alone[there[rows_of_best]],
+        ).as_json(),
+    }
     return out
 
 
@@ -159,7 +214,8 @@ def table(name: str, result: dict, kinds: list[str]) -> str:
             "|---" * (len(kinds) + 1) + "|",
         ]
         lines += [
-            f"| {s} | " + " | ".join(cell(row[k][group]) for k in kinds) + " |" for s, row in result["subsets"].items()
+            f"| {s} | " + " | ".join(cell(row[k][group]) for k in kinds) + " |"
+            for s, row in result["subsets"].items()
         ] + [""]
     lines += [
         f"| {reference} minus (paired by patient, seeds averaged) | "
@@ -177,7 +233,9 @@ def table(name: str, result: dict, kinds: list[str]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     for name in ("train", "test"):
         parser.add_argument(f"--{name}", type=Path, required=True)
     for name in ("shifted", "control"):
@@ -193,26 +251,47 @@ def main() -> None:
     options = parser.parse_args()
     bundle = load_bundle(options.bundle)
     population, split = features(bundle, options.train, options.work / "train", options.workers)
-    train, val = population.subset(split == "train"), population.subset(split == "val")
-    tests = {name: features(bundle, m, options.work / name, options.workers)[0]
-             for name in ("test", "shifted", "control") if (m := getattr(options, name)) is not None}  # fmt: skip
+    train = population.subset(split == "train")
+    val = population.subset(split == "val")
+    tests = {
+        name: features(bundle, m, options.work / name, options.workers)[0]
+        for name in ("test", "shifted", "control")
+        if (m := getattr(options, name)) is not None
+    }
     every = []
     for seed in options.seeds:
         every.append(
             one_seed(
-                bundle.task, train, val, tests, options.steps, seed, options.kinds, lambda line: print(line, flush=True)
+                bundle.task,
+                train,
+                val,
+                tests,
+                options.steps,
+                seed,
+                options.kinds,
+                lambda line: print(line, flush=True),
             )
         )
     result = {name: summary(bundle.task, every, name, options.kinds, options.reference) for name in tests}
     machine = (
-        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, medfuse {__version__}"
+        f"{platform.machine()}, {torch.get_num_threads()} thread(s), torch {torch.__version__}, medfuse "
+        f"{__version__}"
     )
-    result |= {"bundle": bundle.hash, "steps": options.steps, "seeds": options.seeds, "machine": machine,
-               "findings": [f.id for f in bundle.task.findings], "train": len(train.case_ids), "val": len(val.case_ids)}  # fmt: skip
+    result |= {
+        "bundle": bundle.hash,
+        "steps": options.steps,
+        "seeds": options.seeds,
+        "machine": machine,
+        "findings": [f.id for f in bundle.task.findings],
+        "train": len(train.case_ids),
+        "val": len(val.case_ids),
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "fusions.json").write_text(json.dumps(result, indent=1))
     print(
-        f"\nEncoders of bundle {bundle.hash[:12]}, {len(train.case_ids)} training and {len(val.case_ids)} validation cases, {options.steps} steps, seeds {options.seeds}; {machine}\n"
+        f"\nEncoders of bundle {bundle.hash[:12]}, {len(train.case_ids)} training and "
+        f"{len(val.case_ids)} validation cases, {options.steps} steps, seeds {options.seeds}; "
+        f"{machine}\n"
     )
     print("\n\n".join(table(name, result[name], options.kinds) for name in tests))
 

@@ -1,4 +1,5 @@
-"""Encoders on a GPU: cases a second in f32, bf16 autocast and channels_last, and what share of the card's measured peak that is.
+"""Encoders on a GPU: cases a second in f32, bf16 autocast and channels_last, and what share of the card's
+measured peak that is.
 
 python benchmarks/gpu.py [--json]       says so, and ends, where there is no GPU
 """
@@ -12,7 +13,7 @@ import time
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medfuse.models.bundle import load_bundle
+from medfuse.bundles.bundle import load_bundle
 
 
 def seconds_of(work, repeats: int = 10) -> float:
@@ -32,19 +33,26 @@ def peak(dtype: torch.dtype) -> float:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     if not torch.cuda.is_available():
         print(json.dumps({"gpu": None}) if a.json else "no GPU found")
         return
     bundle = load_bundle()
-    encoders, task = bundle.model.encoders.cuda().eval(), bundle.task
+    encoders = bundle.model.encoders.cuda().eval()
+    task = bundle.task
     inputs = {
-        m: (torch.randn(20, 1, 128, 128, device="cuda"), torch.ones(20, 1, dtype=torch.bool, device="cuda")) if m == "US"
-        else (torch.randn(1, len(task.modalities[m].roles), 96, 80, 48, device="cuda"), torch.ones(1, len(task.modalities[m].roles), dtype=torch.bool, device="cuda"))
+        m: (torch.randn(20, 1, 128, 128, device="cuda"), torch.ones(20, 1, dtype=torch.bool, device="cuda"))
+        if m == "US"
+        else (
+            torch.randn(1, len(task.modalities[m].roles), 96, 80, 48, device="cuda"),
+            torch.ones(1, len(task.modalities[m].roles), dtype=torch.bool, device="cuda"),
+        )
         for m in task.senses
-    }  # fmt: skip
+    }
     with torch.inference_mode(), FlopCounterMode(display=False) as counter:
         for m, x in inputs.items():
             encoders[m](*x)

@@ -1,10 +1,11 @@
 """Reading against its peers, in one run: a CT volume, an index of many files, compressed cines.
 
-python benchmarks/io.py [--files 10000] [--large 100000] [--repeats 5]     prints a table and writes OUT/io.json
+python benchmarks/io.py [--files 10000] [--large 100000] [--repeats 5]     prints a table and writes
+OUT/io.json
 
-Imports and the start of medfuse's child processes are not counted for anyone: every row is run once before it is timed.
-Times are the best of --repeats; every row reads the same files, which are in the page cache. dcm2niix runs as its own
-process and writes its result; nobody else writes.
+Imports and the start of medfuse's child processes are not counted for anyone: every row is run once before it
+is timed. Times are the best of --repeats; every row reads the same files, which are in the page cache.
+dcm2niix runs as its own process and writes its result; nobody else writes.
 """
 
 from __future__ import annotations
@@ -26,12 +27,15 @@ import numpy as np
 import pydicom
 from pydicom.uid import JPEG2000Lossless, JPEGLSLossless, generate_uid
 
+from medfuse.library import Library
+
 PEAK = """
 import sys
 from pathlib import Path
 from medfuse.io.cases import find_cases
 def peak():  # of this process alone: ru_maxrss would also count who started it
-    return next(int(l.split()[1]) for l in Path("/proc/self/status").read_text().splitlines() if l.startswith("VmHWM"))
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(l.split()[1]) for l in lines if l.startswith("VmHWM"))
 if __name__ == "__main__":
     find_cases(Path(sys.argv[2]))
     base = peak()
@@ -47,22 +51,43 @@ def write_ct(folder: Path, slices: int, size: int) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     rng = np.random.default_rng(0)
-    study, series, frame = generate_uid(), generate_uid(), generate_uid()
+    study = generate_uid()
+    series = generate_uid()
+    frame = generate_uid()
     pixels = rng.integers(0, 2000, (size, size), dtype=np.int16)
     for k in range(slices):
         meta = FileMetaDataset()
-        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, generate_uid()
+        meta.MediaStorageSOPClassUID = CTImageStorage
+        meta.MediaStorageSOPInstanceUID = generate_uid()
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
         ds = FileDataset("", {}, file_meta=meta, preamble=b"\0" * 128)
-        ds.SOPClassUID, ds.SOPInstanceUID = CTImageStorage, meta.MediaStorageSOPInstanceUID
-        ds.StudyInstanceUID, ds.SeriesInstanceUID, ds.FrameOfReferenceUID = study, series, frame
-        ds.PatientID, ds.PatientName, ds.Modality, ds.StudyDate = "BENCH", "GENERATED^NOT A PATIENT", "CT", "20240101"
-        ds.ImageType, ds.InstanceNumber, ds.SliceThickness = ["ORIGINAL", "PRIMARY", "AXIAL"], k + 1, 1.25
-        ds.ImagePositionPatient, ds.ImageOrientationPatient = [-200, -200, 1.25 * k], [1, 0, 0, 0, 1, 0]
-        ds.PixelSpacing, ds.Rows, ds.Columns = [0.78, 0.78], size, size
-        ds.SamplesPerPixel, ds.PhotometricInterpretation = 1, "MONOCHROME2"
-        ds.BitsAllocated, ds.BitsStored, ds.HighBit, ds.PixelRepresentation = 16, 16, 15, 1
-        ds.RescaleSlope, ds.RescaleIntercept, ds.KVP, ds.XRayTubeCurrent = 1, -1024, 120, 200
+        ds.SOPClassUID = CTImageStorage
+        ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+        ds.StudyInstanceUID = study
+        ds.SeriesInstanceUID = series
+        ds.FrameOfReferenceUID = frame
+        ds.PatientID = "BENCH"
+        ds.PatientName = "GENERATED^NOT A PATIENT"
+        ds.Modality = "CT"
+        ds.StudyDate = "20240101"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ds.InstanceNumber = k + 1
+        ds.SliceThickness = 1.25
+        ds.ImagePositionPatient = [-200, -200, 1.25 * k]
+        ds.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+        ds.PixelSpacing = [0.78, 0.78]
+        ds.Rows = size
+        ds.Columns = size
+        ds.SamplesPerPixel = 1
+        ds.PhotometricInterpretation = "MONOCHROME2"
+        ds.BitsAllocated = 16
+        ds.BitsStored = 16
+        ds.HighBit = 15
+        ds.PixelRepresentation = 1
+        ds.RescaleSlope = 1
+        ds.RescaleIntercept = -1024
+        ds.KVP = 120
+        ds.XRayTubeCurrent = 200
         for n in range(70):
             ds.add_new((0x0019, 0x1000 + n), "LO", f"private value {n}")
         ds.add_new((0x0019, 0x0010), "LO", "BENCH")
@@ -71,12 +96,14 @@ def write_ct(folder: Path, slices: int, size: int) -> None:
 
 
 def write_many(folder: Path, n: int) -> None:
-    """n small CT files in series of 100: one is written by pydicom, its UIDs and position are exchanged in the bytes."""
+    """n small CT files in series of 100: one is written by pydicom, its UIDs and position are exchanged in
+    the bytes."""
     write_ct(folder / "template", 1, 16)
     (source,) = (folder / "template").iterdir()
     data = source.read_bytes()
     ds = pydicom.dcmread(source)
-    sop, series = str(ds.SOPInstanceUID).encode(), str(ds.SeriesInstanceUID).encode()
+    sop = str(ds.SOPInstanceUID).encode()
+    series = str(ds.SeriesInstanceUID).encode()
     shutil.rmtree(folder / "template")
     for i in range(n):
         where = folder / f"{i // 100:04d}"
@@ -152,7 +179,6 @@ def rescan_seconds(folder: Path, home: Path) -> tuple[float, float]:
     """First ingest of every file, then the same folder unchanged."""
     os.environ["MEDFUSE_HOME"] = str(home)
     from medfuse.io.scan import scan
-    from medfuse.library.catalogue import session
     from medfuse.library.files import note, stat_under
     from medfuse.library.ingest import ingest
 
@@ -160,11 +186,13 @@ def rescan_seconds(folder: Path, home: Path) -> tuple[float, float]:
     found = scan(folder)
     first = time.perf_counter() - started
     stats = stat_under(folder)
-    with session() as s:  # as ingest notes them, without the reading of pixels that this row is not about
+    with (
+        Library().session() as s
+    ):  # as ingest notes them, without the reading of pixels that this row is not about
         note(s, found.entries, stats, "bench")
-    ingest(folder)
+    ingest(Library(), folder)
     started = time.perf_counter()
-    done = ingest(folder)
+    done = ingest(Library(), folder)
     again = time.perf_counter() - started
     assert len(done.files) == len(stats), (len(done.files), len(stats))
     return first, again
@@ -181,28 +209,36 @@ def cine_rows(folder: Path, repeats: int) -> dict[str, float]:
     write_ct(folder / "t", 1, 512)
     ds = pydicom.dcmread(next((folder / "t").iterdir()))
     texture = np.cumsum(rng.normal(0, 6, (60, 512, 512)), axis=2)
-    ds.NumberOfFrames, ds.PixelData = 60, np.clip(texture + 900, 0, 4000).astype(np.int16).tobytes()
+    ds.NumberOfFrames = 60
+    ds.PixelData = np.clip(texture + 900, 0, 4000).astype(np.int16).tobytes()
     for name, syntax in (("JPEG 2000", JPEG2000Lossless), ("JPEG-LS", JPEGLSLossless)):
         path = folder / f"{name}.dcm"
         coded = pydicom.dcmread(next((folder / "t").iterdir()))
-        coded.NumberOfFrames, coded.PixelData = 60, ds.PixelData
+        coded.NumberOfFrames = 60
+        coded.PixelData = ds.PixelData
         coded.compress(syntax)
         coded.save_as(path)
         header = read_header(path).header
         for n in (1, os.cpu_count() or 1):
             pool = child.Children(n)
             child._shared = (os.getpid(), pool)
-            rows[f"{name} cine, {n} child{'ren' * (n > 1)}"] = best(lambda p=path, h=header: read_pixels(p, h), repeats)
+            rows[f"{name} cine, {n} child{'ren' * (n > 1)}"] = best(
+                lambda p=path, h=header: read_pixels(p, h), repeats
+            )
             pool.stop()
     child._shared = None
     return rows
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     parser.add_argument("--files", type=int, default=10_000)
-    parser.add_argument("--large", type=int, default=100_000, help="files of the unchanged re-scan; 0 leaves it out")
+    parser.add_argument(
+        "--large", type=int, default=100_000, help="files of the unchanged re-scan; 0 leaves it out"
+    )
     parser.add_argument("--repeats", type=int, default=5)
     options = parser.parse_args()
     warnings.simplefilter("ignore")
@@ -230,8 +266,12 @@ def main() -> None:
         if options.large:
             write_many(folder / "large", options.large)
             full, again = rescan_seconds(folder / "large", folder / "home")
-            result["large"] = {"files": options.large, "index_s": round(full, 1), "unchanged_s": round(again, 2),
-                               "cost_per_file_to_small_index": round(full / options.large / (first / options.files), 2)}  # fmt: skip
+            result["large"] = {
+                "files": options.large,
+                "index_s": round(full, 1),
+                "unchanged_s": round(again, 2),
+                "cost_per_file_to_small_index": round(full / options.large / (first / options.files), 2),
+            }
         rows = cine_rows(folder, max(1, options.repeats // 2))
         result["cine_s"] = {k: round(v, 2) for k, v in rows.items()}
     print(json.dumps(result, indent=1))

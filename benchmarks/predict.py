@@ -1,4 +1,5 @@
-"""One `medfuse predict` on a case with all three modalities: seconds by stage, peak memory, share of the network.
+"""One `medfuse predict` on a case with all three modalities: seconds by stage, peak memory, share of the
+network.
 
 python benchmarks/predict.py [--out DIR] [--seed S]     prints a table and writes OUT/predict.json
 """
@@ -53,10 +54,15 @@ def main() -> None:
     import torch
 
     result = {
-        "seconds_whole_command": round(wall, 2), "seconds_by_stage": stages, "network_share": round(stages["network"] / inside, 3),
-        "network_share_of_command": round(stages["network"] / wall, 3), "peak_mib": round(peak), "series": len(data["images"]),
-        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}", "seed": options.seed,
-    }  # fmt: skip
+        "seconds_whole_command": round(wall, 2),
+        "seconds_by_stage": stages,
+        "network_share": round(stages["network"] / inside, 3),
+        "network_share_of_command": round(stages["network"] / wall, 3),
+        "peak_mib": round(peak),
+        "series": len(data["images"]),
+        "machine": f"{platform.machine()}, {torch.get_num_threads()} threads, torch {torch.__version__}",
+        "seed": options.seed,
+    }
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "predict.json").write_text(json.dumps(result, indent=1))
     print("| stage | seconds |\n|---|---|")
@@ -64,7 +70,9 @@ def main() -> None:
         print(f"| {name} | {seconds:.2f} |")
     print(f"| whole command, start-up and writing included | {wall:.2f} |")
     print(
-        f"\nnetwork: {result['network_share']:.0%} of the stages, {result['network_share_of_command']:.0%} of the command; peak memory {peak:.0f} MiB; {result['series']} series; {result['machine']}"
+        f"\nnetwork: {result['network_share']:.0%} of the stages, "
+        f"{result['network_share_of_command']:.0%} of the command; peak memory {peak:.0f} MiB; "
+        f"{result['series']} series; {result['machine']}"
     )
 
 

@@ -1,10 +1,14 @@
-"""Registration against known truth: rigid between contrasts, breathing, real volumes, and whether the verdict finds faults.
+"""Registration against known truth: rigid between contrasts, breathing, real volumes, and whether the verdict
+finds faults.
 
-    python benchmarks/registration.py [--only rigid|breathing|real|verdict] [--data ../shared/data/nifti] [--n 60] [--json]
+    python benchmarks/registration.py [--only rigid|breathing|real|verdict] [--data ../shared/data/nifti] [--n
+    60] [--json]
 
-rigid: 128³ phantoms of two contrasts, 9.5 mm off, beside SimpleITK's untuned registration and, where installed, itk-elastix.
-verdict: good pairs and pairs with faults (other patient by identifiers, mirrored, half cut off, noise). ``--tune`` prints the measures
-of another seed, from which the thresholds of registration/quality.py were set.
+rigid: 128³ phantoms of two contrasts, 9.5 mm off, beside SimpleITK's untuned registration and, where
+    installed, itk-elastix.
+verdict: good pairs and pairs with faults (other patient by identifiers, mirrored, half cut off, noise).
+    ``--tune`` prints the measures of another seed, from which the thresholds of registration/quality.py were
+    set.
 """
 
 from __future__ import annotations
@@ -30,7 +34,8 @@ MR = np.array([0, 100, 160, 20, 230, 90, 40, 200], np.float32)
 
 
 def phantom_labels(rng: np.random.Generator, n: int, mm: float) -> np.ndarray:
-    """(n, n, n) labels: a body with a spine to the back, an organ to the right and blobs. ``mm`` is a voxel's size."""
+    """(n, n, n) labels: a body with a spine to the back, an organ to the right and blobs. ``mm`` is a voxel's
+    size."""
     x = np.stack(np.meshgrid(*[np.arange(n, dtype=np.float32)] * 3, indexing="ij"))
     x = (x - n / 2) * mm
     label = np.zeros((n, n, n), int)
@@ -38,7 +43,8 @@ def phantom_labels(rng: np.random.Generator, n: int, mm: float) -> np.ndarray:
     label[((x[0] - 18) / 24) ** 2 + (x[1] / 22) ** 2 + ((x[2] - 8) / 26) ** 2 < 1] = 2
     label[(x[0] / 9) ** 2 + ((x[1] + 24) / 9) ** 2 < (np.abs(x[2]) < 50)] = 3
     for k in range(14):
-        c, r = rng.uniform(-26, 26, 3), rng.uniform(4, 12, 3)
+        c = rng.uniform(-26, 26, 3)
+        r = rng.uniform(4, 12, 3)
         label[sum(((x[i] - c[i]) / r[i]) ** 2 for i in range(3)) < 1] = 4 + k % 4
     return label
 
@@ -60,7 +66,8 @@ def placed(pixels: np.ndarray, mm: float) -> sitk.Image:
 
 
 def rigid_by(rng: np.random.Generator, distance: float) -> sitk.Euler3DTransform:
-    """A random rigid transform that moves points 40 mm from the middle by about ``distance`` mm on average."""
+    """A random rigid transform that moves points 40 mm from the middle by about ``distance`` mm on
+    average."""
     t = sitk.Euler3DTransform()
     t.SetRotation(*(float(v) for v in rng.uniform(-0.09, 0.09, 3)))
     direction = rng.normal(size=3)
@@ -112,7 +119,8 @@ def elastix(
     parameters = itk.ParameterObject.New()
     chosen = parameters.GetDefaultParameterMap("rigid")
     if iterations is not None:
-        chosen["MaximumNumberOfIterations"], chosen["NumberOfSpatialSamples"] = [str(iterations)], [str(samples)]
+        chosen["MaximumNumberOfIterations"] = [str(iterations)]
+        chosen["NumberOfSpatialSamples"] = [str(samples)]
     parameters.AddParameterMap(chosen)
     _, found = itk.elastix_registration_method(
         to_itk(fixed), to_itk(moving), parameter_object=parameters, log_to_console=False
@@ -138,7 +146,9 @@ def rigid(n: int, seed: int) -> dict:
         methods = {"medfuse": lambda m, f: register(m, f).transform, "SimpleITK untuned": untuned}
         if importlib.util.find_spec("itk") is not None:
             methods["itk-elastix, defaults"] = elastix
-            methods["itk-elastix, 1000 iterations of 20000 samples"] = lambda m, f: elastix(m, f, 1000, 20_000)
+            methods["itk-elastix, 1000 iterations of 20000 samples"] = lambda m, f: elastix(
+                m, f, 1000, 20_000
+            )
         for name, work in methods.items():
             began = time.perf_counter()
             found = work(moving, fixed)
@@ -157,15 +167,19 @@ def rigid(n: int, seed: int) -> dict:
 
 
 def breathing(n: int, seed: int) -> dict:
-    """A smooth displacement of up to 12 mm downward below the diaphragm's height: deformable against rigid, in voxels of 2 mm."""
+    """A smooth displacement of up to 12 mm downward below the diaphragm's height: deformable against rigid,
+    in voxels of 2 mm."""
     out: dict[str, list[float]] = {"start": [], "rigid": [], "deformable": []}
     folded = 0
     for k in range(n):
         rng = np.random.default_rng([seed, 100 + k])
         ct, mr = phantom(rng, 64, 2.0)
-        fixed, still = placed(ct, 2.0), placed(mr, 2.0)
+        fixed = placed(ct, 2.0)
+        still = placed(mr, 2.0)
         z, y, x = np.meshgrid(*[np.arange(64) - 32.0] * 3, indexing="ij")
-        depth = rng.uniform(6, 12) * np.exp(-((z * 2 - 10) ** 2 + (x * 2 - 10) ** 2 + (y * 2) ** 2) / (2 * 32.0**2))
+        depth = rng.uniform(6, 12) * np.exp(
+            -((z * 2 - 10) ** 2 + (x * 2 - 10) ** 2 + (y * 2) ** 2) / (2 * 32.0**2)
+        )
         shift = np.zeros((64, 64, 64, 3))
         shift[..., 2] = depth
         shift[..., 1] = 0.2 * depth
@@ -174,12 +188,19 @@ def breathing(n: int, seed: int) -> dict:
         bent = sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
         moving = sitk.Resample(still, fixed, bent, sitk.sitkLinear, 0.0)  # moving(p) = still(p + d(p))
         points = grid_points()
-        found = {"rigid": register(moving, fixed), "deformable": register(moving, fixed, RegisterOptions("deformable"))}
+        found = {
+            "rigid": register(moving, fixed),
+            "deformable": register(moving, fixed, RegisterOptions("deformable")),
+        }
         truth = inverse_of(bent, points)
         out["start"].append(float(np.linalg.norm(truth - points, axis=1).mean()) / 2)
         for name, result in found.items():
-            out[name].append(float(np.linalg.norm(moved(points, result.transform) - truth, axis=1).mean()) / 2)
-        folded += (assess(found["deformable"], moving, fixed, same_patient=True, back=False).jacobian or (1, 1))[0] <= 0
+            out[name].append(
+                float(np.linalg.norm(moved(points, result.transform) - truth, axis=1).mean()) / 2
+            )
+        folded += (
+            assess(found["deformable"], moving, fixed, same_patient=True, back=False).jacobian or (1, 1)
+        )[0] <= 0
     return {"tre_voxels": {k: round(float(np.mean(v)), 3) for k, v in out.items()}, "n": n, "folded": folded}
 
 
@@ -204,7 +225,8 @@ def one_pair(rng: np.random.Generator, fault: str) -> tuple[sitk.Image, sitk.Ima
     fixed = placed(ct, 2.0)
     moving = sitk.Resample(placed(mr, 2.0), fixed, truth, sitk.sitkLinear, 0.0)
     if fault == "half cut off":
-        axis, keep = int(rng.integers(3)), 26
+        axis = int(rng.integers(3))
+        keep = 26
         cut = [slice(None)] * 3
         cut[axis] = slice(0, keep) if rng.random() < 0.5 else slice(64 - keep, 64)
         moving = moving[tuple(cut)]
@@ -253,13 +275,20 @@ def verdict(n: int, seed: int, tune: bool) -> dict:
     found = sum(v for c in bad.values() for s, v in c.items() if s != "no fault found")
     total = sum(v for c in bad.values() for v in c.values())
     good = counts["none"]
-    return {"counts": counts, "bad_called_check_or_failed": round(found / total, 4), "bad": total, "good": sum(good.values()),
-            "good_called_check_or_failed": round(1 - good.get("no fault found", 0) / sum(good.values()), 4),
-            "good_tre_mm": round(float(np.mean(tres)), 3) if tres else None, "good_but_over_3_mm_unnoticed": int(missed)}  # fmt: skip
+    return {
+        "counts": counts,
+        "bad_called_check_or_failed": round(found / total, 4),
+        "bad": total,
+        "good": sum(good.values()),
+        "good_called_check_or_failed": round(1 - good.get("no fault found", 0) / sum(good.values()), 4),
+        "good_tre_mm": round(float(np.mean(tres)), 3) if tres else None,
+        "good_but_over_3_mm_unnoticed": int(missed),
+    }
 
 
 def real(data: Path) -> dict:
-    """Real volumes: one volunteer's contrasts, CT and T1 templates in one space; each also moved by a known transform."""
+    """Real volumes: one volunteer's contrasts, CT and T1 templates in one space; each also moved by a known
+    transform."""
     from medfuse.errors import UnreadableError, UserError
     from medfuse.io.nifti import read_nifti
     from medfuse.registration.volume import to_sitk
@@ -268,13 +297,19 @@ def real(data: Path) -> dict:
     pairs = {
         "T1 ← PD, one volunteer": ("niivue/chris_PD.nii.gz", "niivue/chris_t1.nii.gz", "MR", "MR"),
         "T1 ← MRA, one volunteer": ("niivue/chris_MRA.nii.gz", "niivue/chris_t1.nii.gz", "MR", "MR"),
-        "T1 ← CT templates, one space": ("spm_clinical/scct.nii.gz", "niivue/MNI152_T1_2mm.nii.gz", "CT", "MR"),
+        "T1 ← CT templates, one space": (
+            "spm_clinical/scct.nii.gz",
+            "niivue/MNI152_T1_2mm.nii.gz",
+            "CT",
+            "MR",
+        ),
     }
     for name, (m, f, a, b) in pairs.items():
         if not (data / m).exists() or not (data / f).exists():
             continue
         try:
-            moving, fixed = to_sitk(read_nifti(data / m, a)), to_sitk(read_nifti(data / f, b))
+            moving = to_sitk(read_nifti(data / m, a))
+            fixed = to_sitk(read_nifti(data / f, b))
         except (UnreadableError, UserError) as e:
             out[name] = {"refused": str(e)}
             continue
@@ -290,7 +325,9 @@ def real(data: Path) -> dict:
             "seconds": round(took, 1),
         }
         known = rigid_by(np.random.default_rng(5), 9.5)
-        away = sitk.Resample(moving, moving, known, sitk.sitkLinear, float(sitk.GetArrayViewFromImage(moving).min()))
+        away = sitk.Resample(
+            moving, moving, known, sitk.sitkLinear, float(sitk.GetArrayViewFromImage(moving).min())
+        )
         again = register(away, fixed)
         points = grid_points()
         back = moved(moved(points, again.transform), known)  # through the shifted image to the original
@@ -310,17 +347,22 @@ def mrus(folder: Path) -> dict:
 
     from medfuse.registration.register import by_landmarks
 
-    errors, starts = [], []
+    errors = []
+    starts = []
     for f in sorted((folder / "fixed_labels").glob("*.nii*"))[:20]:
         m = folder / "moving_labels" / f.name
         if not m.exists():
             continue
-        a, b = nib.load(m), nib.load(f)
-        one, two = np.asarray(a.dataobj), np.asarray(b.dataobj)
+        a = nib.load(m)
+        b = nib.load(f)
+        one = np.asarray(a.dataobj)
+        two = np.asarray(b.dataobj)
         centres = []
         for labels, image in ((one, a), (two, b)):
             rows = [np.argwhere(labels[..., c] > 0).mean(0) for c in range(labels.shape[-1])]
-            centres.append(np.array(rows) @ np.asarray(image.affine)[:3, :3].T + np.asarray(image.affine)[:3, 3])
+            centres.append(
+                np.array(rows) @ np.asarray(image.affine)[:3, :3].T + np.asarray(image.affine)[:3, 3]
+            )
         moving, fixed = (c * np.array([-1.0, -1.0, 1.0]) for c in centres)
         use = np.arange(len(fixed)) % 2 == 0
         if use.sum() < 3:
@@ -340,7 +382,9 @@ def mrus(folder: Path) -> dict:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--only", choices=("rigid", "breathing", "real", "verdict"))
     parser.add_argument("--data", type=Path, default=Path("../shared/data/nifti"))
     parser.add_argument("--n", type=int, default=0, help="pairs of each part (default 3, 4 and 200)")
@@ -349,7 +393,10 @@ def main() -> None:
     parser.add_argument("--json", action="store_true")
     a = parser.parse_args()
     result: dict = {
-        "machine": f"{platform.machine()}, {os.cpu_count()} cores, SimpleITK {sitk.Version_VersionString()}, one thread"
+        "machine": (
+            f"{platform.machine()}, {os.cpu_count()} cores, SimpleITK {sitk.Version_VersionString()}, one "
+            "thread"
+        )
     }
     with fixed_threads(1):
         if a.only in (None, "rigid"):

@@ -2,9 +2,10 @@
 
 python benchmarks/roles.py --data ../shared/data/dicom        prints a markdown table and the counts
 
-``READ`` was written by the developer of the rules from the same headers and the SOURCE.md beside the files ("?" where they
-do not say), so the table is a check of the rules on real headers, not an independent test. An answer is right when it agrees, silent when it says unknown where a person reads something, and
-wrong when it contradicts.
+``READ`` was written by the developer of the rules from the same headers and the SOURCE.md beside the files
+("?" where they do not say), so the table is a check of the rules on real headers, not an independent test. An
+answer is right when it agrees, silent when it says unknown where a person reads something, and wrong when it
+contradicts.
 """
 
 from __future__ import annotations
@@ -49,7 +50,9 @@ def verdict(said: str, read: str) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     options = parser.parse_args()
     counts: dict[str, Counter[str]] = {"contrast": Counter(), "weighting": Counter()}

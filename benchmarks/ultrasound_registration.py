@@ -1,9 +1,11 @@
-"""MR volume ↔ ultrasound by LC²: SIMULATED sweeps and tracked frames with a known error, and the (dummy, simulated) MR–TRUS pairs.
+"""MR volume ↔ ultrasound by LC²: SIMULATED sweeps and tracked frames with a known error, and the (dummy,
+simulated) MR–TRUS pairs.
 
     python benchmarks/ultrasound_registration.py [--n 12] [--seed 11] [--data ../shared/data/nifti] [--json]
 
-A sweep or frame is cut from the MR phantom's own labels: echogenicity, bright interfaces, Rayleigh speckle, attenuation, log compression,
-a sector. Its stated position is off by a random rigid error. Beside LC²: mutual information from the same start.
+A sweep or frame is cut from the MR phantom's own labels: echogenicity, bright interfaces, Rayleigh speckle,
+attenuation, log compression, a sector. Its stated position is off by a random rigid error. Beside LC²: mutual
+information from the same start.
 """
 
 from __future__ import annotations
@@ -30,7 +32,14 @@ ECHO = np.array([0.0, 0.35, 0.5, 0.9, 0.03, 0.65, 0.25, 0.45], np.float32)  # no
 IMPEDANCE = np.array([0.0, 1.62, 1.66, 4.0, 1.50, 1.68, 1.60, 1.40], np.float32)
 
 
-def ultrasound(label: np.ndarray, mm: float, frame: np.ndarray, shape: tuple[int, int, int], step: float, rng: np.random.Generator) -> np.ndarray:  # fmt: skip
+def ultrasound(
+    label: np.ndarray,
+    mm: float,
+    frame: np.ndarray,
+    shape: tuple[int, int, int],
+    step: float,
+    rng: np.random.Generator,
+) -> np.ndarray:
     """(I, J, K) log-compressed B-mode: beams run along −J, frame (4, 4) its index → RAS+ mm."""
     index = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1).reshape(-1, 3)
     at = (index @ frame[:3, :3].T + frame[:3, 3]) / mm + label.shape[0] / 2
@@ -38,7 +47,8 @@ def ultrasound(label: np.ndarray, mm: float, frame: np.ndarray, shape: tuple[int
     def sample(table: np.ndarray, order: int) -> np.ndarray:
         return map_coordinates(table[label], at.T, order=order, mode="nearest").reshape(shape)
 
-    echo, z = sample(ECHO, 1), gaussian_filter(sample(IMPEDANCE, 1), 0.6)
+    echo = sample(ECHO, 1)
+    z = gaussian_filter(sample(IMPEDANCE, 1), 0.6)
     interface = np.abs(np.gradient(z, axis=1)) / step
     depth = (shape[1] - 1 - np.arange(shape[1])) * step
     amplitude = (echo * rng.rayleigh(0.8, shape) + 1.5 * np.minimum(interface, 0.6)) * np.exp(-depth / 90)[
@@ -78,7 +88,13 @@ def corners(image: sitk.Image) -> np.ndarray:
 
 
 def simulated(kind: str, n: int, seed: int) -> dict:
-    rows: dict[str, list[float]] = {"start_mm": [], "lc2_mm": [], "mutual_information_mm": [], "repeat_mm": [], "seconds": []}  # fmt: skip
+    rows: dict[str, list[float]] = {
+        "start_mm": [],
+        "lc2_mm": [],
+        "mutual_information_mm": [],
+        "repeat_mm": [],
+        "seconds": [],
+    }
     for k in range(n):
         volume, us, truth = one(np.random.default_rng([seed, k]), kind)
         points = corners(us)
@@ -104,12 +120,18 @@ def simulated(kind: str, n: int, seed: int) -> dict:
         for k, v in rows.items()
         if v
     }
-    return {**out, "n": n, "within_3_mm": sum(e <= 3 for e in rows["lc2_mm"]), "searches_agree": len(agreed),
-            "agree_and_within_3_mm": sum(e <= 3 for e in agreed)}  # fmt: skip
+    return {
+        **out,
+        "n": n,
+        "within_3_mm": sum(e <= 3 for e in rows["lc2_mm"]),
+        "searches_agree": len(agreed),
+        "agree_and_within_3_mm": sum(e <= 3 for e in agreed),
+    }
 
 
 def dummy_pairs(folder: Path) -> list[dict]:
-    """DeepReg's dummy MR–TRUS images: error at the organ labels' centres, before, by LC², and the best any rigid transform could do."""
+    """DeepReg's dummy MR–TRUS images: error at the organ labels' centres, before, by LC², and the best any
+    rigid transform could do."""
     import nibabel as nib
 
     def image(path: Path) -> sitk.Image:
@@ -120,25 +142,40 @@ def dummy_pairs(folder: Path) -> list[dict]:
         i = nib.load(path)
         a = np.asarray(i.dataobj)
         rows = np.array([np.argwhere(a[..., c] > 0).mean(0) for c in range(a.shape[-1])])
-        return (rows @ np.asarray(i.affine)[:3, :3].T + np.asarray(i.affine)[:3, 3]) * np.array([-1.0, -1.0, 1.0])
+        return (rows @ np.asarray(i.affine)[:3, :3].T + np.asarray(i.affine)[:3, 3]) * np.array(
+            [-1.0, -1.0, 1.0]
+        )
 
     out = []
     for f in sorted((folder / "fixed_images").glob("*.nii.gz")):
-        us, mr = image(f), image(folder / "moving_images" / f.name)
-        fixed, moving = centres(folder / "fixed_labels" / f.name), centres(folder / "moving_labels" / f.name)
-        start = sitk.CenteredTransformInitializer(us, mr, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY)  # fmt: skip
+        us = image(f)
+        mr = image(folder / "moving_images" / f.name)
+        fixed = centres(folder / "fixed_labels" / f.name)
+        moving = centres(folder / "moving_labels" / f.name)
+        start = sitk.CenteredTransformInitializer(
+            us, mr, sitk.Euler3DTransform(), sitk.CenteredTransformInitializerFilter.GEOMETRY
+        )
 
         def off(t: sitk.Transform, moving: np.ndarray = moving, fixed: np.ndarray = fixed) -> float:
             return round(float(np.linalg.norm(moved(fixed, t) - moving, axis=1).mean()), 2)
 
         found = register_ultrasound(mr, us, start=start)
-        out.append({"pair": f.name[:6], "start_mm": off(start), "lc2_mm": off(found.result.transform), "best_rigid_mm": off(by_landmarks(moving, fixed)),
-                    "repeat_mm": found.repeat_mm})  # fmt: skip
+        out.append(
+            {
+                "pair": f.name[:6],
+                "start_mm": off(start),
+                "lc2_mm": off(found.result.transform),
+                "best_rigid_mm": off(by_landmarks(moving, fixed)),
+                "repeat_mm": found.repeat_mm,
+            }
+        )
     return out
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--n", type=int, default=12)
     parser.add_argument("--seed", type=int, default=11)
     parser.add_argument("--data", type=Path, default=Path("../shared/data/nifti"))

@@ -1,10 +1,13 @@
-"""The viewer in headless Chromium: first paint of a long worklist, opening a case, moving slices, memory, several readers.
+"""The viewer in headless Chromium: first paint of a long worklist, opening a case, moving slices, memory,
+several readers.
 
-python benchmarks/viewer.py [--cases 5000] [--opened 200] [--readers 5] [--no-peer]     prints a table and writes OUT/viewer.json
+python benchmarks/viewer.py [--cases 5000] [--opened 200] [--readers 5] [--no-peer]     prints a table and
+writes OUT/viewer.json
 
-The opened case has a generated CT of 512 × 512 × 200 (noise: it compresses worse than a patient), an MR of 256 × 256 × 60 and a cine
-of 60 frames, as DICOM. "cold": nobody has opened it, DICOM is decoded and encoded for the browser; "warm": a later time. A slice change
-runs from the key to the drawn pixels, read back. Beside it the same CT in the same browser by niivue (WebGL2, here in software).
+The opened case has a generated CT of 512 × 512 × 200 (noise: it compresses worse than a patient), an MR of
+256 × 256 × 60 and a cine of 60 frames, as DICOM. "cold": nobody has opened it, DICOM is decoded and encoded
+for the browser; "warm": a later time. A slice change runs from the key to the drawn pixels, read back. Beside
+it the same CT in the same browser by niivue (WebGL2, here in software).
 """
 
 from __future__ import annotations
@@ -31,6 +34,8 @@ import psutil
 import pydicom
 from pydicom.uid import MRImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
 
+from medfuse.library import Library
+
 Note = Callable[[str, object], None]
 FLAGS = [
     "--no-sandbox",
@@ -39,7 +44,10 @@ FLAGS = [
     "--disable-background-networking",
     "--no-first-run",
 ]
-SHADOW = "const all = (q) => [...document.querySelectorAll('*')].flatMap((e) => (e.shadowRoot ? [...e.shadowRoot.querySelectorAll(q)] : []));"
+SHADOW = (
+    "const all = (q) => [...document.querySelectorAll('*')].flatMap((e) => (e.shadowRoot ? "
+    "[...e.shadowRoot.querySelectorAll(q)] : []));"
+)
 OPEN = f"() => {{ {SHADOW} return all('.viewport').filter((c) => c.dataset.loaded === '1').length === 3 }}"
 STEPS = f"""async (n) => {{ {SHADOW}
   const canvas = all('.pane[data-modality=CT] .viewport')[0]
@@ -48,7 +56,8 @@ STEPS = f"""async (n) => {{ {SHADOW}
   for (let i = 0; i < n; i++) {{
     const before = canvas.dataset.index
     const started = performance.now()
-    document.dispatchEvent(new KeyboardEvent('keydown', {{ key: i % 20 < 10 ? 'ArrowUp' : 'ArrowDown', bubbles: true }}))
+    const key = i % 20 < 10 ? 'ArrowUp' : 'ArrowDown'
+    document.dispatchEvent(new KeyboardEvent('keydown', {{ key, bubbles: true }}))
     while (canvas.dataset.index === before) await new Promise(requestAnimationFrame)
     canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1)
     times.push(performance.now() - started)
@@ -61,10 +70,13 @@ PEER = f"""async () => {{ {SHADOW}
   const [nx, ny, nz] = [512, 512, 200]
   const buffer = new ArrayBuffer(352 + 2 * nx * ny * nz)
   const header = new DataView(buffer)
-  header.setInt32(0, 348, true); [3, nx, ny, nz, 1, 1, 1, 1].forEach((v, i) => header.setInt16(40 + 2 * i, v, true))
-  header.setInt16(70, 4, true); header.setInt16(72, 16, true); [1, 0.78, 0.78, 1.25].forEach((v, i) => header.setFloat32(76 + 4 * i, v, true))
+  header.setInt32(0, 348, true)
+  ;[3, nx, ny, nz, 1, 1, 1, 1].forEach((v, i) => header.setInt16(40 + 2 * i, v, true))
+  header.setInt16(70, 4, true); header.setInt16(72, 16, true)
+  ;[1, 0.78, 0.78, 1.25].forEach((v, i) => header.setFloat32(76 + 4 * i, v, true))
   header.setFloat32(108, 352, true); header.setFloat32(112, 1, true); header.setInt16(254, 1, true)
-  ;[0.78, 0.78, 1.25].forEach((v, i) => header.setFloat32(280 + 16 * i + 4 * i, v, true)); header.setUint32(344, 0x00312b6e, true)
+  ;[0.78, 0.78, 1.25].forEach((v, i) => header.setFloat32(280 + 16 * i + 4 * i, v, true))
+  header.setUint32(344, 0x00312b6e, true)
   const values = new Int16Array(buffer, 352)
   for (let i = 0; i < values.length; i++) values[i] = (i * 2654435761) >>> 21
   const view = new Niivue({{ loadingText: '' }})
@@ -72,7 +84,9 @@ PEER = f"""async () => {{ {SHADOW}
   const pixel = new Uint8Array(4)
   const flush = () => view.gl.readPixels(0, 0, 1, 1, view.gl.RGBA, view.gl.UNSIGNED_BYTE, pixel)
   const started = performance.now()
-  view.addVolume(await NVImage.new(buffer, 'v.nii', 'gray', 1, null, -160, 240, true, 0.02, false, false, '', 0, undefined, NaN, NaN, false, null, 0, null))
+  view.addVolume(await NVImage.new(
+    buffer, 'v.nii', 'gray', 1, null, -160, 240, true, 0.02, false, false, '', 0, undefined, NaN, NaN, false,
+    null, 0, null))
   view.setSliceType(view.sliceTypeAxial)
   flush()
   const open = performance.now() - started
@@ -94,14 +108,17 @@ def write_series(folder: Path) -> None:
     write_ct(folder / "MR", 60, 256)
     for path in (folder / "MR").iterdir():
         ds = pydicom.dcmread(path)
-        ds.Modality, ds.SOPClassUID = "MR", MRImageStorage
+        ds.Modality = "MR"
+        ds.SOPClassUID = MRImageStorage
         ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
         del ds.RescaleSlope, ds.RescaleIntercept
         ds.save_as(path, enforce_file_format=True)
-    ds.Modality, ds.SOPClassUID = "US", UltrasoundMultiFrameImageStorage
+    ds.Modality = "US"
+    ds.SOPClassUID = UltrasoundMultiFrameImageStorage
     ds.file_meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
     ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    ds.StudyInstanceUID, ds.SeriesInstanceUID = generate_uid(), generate_uid()
+    ds.StudyInstanceUID = generate_uid()
+    ds.SeriesInstanceUID = generate_uid()
     for name in (
         "ImagePositionPatient",
         "ImageOrientationPatient",
@@ -110,9 +127,13 @@ def write_series(folder: Path) -> None:
         "SliceThickness",
     ):
         delattr(ds, name)
-    ds.Rows, ds.Columns, ds.NumberOfFrames, ds.FrameTime = 480, 640, 60, 40
+    ds.Rows = 480
+    ds.Columns = 640
+    ds.NumberOfFrames = 60
+    ds.FrameTime = 40
     ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit, ds.PixelRepresentation = 7, 0
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
     ds.PixelData = np.random.default_rng(0).integers(0, 255, (60, 480, 640), dtype=np.uint8).tobytes()
     (folder / "US").mkdir()
     ds.save_as(folder / "US" / "cine.dcm", enforce_file_format=True)
@@ -120,11 +141,11 @@ def write_series(folder: Path) -> None:
 
 def many_rows(n: int) -> None:
     """A worklist of n cases that were predicted, as rows of the catalogue."""
-    from medfuse.library.catalogue import CaseRow, ResultRow, SeriesRow, session
+    from medfuse.library.catalogue import CaseRow, ResultRow, SeriesRow
 
     rng = np.random.default_rng(1)
     findings = ("steatosis", "cirrhosis", "ascites", "simple_cyst", "hcc_like", "gallstone")
-    with session() as s:
+    with Library().session() as s:
         for i in range(n):
             case_id = f"GEN-{i:05d}"
             s.add(
@@ -137,12 +158,25 @@ def many_rows(n: int) -> None:
             )
             kinds = [m for m in ("US", "CT", "MR") if rng.random() < 0.8] or ["CT"]
             for m in kinds:
-                s.add(SeriesRow(uid=f"1.2.{i}.{m}", case_id=case_id, modality=m, role="portal", role_confidence=0.9))
-            summary = {"states": {m: "present" if m in kinds else "absent" for m in ("US", "CT", "MR")}, "in_domain": True, "cannot_tell": [],
-                       "findings": {f: round(float(rng.random()), 3) for f in findings}}  # fmt: skip
+                s.add(
+                    SeriesRow(
+                        uid=f"1.2.{i}.{m}", case_id=case_id, modality=m, role="portal", role_confidence=0.9
+                    )
+                )
+            summary = {
+                "states": {m: "present" if m in kinds else "absent" for m in ("US", "CT", "MR")},
+                "in_domain": True,
+                "cannot_tell": [],
+                "findings": {f: round(float(rng.random()), 3) for f in findings},
+            }
             s.add(
                 ResultRow(
-                    case_id=case_id, bundle_hash="0" * 64, language="en", prediction={}, report={}, summary=summary
+                    case_id=case_id,
+                    bundle_hash="0" * 64,
+                    language="en",
+                    prediction={},
+                    report={},
+                    summary=summary,
                 )
             )
 
@@ -188,7 +222,13 @@ def watched(page, problems: list[str]):
 
 
 def speed(
-    browser, home: Path, heavy: str, small: list[str], options: argparse.Namespace, note: Note, problems: list[str]
+    browser,
+    home: Path,
+    heavy: str,
+    small: list[str],
+    options: argparse.Namespace,
+    note: Note,
+    problems: list[str],
 ) -> None:
     """Seconds until something is seen, and milliseconds a slice."""
     with viewer(home) as (url, _):
@@ -221,7 +261,10 @@ def speed(
         for p in pages:
             p.wait_for_function(OPEN, timeout=120_000, polling=50)
             p.evaluate(STEPS, 20)
-        note("readers_errors", len(problems) + sum(p.locator("[data-testid=stException]").count() for p in pages))
+        note(
+            "readers_errors",
+            len(problems) + sum(p.locator("[data-testid=stException]").count() for p in pages),
+        )
         for p in pages:
             p.close()
 
@@ -244,12 +287,16 @@ def memory_of(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--opened", type=int, default=200)
     parser.add_argument("--readers", type=int, default=5)
     parser.add_argument("--only", choices=("speed", "memory"))
-    parser.add_argument("--no-peer", action="store_true", help="Leave niivue out: in software it takes half a minute.")
+    parser.add_argument(
+        "--no-peer", action="store_true", help="Leave niivue out: in software it takes half a minute."
+    )
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
@@ -270,10 +317,10 @@ def main() -> None:
         home = Path(folder) / "home"
         os.environ["MEDFUSE_HOME"] = str(home)
         write_series(Path(folder) / "heavy")
-        (heavy,) = ingest(Path(folder) / "heavy").cases
+        (heavy,) = ingest(Library(), Path(folder) / "heavy").cases
         for n in range(20):
             write(simulate(4711, n), Path(folder) / "small" / str(n))
-        small = ingest(Path(folder) / "small").cases
+        small = ingest(Library(), Path(folder) / "small").cases
         many_rows(options.cases)
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
         if options.only != "memory":
@@ -283,7 +330,8 @@ def main() -> None:
         browser.close()
     result["problems"] = problems[:5]
     result["machine"] = (
-        f"{platform.machine()}, {os.cpu_count()} cores, {Path(chromium or '').name} headless, software rendering"
+        f"{platform.machine()}, {os.cpu_count()} cores, {Path(chromium or '').name} headless, software "
+        "rendering"
     )
     options.out.mkdir(parents=True, exist_ok=True)
     (options.out / "viewer.json").write_text(json.dumps(result, indent=1))

@@ -1,8 +1,10 @@
-"""VQA-RAD from scratch, two splits of trainset.json side by side: image-disjoint 5-fold, and a random split of questions (which leaks).
+"""VQA-RAD from scratch, two splits of trainset.json side by side: image-disjoint 5-fold, and a random split
+of questions (which leaks).
 
     python benchmarks/vqa.py --data ../shared/data/vqa/vqa_rad [--seeds 3] [--search] [--json]
 
-Every table has its controls. ``--search`` scores kernel weights by image-disjoint folds of a seed that the tables do not use.
+Every table has its controls. ``--search`` scores kernel weights by image-disjoint folds of a seed that the
+tables do not use.
 """
 
 from __future__ import annotations
@@ -15,19 +17,22 @@ from pathlib import Path
 
 import numpy as np
 
-from medfuse.evaluation.vqa import accuracies, clustered_difference, controls, question_only
-from medfuse.io.vqa import read_questions
-from medfuse.models.vqa import Answerer, Examples, examples
 from medfuse.task import VqaTask, load_any_task
-from medfuse.training.vqa import FOLDS, picture_folds
+from medfuse.vqa.answerer import Answerer, Examples, examples
+from medfuse.vqa.evaluate import accuracies, clustered_difference, controls, question_only
+from medfuse.vqa.questions import read_questions
+from medfuse.vqa.train import FOLDS, picture_folds
 
 ROWS = ("overall", "open", "closed", "question_only", "blank", "shuffled", "shuffled_within_organ")
 
 
 def look_up(seen: Examples, asked: Examples) -> list[str]:
-    """The leak made plain: the answer to the most alike question on the same picture, without looking at it."""
+    """The leak made plain: the answer to the most alike question on the same picture, without looking at
+    it."""
     model = Answerer.fit(
-        load_any_task("vqa").model_copy(update={"weights": {"question": 1.0, "organ": 0.0, "image": 0.0, "same": 0.0}}),
+        load_any_task("vqa").model_copy(
+            update={"weights": {"question": 1.0, "organ": 0.0, "image": 0.0, "same": 0.0}}
+        ),
         seen,
     )
     k = model.kernel(asked.questions, asked.features[asked.picture])
@@ -45,7 +50,8 @@ def run(
     done = np.zeros(len(fold), bool)
     for k in range(FOLDS):
         test = fold == k
-        seen, asked = data.pick(~test), data.pick(test)
+        seen = data.pick(~test)
+        asked = data.pick(test)
         model = Answerer.fit(task, seen)
         _, part = controls(model, asked, closed[test], seed=seed, alone=question_only(model))
         for name, values in part.items():
@@ -54,12 +60,12 @@ def run(
         done |= test
         if leak and k == 0:
             break  # one split, as published
-    table = accuracies(right["overall"][done], closed[done])
+    table: dict = accuracies(right["overall"][done], closed[done]).model_dump()
     table |= {k: round(float(100 * v[done].mean()), 2) for k, v in right.items() if k != "overall"}
     for other in ("question_only", "shuffled_within_organ"):
         table[f"minus_{other}"] = clustered_difference(
             right["overall"][done], right[other][done], data.picture[done], seed=seed
-        )
+        ).model_dump()
     return table, right
 
 
@@ -71,18 +77,23 @@ def search(task: VqaTask, data: Examples) -> list[tuple[float, dict]]:
         tried = task.model_copy(update={"weights": weights, "ridge": ridge, "width": width})
         right = []
         for k in range(FOLDS):
-            seen, asked = data.pick(fold != k), data.pick(fold == k)
+            seen = data.pick(fold != k)
+            asked = data.pick(fold == k)
             right += list(
                 np.array(Answerer.fit(tried, seen).predict(asked.questions, asked.features[asked.picture]))
                 == np.array(asked.answers)
             )
-        out.append((round(100 * float(np.mean(right)), 2), {"weights": weights, "ridge": ridge, "width": width}))
+        out.append(
+            (round(100 * float(np.mean(right)), 2), {"weights": weights, "ridge": ridge, "width": width})
+        )
         print(out[-1], flush=True)
     return sorted(out, key=lambda x: -x[0])
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--data", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--search", action="store_true")
@@ -92,14 +103,17 @@ def main() -> None:
     task = load_any_task("vqa")
     assert isinstance(task, VqaTask)
     rows = read_questions(a.data / "trainset.json", a.data / "images")
-    data, closed = examples(rows, a.data / "images"), np.array([r.closed for r in rows])
+    data = examples(rows, a.data / "images")
+    closed = np.array([r.closed for r in rows])
     if a.search:
         for score, values in search(task, data)[:5]:
             print(score, values)
         return
     result: dict = {"image_disjoint": [], "random_questions": []}
     for seed in range(a.seeds):
-        result["image_disjoint"].append(run(task, data, closed, picture_folds(data.picture, seed), seed, False)[0])
+        result["image_disjoint"].append(
+            run(task, data, closed, picture_folds(data.picture, seed), seed, False)[0]
+        )
         fold = np.random.default_rng(seed).permutation(len(rows)) % FOLDS
         result["random_questions"].append(run(task, data, closed, fold, seed, True)[0])
     result["seconds"] = round(time.monotonic() - started, 1)
@@ -115,7 +129,8 @@ def main() -> None:
             print(
                 f"minus {other}: "
                 + "; ".join(
-                    f"{t[f'minus_{other}']['points']:+.1f} [{t[f'minus_{other}']['low']:+.1f}, {t[f'minus_{other}']['high']:+.1f}]"
+                    f"{t[f'minus_{other}']['points']:+.1f} [{t[f'minus_{other}']['low']:+.1f}, "
+                    f"{t[f'minus_{other}']['high']:+.1f}]"
                     for t in result[split]
                 )
             )

@@ -1,0 +1,74 @@
+"""One demo case predicted by this tree and by an older commit, in turn, in one run: how much slower.
+
+    python benchmarks/against.py c531de6 [--turns 5] [--json]
+
+The whole command is timed, start-up included: the same simulated patient, the same environment, each tree
+with its own shipped bundle and an empty library.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+
+
+def timed(tree: Path, case: Path, work: Path) -> float:
+    """Seconds of `medfuse predict CASE` by the code of one tree."""
+    environment = {**os.environ, "PYTHONPATH": str(tree), "MEDFUSE_HOME": str(work / "home")}
+    command = [sys.executable, "-m", "medfuse", "predict", str(case), "--out", str(work / "out")]
+    started = time.perf_counter()
+    subprocess.run(command, cwd=work, env=environment, check=True, capture_output=True)
+    return time.perf_counter() - started
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("commit")
+    parser.add_argument("--turns", type=int, default=5)
+    parser.add_argument("--json", action="store_true")
+    a = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        older = Path(folder) / "older"
+        subprocess.run(
+            ["git", "worktree", "add", "-q", "--detach", str(older), a.commit], cwd=ROOT, check=True
+        )
+        try:
+            from medfuse.simulation.population import write_population
+
+            write_population(Path(folder) / "cases", cases=1, seed=7)
+            (case,) = (p for p in (Path(folder) / "cases").iterdir() if p.is_dir())
+            seconds: dict[str, list[float]] = {"this": [], "older": []}
+            for turn in range(a.turns + 1):
+                for name, tree in (("this", ROOT), ("older", older)):
+                    work = Path(folder) / f"{name}{turn}"
+                    work.mkdir()
+                    seconds[name].append(timed(tree, case, work))
+        finally:
+            subprocess.run(["git", "worktree", "remove", "--force", str(older)], cwd=ROOT, check=True)
+    median = {k: statistics.median(v[1:]) for k, v in seconds.items()}  # the first turn warms the disk
+    ratio = statistics.median(x / y for x, y in zip(seconds["this"][1:], seconds["older"][1:], strict=True))
+    result = {
+        "this_s": round(median["this"], 2),
+        "older_s": round(median["older"], 2),
+        "ratio": round(ratio, 3),
+        "turns": a.turns,
+        "commit": a.commit,
+        "machine": f"{platform.machine()}, {os.cpu_count()} cores",
+    }
+    print(json.dumps(result) if a.json else "\n".join(f"{k:8} {v}" for k, v in result.items()))
+
+
+if __name__ == "__main__":
+    main()
