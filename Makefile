@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 MEDFUSE_SHARED ?= ../shared
 
-.PHONY: demo test lint schemas bench fuzz soak clean
+.PHONY: demo test lint schemas bench fuzz attack soak sbom clean
 
 demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
@@ -24,7 +24,7 @@ lint: $(VENV)/.dev
 	$(BIN)/mypy
 
 schemas: $(VENV)/.demo
-	$(BIN)/python -m medfuse.schemas data_schemas
+	$(BIN)/python -m medfuse.workflows.schemas data_schemas
 
 bench: $(VENV)/.dev
 	$(BIN)/python benchmarks/predict.py
@@ -36,9 +36,19 @@ bench: $(VENV)/.dev
 fuzz: $(VENV)/.dev
 	$(BIN)/python tests/fuzz.py --mutants 10000 --seed 1 --data $(MEDFUSE_SHARED)/data/dicom $(MEDFUSE_SHARED)/data/nifti --out docs/fuzz.json
 
+# every test that attacks, counted; part of `make test` too
+attack: $(VENV)/.dev
+	$(BIN)/python tests/attack.py
+
 # hours: what the tests of batch and node do in minutes, at full count
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py
+
+# what is installed here, as a CycloneDX bill of materials; its tool lives in an environment of its own
+sbom: $(VENV)/.demo
+	$(PYTHON) -m venv build/sbom && build/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
+	build/sbom/bin/cyclonedx-py environment --output-file build/medfuse.cdx.json $(BIN)/python
+	@echo "build/medfuse.cdx.json"
 
 clean:
 	rm -rf $(VENV) $(OUT)

@@ -1,4 +1,5 @@
-"""Fixtures: a library of its own for every test, the real data where it lies, simulated patients made once a session."""
+"""Fixtures: a library of its own for every test, the real data where it lies, simulated patients made once a
+session."""
 
 from __future__ import annotations
 
@@ -32,6 +33,10 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))
         if "shared" in item.keywords and not SHARED.is_dir():
             item.add_marker(pytest.mark.skip(reason=f"no real data at {SHARED} (MEDFUSE_SHARED)"))
+        if "browser" in item.keywords:
+            # a real browser shares two cores with trainings: a wait of a minute can end in vain once; the
+            # summary names each such test, and a test that fails twice fails
+            item.add_marker(pytest.mark.flaky(reruns=1, only_rerun=["TimeoutError"]))
 
 
 @pytest.fixture(autouse=True)
@@ -52,12 +57,16 @@ class Postgres:
         self.as_user = ["runuser", "-u", "postgres", "--"] if os.geteuid() == 0 else []
         if self.as_user:
             shutil.chown(self.folder, "postgres")
-        self.tool, self.data, self.made = binaries[-1], self.folder / "data", itertools.count()
+        self.tool = binaries[-1]
+        self.data = self.folder / "data"
+        self.made = itertools.count()
         self.run("initdb", "-D", str(self.data), "-U", "postgres", "-A", "trust", "--no-sync")
         self.start()
 
     def run(self, tool: str, *arguments: str) -> None:
-        subprocess.run([*self.as_user, str(self.tool / tool), *arguments], check=True, capture_output=True, cwd="/")
+        subprocess.run(
+            [*self.as_user, str(self.tool / tool), *arguments], check=True, capture_output=True, cwd="/"
+        )
 
     def start(self) -> None:
         options = f"-k {self.folder} -c listen_addresses='' -c fsync=off"
@@ -95,7 +104,8 @@ def database(request, home, monkeypatch) -> str:
 
 @pytest.fixture(autouse=True)
 def _main():
-    """Streamlit's AppTest puts its script in the place of __main__ and leaves it there; processes that are spawned later would run it."""
+    """Streamlit's AppTest puts its script in the place of __main__ and leaves it there; processes that are
+    spawned later would run it."""
     own = sys.modules["__main__"]
     yield
     sys.modules["__main__"] = own
@@ -137,6 +147,18 @@ def patient_nifti(patient, tmp_path_factory) -> Path:
     folder = tmp_path_factory.mktemp("nii") / patient.case_id
     write_nifti(patient, folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def viewer_library(patient, patient_dicom, tmp_path_factory):
+    """A library with one predicted case, and beside what the model found one lesion at its true place in the
+    CT: its home, what predict gave, and the case. Not to be changed: copy it."""
+    from viewers import predicted_library
+
+    with pytest.MonkeyPatch.context() as patch:
+        home = tmp_path_factory.mktemp("viewer") / "home"
+        patch.setenv("MEDFUSE_HOME", str(home))
+        return predicted_library(home, patient, patient_dicom)
 
 
 @pytest.fixture

@@ -25,6 +25,7 @@ import numpy as np
 from medfuse.errors import UserError
 from medfuse.io.cases import find_cases
 from medfuse.io.child import children
+from medfuse.io.volume_files import is_volume_file
 from medfuse.settings import settings
 
 NOT_IMAGES = (".json", ".md", ".bval", ".bvec", ".png", ".jpg", ".txt", ".csv")
@@ -73,7 +74,11 @@ def deep_sequence(data: bytes, rng: np.random.Generator) -> bytes:
     opening = struct.pack("<HH2sHI", 0x0008, 0x1140, b"SQ", 0, 0xFFFFFFFF) + struct.pack(
         "<HHI", 0xFFFE, 0xE000, 0xFFFFFFFF
     )
-    at = 132 + 12 + struct.unpack("<I", data[140:144])[0] if data[128:132] == b"DICM" and len(data) > 144 else 0
+    at = (
+        132 + 12 + struct.unpack("<I", data[140:144])[0]
+        if data[128:132] == b"DICM" and len(data) > 144
+        else 0
+    )
     return data[:at] + opening * depth + data[at:]
 
 
@@ -116,8 +121,23 @@ def seeds_under(folder: Path) -> list[Path]:
     ]
 
 
+def volume_seeds(folder: Path) -> list[Path]:
+    """One small volume in each container that holds its own voxels, and a NIfTI in colour."""
+    import nibabel as nib
+    import SimpleITK as sitk
+
+    made = [folder / f"volume{suffix}" for suffix in (".nii", ".nii.gz", ".mha", ".nrrd")]
+    data = np.random.default_rng(0).integers(-1000, 1000, (12, 10, 8)).astype(np.int16)
+    for path in made:
+        sitk.WriteImage(sitk.GetImageFromArray(data), str(path))
+    colour = np.zeros((12, 10, 1, 4), [("R", "u1"), ("G", "u1"), ("B", "u1")])
+    nib.save(nib.Nifti1Image(colour, np.eye(4)), folder / "colour.nii")
+    return [*made, folder / "colour.nii"]
+
+
 def child_peak_mib() -> float:
-    """The most memory (resident) that a living child has ever held. All address space is capped beside this."""
+    """The most memory (resident) that a living child has ever held. All address space is capped beside
+    this."""
     peaks = [0.0]
     for pid in children().pids():
         lines = Path(f"/proc/{pid}/status").read_text().splitlines()
@@ -144,7 +164,10 @@ def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep:
     """Read ``mutants`` mutants; returns counts, the slowest, and what went wrong."""
     rng = np.random.default_rng(seed)
     statuses: Counter[str] = Counter()
-    slow, failures, slowest, child_mib = [], [], 0.0, 0.0
+    slow = []
+    failures = []
+    slowest = 0.0
+    child_mib = 0.0
     with tempfile.TemporaryDirectory(prefix="medfuse-fuzz-") as folder:
         for n in range(mutants):
             source = seeds[int(rng.integers(len(seeds)))]
@@ -156,13 +179,15 @@ def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep:
             suffix = "".join(source.suffixes[-2:]) if ".nii" in source.name else source.suffix or ".dcm"
             path = Path(folder) / f"m{suffix}"
             path.write_bytes(mutate(source.read_bytes(), rng))
-            if ".nii" in source.name:
+            if is_volume_file(source):
                 path.with_name("m.json").write_text('{"Modality": "MR"}')
             try:
                 status, spent = read_one(path)
             except Exception as e:  # the point of the run: whatever escapes is written down
                 error = f"{type(e).__name__}: {e}"[:300]
-                failures.append({"n": n, "seed_file": source.name, "mutation": mutate.__name__, "error": error})
+                failures.append(
+                    {"n": n, "seed_file": source.name, "mutation": mutate.__name__, "error": error}
+                )
                 if keep is not None:
                     (keep / f"{n}_{mutate.__name__}{suffix}").write_bytes(path.read_bytes())
             else:
@@ -171,7 +196,12 @@ def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep:
                 child_mib = max(child_mib, child_peak_mib())
                 if spent > LIMIT_S:
                     slow.append(
-                        {"n": n, "seed_file": source.name, "mutation": mutate.__name__, "seconds": round(spent, 1)}
+                        {
+                            "n": n,
+                            "seed_file": source.name,
+                            "mutation": mutate.__name__,
+                            "seconds": round(spent, 1),
+                        }
                     )
             for f in Path(folder).iterdir():
                 f.unlink()
@@ -184,18 +214,27 @@ def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep:
                 slowest = max(slowest, spent)
                 child_mib = max(child_mib, child_peak_mib())
     return {
-        "mutants": mutants + 2 * bombs, "seed": seed, "seed_files": len(seeds), "statuses": dict(statuses),
-        "escaped": failures, "over_10_s": slow, "slowest_s": round(slowest, 2), "largest_child_mib": round(child_mib), "child_limit_mib": round(settings().decode_memory_gib * 1024),
+        "mutants": mutants + 2 * bombs,
+        "seed": seed,
+        "seed_files": len(seeds),
+        "statuses": dict(statuses),
+        "escaped": failures,
+        "over_10_s": slow,
+        "slowest_s": round(slowest, 2),
+        "largest_child_mib": round(child_mib),
+        "child_limit_mib": round(settings().decode_memory_gib * 1024),
         "parent_mib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024),
         "machine": f"{platform.machine()}, Python {platform.python_version()}",
-    }  # fmt: skip
+    }
 
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--data", type=Path, nargs="+", required=True, help="folders of real files: the seeds")
+    parser.add_argument(
+        "--data", type=Path, nargs="+", required=True, help="folders of real files: the seeds"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep mutants whose error escaped here")
     args = parser.parse_args()
@@ -203,12 +242,16 @@ def main() -> None:
         args.keep.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
     seeds = [p for folder in args.data for p in seeds_under(folder)]
-    result = run(seeds, args.mutants, args.seed, keep=args.keep)
+    with tempfile.TemporaryDirectory(prefix="medfuse-seeds-") as made:
+        seeds += volume_seeds(Path(made))
+        result = run(seeds, args.mutants, args.seed, keep=args.keep)
     result["minutes"] = round((time.monotonic() - started) / 60, 1)
     print(json.dumps(result, indent=1))
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
-    raise SystemExit(1 if result["escaped"] or result["over_10_s"] or result["largest_child_mib"] > 2048 else 0)
+    raise SystemExit(
+        1 if result["escaped"] or result["over_10_s"] or result["largest_child_mib"] > 2048 else 0
+    )
 
 
 if __name__ == "__main__":

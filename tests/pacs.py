@@ -54,14 +54,29 @@ def start_orthanc(folder: Path, *, peer_aet: str, peer_port: int) -> Orthanc | N
     program = shutil.which("Orthanc") or shutil.which("Orthanc", path="/usr/sbin:/usr/bin")
     if program is None:
         return None
-    port, http = free_port(), free_port()
-    plugins = [str(f) for p in PLUGINS if Path(p).is_dir() for f in Path(p).glob("libOrthancDicomWeb*.so*")][:1]
+    port = free_port()
+    http = free_port()
+    plugins = [str(f) for p in PLUGINS if Path(p).is_dir() for f in Path(p).glob("libOrthancDicomWeb*.so*")][
+        :1
+    ]
     config = {
-        "Name": "test", "StorageDirectory": str(folder / "storage"), "IndexDirectory": str(folder / "index"), "HttpPort": http,
-        "DicomPort": port, "DicomAet": "ORTHANC", "RemoteAccessAllowed": False, "AuthenticationEnabled": False, "Plugins": plugins,
-        "DicomModalities": {"medfuse": [peer_aet, "127.0.0.1", peer_port]}, "DicomAlwaysAllowStore": True, "DicomCheckCalledAet": False,
-        "DicomAlwaysAllowMove": True, "DicomAlwaysAllowFind": True, "DicomWeb": {"Enable": True, "Root": "/dicom-web/"}, "OverwriteInstances": True,
-    }  # fmt: skip
+        "Name": "test",
+        "StorageDirectory": str(folder / "storage"),
+        "IndexDirectory": str(folder / "index"),
+        "HttpPort": http,
+        "DicomPort": port,
+        "DicomAet": "ORTHANC",
+        "RemoteAccessAllowed": False,
+        "AuthenticationEnabled": False,
+        "Plugins": plugins,
+        "DicomModalities": {"medfuse": [peer_aet, "127.0.0.1", peer_port]},
+        "DicomAlwaysAllowStore": True,
+        "DicomCheckCalledAet": False,
+        "DicomAlwaysAllowMove": True,
+        "DicomAlwaysAllowFind": True,
+        "DicomWeb": {"Enable": True, "Root": "/dicom-web/"},
+        "OverwriteInstances": True,
+    }
     (folder / "orthanc.json").write_text(json.dumps(config))
     log = (folder / "orthanc.log").open("w")
     process = subprocess.Popen(

@@ -1,6 +1,8 @@
-"""The long versions of the tests of batch and node: `make soak`. Prints JSON; exits 1 where anything was lost.
+"""The long versions of the tests of batch and node: `make soak`. Prints JSON; exits 1 where anything was
+lost.
 
-python tests/soak.py [--part node|batch] [--associations 20] [--instances 50] [--connects 10000] [--kills 50] [--cases 500] [--batch-kills 20]
+python tests/soak.py [--part node|batch] [--associations 20] [--instances 50] [--connects 10000] [--kills 50]
+[--cases 500] [--batch-kills 20]
 """
 
 from __future__ import annotations
@@ -26,6 +28,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from pynetdicom import build_context
 
 from medfuse.errors import UserError
+from medfuse.library import Library
 from medfuse.network.archive import files_of
 from medfuse.network.client import associate, echo, send_files
 from medfuse.network.node import Peer
@@ -43,7 +46,9 @@ def objects(folder: Path, n: int) -> list[tuple[str, Path]]:
     out = []
     for i in range(n):
         ds = pydicom.dcmread(source[i % len(source)])
-        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid(entropy_srcs=["soak", str(i)])
+        ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid(
+            entropy_srcs=["soak", str(i)]
+        )
         path = folder / f"{i}.dcm"
         ds.save_as(path)
         out.append((str(ds.SOPInstanceUID), path))
@@ -57,9 +62,11 @@ def body(path: Path) -> bytes:
 
 def start_node(home: Path, port: int) -> subprocess.Popen:
     process = subprocess.Popen(
-        [sys.executable, "-m", "medfuse", "node", "--port", str(port), "--quiet", "99999"], stderr=subprocess.PIPE, text=True,
+        [sys.executable, "-m", "medfuse", "node", "--port", str(port), "--quiet", "99999"],
+        stderr=subprocess.PIPE,
+        text=True,
         env={**os.environ, "MEDFUSE_HOME": str(home)},
-    )  # fmt: skip
+    )
     assert process.stderr is not None
     for line in process.stderr:
         if line.startswith("ready"):
@@ -69,7 +76,8 @@ def start_node(home: Path, port: int) -> subprocess.Popen:
 
 
 def node(folder: Path, a: argparse.Namespace) -> dict:
-    home, port = folder / "home", free_port()
+    home = folder / "home"
+    port = free_port()
     os.environ["MEDFUSE_HOME"] = str(home)
     some = objects(folder, a.instances)
     peer = Peer("MEDFUSE", "127.0.0.1", port)
@@ -86,7 +94,7 @@ def node(folder: Path, a: argparse.Namespace) -> dict:
     [t.start() for t in threads]
     [t.join() for t in threads]
     on_disk = [p for p in (home / "images").rglob("*") if p.is_file()]
-    stored = {u: p for u, _, _, p in files_of({"SOPInstanceUID": "\\".join(u for u, _ in some)})}
+    stored = {u: p for u, _, _, p in files_of(Library(), {"SOPInstanceUID": "\\".join(u for u, _ in some)})}
     same = sum(body(stored[u]) == body(p) for u, p in some if u in stored)
     result["resend"] = {
         "associations": a.associations,
@@ -125,7 +133,8 @@ def node(folder: Path, a: argparse.Namespace) -> dict:
 
 
 def kills(folder: Path, home: Path, n: int) -> dict:
-    """kill -9 of the node while it receives, n times: every acknowledged UID is on disk, indexed, identical."""
+    """kill -9 of the node while it receives, n times: every acknowledged UID is on disk, indexed,
+    identical."""
     (folder / "kill").mkdir()
     many = dict(objects(folder / "kill", 600))
     acknowledged: set[str] = set()
@@ -135,7 +144,9 @@ def kills(folder: Path, home: Path, n: int) -> dict:
         process = start_node(home, port)
         timer = threading.Timer(0.05 + 0.4 * rng.random(), process.send_signal, [signal.SIGKILL])
         try:
-            assoc = associate(Peer("MEDFUSE", "127.0.0.1", port), [build_context(MR, [ExplicitVRLittleEndian])], "SOAK")
+            assoc = associate(
+                Peer("MEDFUSE", "127.0.0.1", port), [build_context(MR, [ExplicitVRLittleEndian])], "SOAK"
+            )
             timer.start()
             for uid, path in many.items():
                 if uid in acknowledged:
@@ -150,8 +161,12 @@ def kills(folder: Path, home: Path, n: int) -> dict:
             timer.cancel()
             process.kill()
             process.wait()
-    stored = {u: p for u, _, _, p in files_of({"SOPInstanceUID": "\\".join(acknowledged)})}
-    lost = [u for u in acknowledged if u not in stored or not stored[u].is_file() or body(stored[u]) != body(many[u])]
+    stored = {u: p for u, _, _, p in files_of(Library(), {"SOPInstanceUID": "\\".join(acknowledged)})}
+    lost = [
+        u
+        for u in acknowledged
+        if u not in stored or not stored[u].is_file() or body(stored[u]) != body(many[u])
+    ]
     return {"n": n, "acknowledged": len(acknowledged), "lost_or_changed": len(lost)}
 
 
@@ -181,7 +196,8 @@ def run_command(folder: Path, out: Path) -> subprocess.Popen:
 
 def outputs(out: Path) -> dict:
     return {
-        p.parent.name: ((p.parent / "prediction.json").read_bytes(), p.read_bytes()) for p in out.glob("*/report.json")
+        p.parent.name: ((p.parent / "prediction.json").read_bytes(), p.read_bytes())
+        for p in out.glob("*/report.json")
     }
 
 
@@ -208,7 +224,10 @@ def batch(folder: Path, a: argparse.Namespace) -> dict:
         write_population(folder / "dicom", cases=a.cases, seed=31, workers=2)
         (folder / "dicom" / "manifest.jsonl").unlink()
     undisturbed = run_command(folder, folder / "one").communicate()[0].splitlines()[-1]
-    rng, out, killed, orphans = random.Random(2), folder / "two", {"parent": 0, "worker": 0}, 0
+    rng = random.Random(2)
+    out = folder / "two"
+    killed = {"parent": 0, "worker": 0}
+    orphans = 0
     for _ in range(a.batch_kills):  # in each round first a worker dies, and a little later the parent
         process = run_command(folder, out)
         before = len(list(out.glob("*/run.json")))
@@ -225,13 +244,24 @@ def batch(folder: Path, a: argparse.Namespace) -> dict:
         orphans += len(psutil.wait_procs(family, timeout=10)[1])
         killed["parent"] += 1
     last = run_command(folder, out).communicate()[0].splitlines()[-1]
-    a_, b_ = outputs(folder / "one"), outputs(out)
-    return {"cases": a.cases, "undisturbed": json.loads(undisturbed), "last": json.loads(last), "killed": killed, "orphans": orphans,
-            "one_output_a_case": len(b_) == a.cases, "identical": a_ == b_, "left_over": len(list(out.glob(".*.part")))}  # fmt: skip
+    a_ = outputs(folder / "one")
+    b_ = outputs(out)
+    return {
+        "cases": a.cases,
+        "undisturbed": json.loads(undisturbed),
+        "last": json.loads(last),
+        "killed": killed,
+        "orphans": orphans,
+        "one_output_a_case": len(b_) == a.cases,
+        "identical": a_ == b_,
+        "left_over": len(list(out.glob(".*.part"))),
+    }
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--part", choices=("node", "batch"))
     parser.add_argument(
         "--folder", type=Path, help="kept, and gone on with: a part that was stopped need not begin again"
@@ -250,10 +280,13 @@ def main() -> int:
     for part in ("node", "batch"):
         if a.part in (None, part):
             with contextlib.ExitStack() as stack:
-                folder = a.folder or Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="medfuse-soak-")))
+                folder = a.folder or Path(
+                    stack.enter_context(tempfile.TemporaryDirectory(prefix="medfuse-soak-"))
+                )
                 result[part] = {"node": node, "batch": batch}[part](folder, a)
     print(json.dumps(result, indent=1))
-    n, b = result.get("node"), result.get("batch")
+    n = result.get("node")
+    b = result.get("batch")
     good = (
         n is None
         or (
@@ -262,7 +295,9 @@ def main() -> int:
             and n["bare_connects"]["grew_mb"] < 5
             and not n["kills"]["lost_or_changed"]
         )
-    ) and (b is None or (b["identical"] and b["one_output_a_case"] and not b["orphans"] and not b["left_over"]))
+    ) and (
+        b is None or (b["identical"] and b["one_output_a_case"] and not b["orphans"] and not b["left_over"])
+    )
     return 0 if good else 1
 
 

@@ -1,4 +1,5 @@
-"""Batches: each case exactly once, whatever is killed; refusals named; outputs whole, identical and resumable."""
+"""Batches: each case exactly once, whatever is killed; refusals named; outputs whole, identical and
+resumable."""
 
 from __future__ import annotations
 
@@ -22,9 +23,10 @@ from medfuse.batch.plan import LIBRARY, plan_batch, stat_hash
 from medfuse.batch.run import BatchOptions, run_batch
 from medfuse.batch.worker import Settle
 from medfuse.errors import OutputError, UserError, WrongUse
+from medfuse.library import Library, results
 from medfuse.library.ingest import ingest
-from medfuse.pipeline import PredictOptions
 from medfuse.simulation.population import write_population
+from medfuse.workflows.predict import PredictOptions
 
 QUICK = PredictOptions(formats=("json",))
 
@@ -51,13 +53,14 @@ def reference(cases, tmp_path_factory) -> dict[str, tuple[bytes, bytes]]:
     finally:
         if old is not None:
             os.environ["MEDFUSE_HOME"] = old
-    assert (summary["done"], summary["refused"], summary["failed"]) == (4, 0, 0)
+    assert (summary.done, summary.refused, summary.failed) == (4, 0, 0)
     return outputs(out)
 
 
 def outputs(out: Path) -> dict[str, tuple[bytes, bytes]]:
     return {
-        p.parent.name: ((p.parent / "prediction.json").read_bytes(), p.read_bytes()) for p in out.glob("*/report.json")
+        p.parent.name: ((p.parent / "prediction.json").read_bytes(), p.read_bytes())
+        for p in out.glob("*/report.json")
     }
 
 
@@ -78,7 +81,11 @@ def command(cases, out, home, *more) -> subprocess.Popen:
         *more,
     ]
     return subprocess.Popen(
-        line, env={**os.environ, "MEDFUSE_HOME": str(home)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        line,
+        env={**os.environ, "MEDFUSE_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
 
 
@@ -106,8 +113,10 @@ def test_the_contract(cases, reference, tmp_path, home):
 
 
 def test_killed_parents_and_workers(cases, reference, tmp_path, home):
-    """kill -9 of the parent at three moments and of a worker once: resumed each time, one output a case, all identical."""
-    out, rng = tmp_path / "out", random.Random(1)
+    """kill -9 of the parent at three moments and of a worker once: resumed each time, one output a case, all
+    identical."""
+    out = tmp_path / "out"
+    rng = random.Random(1)
     for turn in range(3):
         process = command(cases, out, home)
         time.sleep(6 + 5 * rng.random() * (turn + 1))
@@ -144,14 +153,14 @@ def test_a_poison_case_is_quarantined_and_the_others_go_on(cases, tmp_path, home
     monkeypatch.setattr(batch_run, "run_job", poisoned)
     events = []
     summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(2), bundle=None, event=events.append)
-    assert (summary["done"], summary["failed"]) == (3, 1)
+    assert (summary.done, summary.failed) == (3, 1)
     (failed,) = [e for e in events if e["state"] == "failed"]
     assert failed["case_id"] == poison
     assert "quarantined after 3 tries: its worker died each time" in failed["reason"]
     monkeypatch.undo()
     monkeypatch.setenv("MEDFUSE_HOME", str(home))
     again = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
-    assert (again["done"], again["skipped"]) == (1, 3)  # the cause is gone
+    assert (again.done, again.skipped) == (1, 3)  # the cause is gone
 
 
 def poisoned(job, work):
@@ -159,6 +168,29 @@ def poisoned(job, work):
 
     if job.case_id == os.environ.get("MEDFUSE_TEST_POISON"):
         os.kill(os.getpid(), signal.SIGKILL)
+    return run_job(job, work)
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_silent_for_a_while_is_not_taken_for_dead(cases, tmp_path, home, monkeypatch):
+    """A crowded machine: every worker stands still for 25 seconds in its first case, and no case is tried
+    twice."""
+    monkeypatch.setattr(batch_run, "run_job", silenced)
+    tried = []
+    running = Ledger.running
+    monkeypatch.setattr(Ledger, "running", lambda self, case, n: tried.append(n) or running(self, case, n))
+    summary = run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None)
+    assert (summary.done, summary.failed) == (4, 0)
+    assert tried == [1, 1, 1, 1]
+
+
+def silenced(job, work):
+    from medfuse.batch.worker import run_job
+
+    if "MEDFUSE_TEST_SILENCED" not in os.environ:
+        os.environ["MEDFUSE_TEST_SILENCED"] = "once"
+        subprocess.Popen(["sh", "-c", f"sleep 25; kill -CONT {os.getpid()}"], start_new_session=True)
+        os.kill(os.getpid(), signal.SIGSTOP)
     return run_job(job, work)
 
 
@@ -179,7 +211,7 @@ def test_a_full_output_stops_with_a_name_and_goes_on_later(cases, tmp_path, home
         assert all((p.parent / "prediction.json").exists() for p in whole)
         subprocess.run(["mount", "-o", "remount,size=64m", str(out)], check=True)
         summary = run_batch(plan_batch(str(cases)), out, QUICK, BatchOptions(1), bundle=None)
-        assert summary["done"] + summary["skipped"] == 4
+        assert summary.done + summary.skipped == 4
         assert outputs(out) == reference
     finally:
         subprocess.run(["umount", str(out)], check=False)
@@ -189,32 +221,46 @@ def test_changed_inputs_and_settings_are_done_again(cases, tmp_path, home):
     folder = tmp_path / "copy"
     shutil.copytree(sorted(p for p in cases.iterdir() if p.is_dir())[0], folder / "a")
     first = run_batch(plan_batch(str(folder)), tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
-    assert first["done"] == 1
+    assert first.done == 1
     chinese = PredictOptions(language="zh-TW", formats=("json",))
-    assert run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None)["done"] == 1
-    assert run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None)["skipped"] == 1
-    os.utime(next(folder.rglob("*.dcm")))
-    assert run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None)["done"] == 1
     assert (
-        run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1, restart=True), bundle=None)[
-            "done"
-        ]
+        run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None).done == 1
+    )
+    assert (
+        run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None).skipped
+        == 1
+    )
+    os.utime(next(folder.rglob("*.dcm")))
+    assert (
+        run_batch(plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1), bundle=None).done == 1
+    )
+    assert (
+        run_batch(
+            plan_batch(str(folder)), tmp_path / "out", chinese, BatchOptions(1, restart=True), bundle=None
+        ).done
         == 1
     )
 
 
 def test_a_manifest_with_missing_files_and_bad_rows(cases, tmp_path, home, patient_nifti):
     rows = [
-        {"case_id": "good", "simulated": True, "images": [{"path": str(p), "modality": "MR", "role": p.stem.removeprefix("MR_")} for p in sorted(patient_nifti.glob("MR_*.nii"))]},
+        {
+            "case_id": "good",
+            "simulated": True,
+            "images": [
+                {"path": str(p), "modality": "MR", "role": p.stem.removeprefix("MR_")}
+                for p in sorted(patient_nifti.glob("MR_*.nii"))
+            ],
+        },
         {"case_id": "gone", "images": [{"path": "nowhere.nii.gz", "modality": "CT"}]},
         {"case_id": "../escape", "images": []},
-    ]  # fmt: skip
+    ]
     manifest = tmp_path / "manifest.jsonl"
     manifest.write_text("".join(json.dumps(r) + "\n" for r in rows))
     plan = plan_batch(str(manifest))
     assert {r.path: r.reason for r in plan.refused}.keys() == {"gone", "../escape"}
     summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
-    assert (summary["cases"], summary["done"], summary["refused"]) == (3, 1, 2)
+    assert (summary.cases, summary.done, summary.refused) == (3, 1, 2)
     (tmp_path / "no.csv").write_text("case_id,path\n1,x\n")
     with pytest.raises(UserError, match="lacks the column"):
         plan_batch(str(tmp_path / "no.csv"))
@@ -226,14 +272,13 @@ def test_a_manifest_with_missing_files_and_bad_rows(cases, tmp_path, home, patie
 
 
 def test_the_library_as_source(database, cases, tmp_path, home):
-    from medfuse.library import store
 
-    ingest(sorted(p for p in cases.iterdir() if p.is_dir())[0])
+    ingest(Library(), sorted(p for p in cases.iterdir() if p.is_dir())[0])
     plan = plan_batch(LIBRARY, with_modality=("CT",))
     assert len(plan.jobs) == 1
     summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
-    assert summary["done"] == 1
-    assert store.load_result(plan.jobs[0].case_id) is not None
+    assert summary.done == 1
+    assert results.load_result(Library(), plan.jobs[0].case_id) is not None
 
 
 def test_two_batches_in_one_folder_and_a_cluster_that_is_not_there(cases, tmp_path, home):
@@ -243,8 +288,22 @@ def test_two_batches_in_one_folder_and_a_cluster_that_is_not_there(cases, tmp_pa
         run_batch(plan_batch(str(cases)), out, QUICK, BatchOptions(1), bundle=None)
     with pytest.raises(UserError, match="no dask scheduler answers there"):
         run_batch(
-            plan_batch(str(cases)), tmp_path / "o2", QUICK, BatchOptions(1, cluster="tcp://127.0.0.1:9"), bundle=None
+            plan_batch(str(cases)),
+            tmp_path / "o2",
+            QUICK,
+            BatchOptions(1, cluster="tcp://127.0.0.1:9"),
+            bundle=None,
         )
+
+
+@pytest.mark.parametrize("error", [TimeoutError(), RuntimeError("no"), OSError("timed out in")])
+def test_workers_that_cannot_start_in_time_are_one_sentence(cases, tmp_path, home, monkeypatch, error):
+    def late(**options):
+        raise error
+
+    monkeypatch.setattr(batch_run, "LocalCluster", late)
+    with pytest.raises(UserError, match="the 2 workers cannot start"):
+        run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None)
 
 
 def test_another_dask_cluster(cases, tmp_path, home, reference):
@@ -260,7 +319,7 @@ def test_another_dask_cluster(cases, tmp_path, home, reference):
             BatchOptions(1, cluster=cluster.scheduler_address),
             bundle=None,
         )
-    assert summary["done"] == 4
+    assert summary.done == 4
     assert outputs(tmp_path / "out") == reference
 
 
@@ -293,7 +352,8 @@ def test_a_lost_database_is_waited_for_then_named(home, monkeypatch, tmp_path):
 
 
 def test_a_worker_that_was_being_started_again_does_not_outlive_its_parent(cases, tmp_path, home):
-    """The parent dies just after a worker that replaces a killed one was born: before it has spoken to the scheduler."""
+    """The parent dies just after a worker that replaces a killed one was born: before it has spoken to the
+    scheduler."""
     process = command(cases, tmp_path / "out", home)
 
     def workers() -> set[int]:
@@ -321,7 +381,8 @@ def test_a_worker_that_was_being_started_again_does_not_outlive_its_parent(cases
 def test_a_database_that_goes_away_in_the_middle_stops_the_batch_and_loses_nothing(
     cases, tmp_path, home, reference, monkeypatch
 ):
-    """PostgreSQL is stopped hard once the first case is done: one sentence, whole outputs; started again, the rest is done."""
+    """PostgreSQL is stopped hard once the first case is done: one sentence, whole outputs; started again, the
+    rest is done."""
     from conftest import Postgres
 
     from medfuse.batch import ledger
@@ -338,14 +399,21 @@ def test_a_database_that_goes_away_in_the_middle_stops_the_batch_and_loses_nothi
                 server.stop()
 
         with pytest.raises(UserError, match=r"cannot be reached .*run the same command again"):
-            run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None, event=after_the_first)  # fmt: skip
+            run_batch(
+                plan_batch(str(cases)),
+                tmp_path / "out",
+                QUICK,
+                BatchOptions(2),
+                bundle=None,
+                event=after_the_first,
+            )
         some = outputs(tmp_path / "out")
         assert stopped[0] in some
         assert all(reference[k] == v for k, v in some.items())
         server.start()
         summary = run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None)
-        assert (summary["done"] + summary["skipped"], summary["failed"]) == (4, 0)
-        assert summary["skipped"] >= 1
+        assert (summary.done + summary.skipped, summary.failed) == (4, 0)
+        assert summary.skipped >= 1
         assert outputs(tmp_path / "out") == reference
         assert not list((tmp_path / "out").glob(".*.part"))
     finally:

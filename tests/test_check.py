@@ -1,16 +1,18 @@
-"""The checker and the rule layers: nothing unsupported stays, measured sides and sizes win, LI-RADS only where it applies."""
+"""The checker and the rule layers: nothing unsupported stays, measured sides and sizes win, LI-RADS only
+where it applies."""
 
 from __future__ import annotations
 
 import pytest
 from test_report import TASK, case, lesion, prediction, texts
 
+from medfuse.drafting.check import check_sentence, checked_report
+from medfuse.drafting.compose import compose
+from medfuse.drafting.labeller import task_lexicon
+from medfuse.drafting.lirads import categorise, visualisation
+from medfuse.drafting.priors import Prior
+from medfuse.drafting.sections import split_sentences
 from medfuse.prediction import Place
-from medfuse.reporting.check import check_sentence, checked_report
-from medfuse.reporting.compose import compose
-from medfuse.reporting.labeller import task_lexicon
-from medfuse.reporting.lirads import categorise, visualisation
-from medfuse.reporting.priors import Prior
 
 LEXICON = task_lexicon(TASK)
 
@@ -72,14 +74,19 @@ def test_absence_needs_coverage_and_unassessed_findings_are_not_named():
         == "dropped"
     )
     assert (
-        check("Suspicious for hepatocellular carcinoma.", {"hcc_like": 0.9}, not_assessed=("hcc_like",)).action
+        check(
+            "Suspicious for hepatocellular carcinoma.", {"hcc_like": 0.9}, not_assessed=("hcc_like",)
+        ).action
         == "dropped"
     )
 
 
 def test_a_checked_report_says_everything_that_is_supported_and_where_it_comes_from():
     p = {**CYST, "steatosis": 0.95, "ascites": 0.02}
-    words = "FINDINGS: A 30 mm simple hepatic cyst is seen in the left hepatic lobe. Ascites is present. Iron deposition in the liver. IMPRESSION: Cirrhosis."
+    words = (
+        "FINDINGS: A 30 mm simple hepatic cyst is seen in the left hepatic lobe. Ascites is present. Iron "
+        "deposition in the liver. IMPRESSION: Cirrhosis."
+    )
     report = checked_report(words, prediction(p, lesions=[cyst()]), case(), TASK, "en", writer="learned")
     found = texts(report, "findings")
     assert "A 30 mm simple hepatic cyst is seen in the right hepatic lobe." in found
@@ -96,14 +103,19 @@ def test_a_checked_report_says_everything_that_is_supported_and_where_it_comes_f
 
 
 def test_outside_the_domain_nothing_is_written():
-    report = checked_report("FINDINGS: Ascites.", prediction(in_domain=False), case(), TASK, "en", writer="learned")
+    report = checked_report(
+        "FINDINGS: Ascites.", prediction(in_domain=False), case(), TASK, "en", writer="learned"
+    )
     assert report.section("findings") is None
     assert report.writer == "structured"
     assert "outside" in report.provenance[0].why
 
 
 def roles(*names):
-    return [{"path": "x", "modality": "CT", "role": r, "in_domain": True, "why": "w", "code": "inside"} for r in names]
+    return [
+        {"path": "x", "modality": "CT", "role": r, "in_domain": True, "why": "w", "code": "inside"}
+        for r in names
+    ]
 
 
 def with_roles(p, lesions, *names):
@@ -113,9 +125,17 @@ def with_roles(p, lesions, *names):
 
 @pytest.mark.parametrize(
     ("finding", "long", "category"),
-    [("hcc_like", 25.0, "LR-5"), ("hcc_like", 12.0, "LR-5"), ("hcc_like", 8.0, "LR-4"), ("fnh_like", 25.0, "LR-4"),
-     ("fnh_like", 12.0, "LR-3"), ("metastasis_like", 20.0, "LR-M"), ("simple_cyst", 20.0, "LR-1"), ("septated_cyst", 20.0, "")],
-)  # fmt: skip
+    [
+        ("hcc_like", 25.0, "LR-5"),
+        ("hcc_like", 12.0, "LR-5"),
+        ("hcc_like", 8.0, "LR-4"),
+        ("fnh_like", 25.0, "LR-4"),
+        ("fnh_like", 12.0, "LR-3"),
+        ("metastasis_like", 20.0, "LR-M"),
+        ("simple_cyst", 20.0, "LR-1"),
+        ("septated_cyst", 20.0, ""),
+    ],
+)
 def test_lirads_core_table(finding, long, category):
     one = lesion(finding, long)
     assert categorise(one, prediction({finding: 0.95}), TASK).category == category
@@ -146,7 +166,8 @@ def test_lirads_only_where_its_conditions_are_documented(risk, phases, said):
 
 def test_children_get_no_category_and_ultrasound_its_own_score():
     who = case()
-    who.risk, who.birth_date = "cirrhosis", "20200101"
+    who.risk = "cirrhosis"
+    who.birth_date = "20200101"
     made = with_roles(
         {"hcc_like": 0.95, "focal_lesion": 0.97}, [lesion("hcc_like", 25.0)], "arterial", "portal", "delayed"
     )
@@ -158,7 +179,8 @@ def test_children_get_no_category_and_ultrasound_its_own_score():
 
 
 def test_priors_are_compared_with_both_measurements_and_dates():
-    now, then = prediction(CYST, lesions=[cyst()]), prediction(CYST, lesions=[cyst(long=22.0)])
+    now = prediction(CYST, lesions=[cyst()])
+    then = prediction(CYST, lesions=[cyst(long=22.0)])
     report = compose(now, case(), TASK, prior=Prior(then, {"CT": "20230401"}))
     found = texts(report, "comparison")
     assert found[0] == "Compared with CT 2023-04-01."
@@ -166,13 +188,74 @@ def test_priors_are_compared_with_both_measurements_and_dates():
     assert "not proven" in found[1]
     assert texts(compose(now, case(), TASK), "comparison") == ["No prior available."]
     elsewhere = prediction(CYST, lesions=[cyst("left", 22.0)])
-    assert len(texts(compose(now, case(), TASK, prior=Prior(elsewhere, {"CT": "20230401"})), "comparison")) == 1
+    assert (
+        len(texts(compose(now, case(), TASK, prior=Prior(elsewhere, {"CT": "20230401"})), "comparison")) == 1
+    )
 
 
 def test_features_stand_before_the_diagnosis():
-    found = [
-        t for t in texts(compose(prediction(CYST, lesions=[cyst()]), case(), TASK), "findings") if "pattern of" in t
-    ]
+    found = texts(compose(prediction(CYST, lesions=[cyst()]), case(), TASK), "findings")
     assert found[0].index("water density") < found[0].index("simple cyst")
-    assert "right hepatic lobe" in found[0]
+    assert "Right hepatic lobe" in found[0]
     assert Place(image=0).box_mm is None
+
+
+THREE = {"US": "present", "CT": "present", "MR": "present"}
+
+
+@pytest.mark.parametrize(
+    ("text", "action", "why"),
+    [
+        ("Ascites is present.", "hedged", "as possible only"),
+        ("Possible ascites.", "kept", "supported"),
+        ("腹水見於電腦斷層，可能。", "kept", "supported"),
+        ("Simple cyst in the spleen is present.", "hedged", "not looked for in the spleen"),
+        ("Simple cyst is shown on PET.", "kept", "supported"),  # the task has no PET: nothing to compare with
+        ("Simple cyst is shown on MRI.", "kept", "supported"),
+        ("Simple cyst, not visible on ultrasound.", "kept", "supported"),
+        ("A simple cyst is seen on ultrasound.", "hedged", "US is said to show simple_cyst"),
+        ("超音波顯示單純性囊腫。", "hedged", "US is said to show simple_cyst"),
+        ("Simple cyst, not visible on MRI.", "hedged", "MR is said not to show simple_cyst"),
+        ("Not assessed: ascites.", "dropped", "ascites is assessed"),
+    ],
+)
+def test_claims_are_checked_for_any_writer(text, action, why):
+    """Certainty, organ and modality: what a writer says of each is held against the claims."""
+    from test_claims import three
+
+    own = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+    made = three({**own, "ascites": 0.5}, {"CT": own, "MR": own, "US": {"simple_cyst": 0.02}})
+    got = check_sentence(text, made, TASK, LEXICON, has_prior=False)
+    assert (got.action, why in got.why) == (action, True), got.why
+
+
+def test_planted_errors_are_caught_and_true_sentences_left_alone():
+    from test_claims import three
+
+    from medfuse.evaluation.planted_errors import KINDS, Planted, plant
+
+    own = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+    made = three(
+        {**own, "ascites": 0.5, "iron": 0.3},
+        {"CT": own, "MR": own, "US": {"simple_cyst": 0.02}},
+        lesions=[cyst()],
+    )
+    found = Planted()
+    plant(found, made, case(), TASK, LEXICON)
+    assert set(found.caught) == set(KINDS)
+    assert all(n and caught == n for caught, n in found.caught.values()), found.caught
+    assert found.true
+    assert found.touched == 0
+
+
+@pytest.mark.parametrize("language", ["en", "zh-TW"])
+def test_a_category_of_lirads_is_no_finding_that_was_not_assessed(language):
+    """Its rule says that growth was not assessed, and the whole sentence was dropped."""
+    who = case()
+    who.risk = "cirrhosis"
+    p = {"hcc_like": 0.95, "focal_lesion": 0.97, "solid_lesion": 0.97}
+    made = with_roles(p, [lesion("hcc_like", 25.0)], "arterial", "portal", "delayed")
+    report = compose(made, who, TASK, language)
+    (told,) = [x.text for x in report.section("findings").sentences if "LR-5" in x.text]
+    first = split_sentences(told)[0]
+    assert check_sentence(first, made, TASK, LEXICON, has_prior=False).action == "kept"

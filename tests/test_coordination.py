@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from medfuse.models.coordination import info_nce_loss, same_findings, siglip_loss
 from medfuse.models.text import TextTower, tokenize, train_tokenizer
-from medfuse.training.fusion import drop_words
+from medfuse.training.stages.fusion import drop_words
 
 
 def pair(n=4, d=6):
@@ -19,7 +19,8 @@ def pair(n=4, d=6):
 
 def test_siglip_equals_its_definition():
     a, b = pair()
-    scale, bias = torch.tensor(3.0), torch.tensor(-1.0)
+    scale = torch.tensor(3.0)
+    bias = torch.tensor(-1.0)
     want = 0.0
     for i in range(4):
         for j in range(4):
@@ -59,7 +60,9 @@ def test_text_tower_ignores_padding():
     tokenizer = train_tokenizer(["Simple cyst in the liver.", "No focal lesion."], vocabulary=60)
     tower = TextTower(tokenizer.get_vocab_size(), 16).eval()
     alone = tower(*tokenize(tokenizer, ["No focal lesion."]))
-    beside = tower(*tokenize(tokenizer, ["No focal lesion.", "Simple cyst in the liver. Simple cyst in the liver."]))
+    beside = tower(
+        *tokenize(tokenizer, ["No focal lesion.", "Simple cyst in the liver. Simple cyst in the liver."])
+    )
     assert torch.allclose(alone[0], beside[0], atol=1e-5)
     assert torch.isfinite(tower(*tokenize(tokenizer, [""]))).all()
 
@@ -78,7 +81,8 @@ def test_linear_cca_equals_scikit_learn():
     u, v = CCA(n_components=3, max_iter=5000, tol=1e-10).fit_transform(x, y)
     theirs = [abs(np.corrcoef(u[:, k], v[:, k])[0, 1]) for k in range(3)]
     assert np.allclose(ours.correlation.numpy(), theirs, atol=1e-3)
-    a, b = ours.embed_a(torch.tensor(x).float()), ours.embed_b(torch.tensor(y).float())
+    a = ours.embed_a(torch.tensor(x).float())
+    b = ours.embed_b(torch.tensor(y).float())
     assert torch.allclose(a.norm(dim=1), torch.ones(400), atol=1e-4)
     top = (a @ b.T).topk(10, dim=1).indices
     assert sum(i in row for i, row in enumerate(top.tolist())) > 100  # chance is 10

@@ -6,12 +6,15 @@ import numpy as np
 import pytest
 
 from medfuse.case import Image, Source
+from medfuse.display.draw import render
+from medfuse.display.places import box_on_slice, display_slice
+from medfuse.display.views import count, slice_array, view_of, window_of
 from medfuse.prediction import Place
-from medfuse.reporting.display import box_on_slice, count, display_slice, render, slice_array, view_of, window_of
 
 
 def ct(directions, point=None):
-    """A 20³ volume with 4 mm voxels whose bright voxel lies at the RAS+ ``point``; directions: signs of the axes."""
+    """A 20³ volume with 4 mm voxels whose bright voxel lies at the RAS+ ``point``; directions: signs of the
+    axes."""
     affine = np.diag([*(4.0 * np.array(directions)), 1.0])
     affine[:3, 3] = -38.0 * np.array(directions)
     pixels = np.full((20, 20, 20), -1000, np.float32)
@@ -69,7 +72,9 @@ def test_picture_has_marks_box_and_square_millimetres():
     assert blue[:30, 80:120].any()
     assert blue[-30:, 80:120].any()
     voxel = np.round(np.linalg.inv(image.affine) @ [26, 14, -10, 1])[:3].astype(int).tolist()
-    boxed = np.asarray(render(image, 7, height=200, places=[(Place(image=0, slice=7, box_voxels=[voxel, voxel]), "x")]))
+    boxed = np.asarray(
+        render(image, 7, height=200, places=[(Place(image=0, slice=7, box_voxels=[voxel, voxel]), "x")])
+    )
     assert ((boxed == (255, 196, 0)).all(-1)).sum() > 20
     assert not ((plain == (255, 196, 0)).all(-1)).any()
 

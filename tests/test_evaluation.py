@@ -5,11 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from medfuse.bundles.conformal import answer_sets, coverage_of, fit_quantiles
 from medfuse.evaluation.cost import fusion_cost
 from medfuse.evaluation.findings import finding_auroc, paired_difference
 from medfuse.evaluation.lesions import LesionScores, score_case
 from medfuse.evaluation.retrieval import label_oracle, recall, retrieval_table
-from medfuse.models.conformal import answer_sets, coverage_of, fit_quantiles
 from medfuse.models.features import DenseOutput
 from medfuse.preprocess.tensors import CineInput, VolumeInput
 from medfuse.task import load_task
@@ -29,7 +29,8 @@ def test_recall_counts_ranks():
     queries[0] = unit([[0.5, *[1.0] * 6, *[0.0] * 13]])[0]  # six others come first: rank 7
     assert recall(queries, gallery) == {"r1": 0.95, "r5": 0.95, "r10": 1.0}
     same = np.ones((20, 3)) / 3**0.5
-    assert recall(same, same)["r10"] == 0.0  # an embedding that says nothing finds nothing: ties count against it
+    # an embedding that says nothing finds nothing: ties count against it
+    assert recall(same, same)["r10"] == 0.0
 
 
 def test_oracle_is_perfect_only_where_labels_differ(rng):
@@ -64,7 +65,8 @@ def test_conformal_sets_cover_what_they_promise(rng):
 
 
 def test_too_few_cases_promise_nothing():
-    y, p = np.array([[0], [1], [1]]), np.array([[0.1], [0.9], [0.8]])
+    y = np.array([[0], [1], [1]])
+    p = np.array([[0.1], [0.9], [0.8]])
     assert fit_quantiles(y, p)[0] == 1.0
     assert coverage_of(y, p, fit_quantiles(y, p)) == {"coverage90": 1.0, "cannot_tell": 1.0}
 
@@ -94,7 +96,7 @@ def test_lesions_found_missed_and_invented():
     p[2:6, 22:26, 2:5] = 0.8  # invented
     scores: dict[str, LesionScores] = {}
     score_case(scores, [volume(p, truth)], TASK)
-    summary = scores["CT"].summary()
+    summary = scores["CT"].summary().as_json()
     assert (summary["true_lesions"], summary["sensitivity_at_1fp"]) == (2, 0.5)
     assert summary["dice"] == pytest.approx(2 * 96 / (96 + 144), abs=1e-3)
     assert summary["diameter_error_mm"] == pytest.approx(np.hypot(10, 10) - np.hypot(10, 6), abs=0.01)
@@ -110,8 +112,8 @@ def test_a_threshold_keeps_false_positives_at_one_a_case():
         p[10 + 8 * k : 14 + 8 * k, 2:6, 1:4] = score
     scores: dict[str, LesionScores] = {}
     score_case(scores, [volume(p, truth)], TASK)
-    assert scores["CT"].summary()["sensitivity_at_1fp"] == 0.0
-    assert scores["CT"].summary()["threshold"] == pytest.approx(0.7)
+    assert scores["CT"].summary().sensitivity_at_1fp == 0.0
+    assert scores["CT"].summary().threshold == pytest.approx(0.7)
 
 
 def test_a_cine_is_one_volume_over_time():
@@ -125,24 +127,25 @@ def test_a_cine_is_one_volume_over_time():
         dense.append(DenseOutput("US", source, t, np.zeros((20, 20), np.uint8), p, [], np.zeros((0, 1))))
     scores: dict[str, LesionScores] = {}
     score_case(scores, dense, TASK)
-    summary = scores["US"].summary()
+    summary = scores["US"].summary().as_json()
     assert (summary["true_lesions"], summary["sensitivity_at_1fp"], summary["dice"]) == (1, 1.0, 1.0)
 
 
 def test_paired_difference_is_the_difference_and_covers_zero_for_equals(rng):
     y = rng.integers(0, 2, (300, 4))
-    good, bad = y + rng.normal(0, 1, y.shape), y + rng.normal(0, 3, y.shape)
-    found = paired_difference(y, good, bad)
+    good = y + rng.normal(0, 1, y.shape)
+    bad = y + rng.normal(0, 3, y.shape)
+    found = paired_difference(y, good, bad).as_json()
     assert found["difference"] == pytest.approx(
         float((finding_auroc(y, good) - finding_auroc(y, bad)).mean()), abs=1e-4
     )
     assert found["ci95"][0] > 0
-    assert paired_difference(y, good, good) == {"difference": 0.0, "ci95": [0.0, 0.0]}
-    assert paired_difference(np.zeros((5, 2), int), np.ones((5, 2)), np.ones((5, 2)))["ci95"] is None
+    assert paired_difference(y, good, good).as_json() == {"difference": 0.0, "ci95": [0.0, 0.0]}
+    assert paired_difference(np.zeros((5, 2), int), np.ones((5, 2)), np.ones((5, 2))).ci95 is None
 
 
 def test_cost_counts_both_fusions():
-    cost = fusion_cost(tokens=8, repeats=1, counts=(2, 3))
+    cost = fusion_cost(tokens=8, repeats=1, counts=(2, 3)).as_json()
     assert set(cost["co_ms"]) == set(cost["merge_ms"]) == {"2", "3"}
     assert all(v > 0 for v in cost["co_over_merge"].values())
 
@@ -161,23 +164,27 @@ def test_plots_are_drawn(tmp_path, rng):
         with Picture.open(tmp_path / name) as picture:
             assert picture.size[0] > 800
             assert np.asarray(picture.convert("L")).std() > 5
-    # what is drawn is also there as numbers: areas as scikit-learn has them, reliability on the diagonal by construction
+    # what is drawn is also there as numbers: areas as scikit-learn has them, reliability on the diagonal by
+    # construction
     import json
 
     from sklearn.metrics import roc_auc_score
 
     curves = json.loads((tmp_path / "curves.json").read_text())
     first = TASK.findings[0].id
-    assert curves["roc"]["findings"][first]["area"] == pytest.approx(roc_auc_score(labels[:, 0], p[:, 0]), abs=1e-3)
+    assert curves["roc"]["findings"][first]["area"] == pytest.approx(
+        roc_auc_score(labels[:, 0], p[:, 0]), abs=1e-3
+    )
     assert all(abs(said - true) < 0.15 for said, true in curves["reliability"]["US"])
     assert curves["risk"]["US+CT"][-1][1] == pytest.approx(((p >= 0.5) != (labels == 1)).mean(), abs=1e-3)
 
 
 def test_probabilities_carry_the_range_in_which_they_came_true(rng):
-    """The exact binomial interval of the bin, none where validation is too thin, and it holds the truth about as often as it says."""
+    """The exact binomial interval of the bin, none where validation is too thin, and it holds the truth about
+    as often as it says."""
     from scipy.stats import beta
 
-    from medfuse.models.calibration import interval, reliability
+    from medfuse.bundles.calibration import interval, reliability
 
     labels = np.r_[np.ones(30), np.zeros(70), -np.ones(9)].astype(int)[:, None]
     table = reliability(labels, np.full((109, 1), 0.31))

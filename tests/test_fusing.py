@@ -1,4 +1,5 @@
-"""Pixel-level fusion: metrics against independent implementations, fusions that keep their promises, files for looking only."""
+"""Pixel-level fusion: metrics against independent implementations, fusions that keep their promises, files
+for looking only."""
 
 from __future__ import annotations
 
@@ -6,6 +7,7 @@ import json
 import shutil
 import subprocess
 
+import jsonschema
 import nibabel as nib
 import numpy as np
 import pytest
@@ -19,8 +21,8 @@ from typer.testing import CliRunner
 
 from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
-from medfuse.evaluation.fusion import WARNINGS, qabf, scd, score, spatial_frequency, ssim, vif
-from medfuse.models.pixel_fusion import (
+from medfuse.pixelfusion.metrics import WARNINGS, qabf, scd, score, spatial_frequency, ssim, vif
+from medfuse.pixelfusion.network import (
     BASELINES,
     PixelFusion,
     fuse,
@@ -30,8 +32,9 @@ from medfuse.models.pixel_fusion import (
     save_fusion,
     scaled,
 )
+from medfuse.pixelfusion.train import simulated_pairs, train_pixel_fusion
 from medfuse.training.budget import Budget
-from medfuse.training.pixel_fusion import simulated_pairs, train_pixel_fusion
+from medfuse.workflows.schemas import schemas_json
 
 
 @pytest.fixture
@@ -49,18 +52,24 @@ def test_metrics_equal_independent_ones(pictures):
     f = np.maximum(a, b)
     got = score(a, b, f)
     levels = [np.round(v).astype(int) for v in (a, b, f)]
-    assert got["en"] == pytest.approx(scipy_entropy(np.bincount(levels[2].ravel(), minlength=256), base=2), abs=0.02)
+    assert got["en"] == pytest.approx(
+        scipy_entropy(np.bincount(levels[2].ravel(), minlength=256), base=2), abs=0.02
+    )
     mi = sum(mutual_info_score(levels[k].ravel(), levels[2].ravel()) for k in (0, 1)) / np.log(2)
     assert got["mi"] == pytest.approx(mi, abs=0.05)
     reference = sum(
-        structural_similarity(v, f, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False)
+        structural_similarity(
+            v, f, data_range=255, gaussian_weights=True, sigma=1.5, use_sample_covariance=False
+        )
         for v in (a, b)
     )
     assert ssim(a, f) + ssim(b, f) == pytest.approx(reference, abs=1e-3)
-    rows, columns = (f[:, 1:] - f[:, :-1]), (f[1:] - f[:-1])
+    rows = f[:, 1:] - f[:, :-1]
+    columns = f[1:] - f[:-1]
     assert spatial_frequency(f) == pytest.approx(np.sqrt(np.mean(rows**2) + np.mean(columns**2)))
     assert scd(a, b, f) == pytest.approx(
-        np.corrcoef((f - b).ravel(), a.ravel())[0, 1] + np.corrcoef((f - a).ravel(), b.ravel())[0, 1], abs=1e-9
+        np.corrcoef((f - b).ravel(), a.ravel())[0, 1] + np.corrcoef((f - a).ravel(), b.ravel())[0, 1],
+        abs=1e-9,
     )
     assert set(got) == set(WARNINGS)
 
@@ -71,20 +80,26 @@ def test_qabf_against_a_plain_loop(rng):
     kx = np.array([[-1, 0, 1], [-2, 0, 2], [-1, 0, 1]], float)
     edge = {}
     for name, image in (("a", a), ("b", b), ("f", f)):
-        h, v = convolve(image, kx[::-1, ::-1], mode="constant"), convolve(image, kx.T[::-1, ::-1], mode="constant")
+        h = convolve(image, kx[::-1, ::-1], mode="constant")
+        v = convolve(image, kx.T[::-1, ::-1], mode="constant")
         edge[name] = (h, v)
     total = kept = 0.0
     for y in range(24):
         for x in range(24):
-            hf, vf = edge["f"][0][y, x], edge["f"][1][y, x]
-            gf, df = np.hypot(hf, vf), np.pi / 2 if hf == 0 else np.arctan(vf / hf)
+            hf = edge["f"][0][y, x]
+            vf = edge["f"][1][y, x]
+            gf = np.hypot(hf, vf)
+            df = np.pi / 2 if hf == 0 else np.arctan(vf / hf)
             for s in "ab":
-                h, v = edge[s][0][y, x], edge[s][1][y, x]
-                g, d = np.hypot(h, v), np.pi / 2 if h == 0 else np.arctan(v / h)
+                h = edge[s][0][y, x]
+                v = edge[s][1][y, x]
+                g = np.hypot(h, v)
+                d = np.pi / 2 if h == 0 else np.arctan(v / h)
                 strength = gf / g if g > gf else (gf if g == gf else g / gf)
                 angle = 1 - abs(d - df) / (np.pi / 2)
                 q = 0.9994 / (1 + np.exp(-15 * (strength - 0.5))) * 0.9879 / (1 + np.exp(-22 * (angle - 0.8)))
-                kept, total = kept + q * g, total + g
+                kept = kept + q * g
+                total = total + g
     assert qabf(a, b, f) == pytest.approx(kept / total, abs=1e-9)
 
 
@@ -100,7 +115,8 @@ def test_every_warning_is_true(pictures, rng):
     a, b = pictures
     f = np.round((a + b) / 2 / 32) * 32  # few levels, as flat areas have
     noisy = f + rng.normal(0, 12, f.shape) * (np.maximum(a, b) > 1)
-    plain, worse = score(a, b, f), score(a, b, noisy)
+    plain = score(a, b, f)
+    worse = score(a, b, noisy)
     assert worse["en"] > plain["en"]
     assert worse["sf"] > plain["sf"]
     clipped = score(a, b, np.clip(a + b, 0, 255))
@@ -162,8 +178,10 @@ def test_three_sources_colour_and_volumes(pictures):
 def test_refusals(pictures):
     a, b = (v / 255 for v in pictures)
     for sources, why, kind in (
-        ([a], "two or three", WrongUse), ([a, b[:50]], "different sizes", UserError), ([a, np.ones_like(a)], "same value everywhere", UserError),
-    ):  # fmt: skip
+        ([a], "two or three", WrongUse),
+        ([a, b[:50]], "different sizes", UserError),
+        ([a, np.ones_like(a)], "same value everywhere", UserError),
+    ):
         with pytest.raises(kind, match=why):
             fuse(sources, method="max")
     with pytest.raises(WrongUse, match="give learned"):
@@ -175,7 +193,15 @@ def test_the_contract(pictures, tmp_path):
         Picture.fromarray(v.astype(np.uint8)).save(tmp_path / f"{name}.png")
     run = CliRunner().invoke
     done = run(
-        app, ["fuse", str(tmp_path / "a.png"), str(tmp_path / "b.png"), "--out", str(tmp_path / "f.png"), "--json"]
+        app,
+        [
+            "fuse",
+            str(tmp_path / "a.png"),
+            str(tmp_path / "b.png"),
+            "--out",
+            str(tmp_path / "f.png"),
+            "--json",
+        ],
     )
     assert json.loads(done.stdout)["files"] == [str(tmp_path / "f.png")]
     with Picture.open(tmp_path / "f.png") as made:
@@ -206,6 +232,7 @@ def test_dicom_series_of_one_frame_fuse_into_every_kind(patient_dicom, tmp_path,
         )
         assert done.exit_code == 0
     facts = json.loads((tmp_path / "f.json").read_text())
+    jsonschema.validate(facts, schemas_json()["fused_note"])
     assert "not measurements" in facts["derived"]
     assert len(facts["series"]) == 2
     fused = nib.load(tmp_path / "f.nii.gz").get_fdata()
@@ -216,7 +243,9 @@ def test_dicom_series_of_one_frame_fuse_into_every_kind(patient_dicom, tmp_path,
     assert ds.ImageType[:3] == ["DERIVED", "SECONDARY", "FUSED"]
     assert len(ds.SourceImageSequence) == 2 * ds.NumberOfFrames
     if shutil.which("dciodvfy"):
-        checked = subprocess.run(["dciodvfy", str(tmp_path / "f.dcm")], capture_output=True, text=True, check=False)
+        checked = subprocess.run(
+            ["dciodvfy", str(tmp_path / "f.dcm")], capture_output=True, text=True, check=False
+        )
         assert not [x for x in (checked.stdout + checked.stderr).splitlines() if x.startswith("Error")]
     ct = next((patient_dicom / "CT").iterdir())
     with pytest.raises(UserError, match="register them first"):
@@ -224,6 +253,7 @@ def test_dicom_series_of_one_frame_fuse_into_every_kind(patient_dicom, tmp_path,
 
 
 def test_simulated_pairs_repeat():
-    first, second = simulated_pairs(1, 3), simulated_pairs(1, 3)
+    first = simulated_pairs(1, 3)
+    second = simulated_pairs(1, 3)
     assert all(np.array_equal(x[k], y[k]) for x, y in zip(first, second, strict=True) for k in (0, 1))
     assert all(p[0].shape == p[1].shape for p in first)

@@ -1,4 +1,5 @@
-"""Invariants of fusion and heads: absent slots are inert, subsets are finite, order is irrelevant, fast equals naive."""
+"""Invariants of fusion and heads: absent slots are inert, subsets are finite, order is irrelevant, fast
+equals naive."""
 
 from __future__ import annotations
 
@@ -9,12 +10,14 @@ import pytest
 import torch
 from torch.nn import functional as F
 
+from medfuse.models.feature_set import FusionData
 from medfuse.models.fusion import FUSIONS, Attention, CoAttention
 from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.subsets import shapley, subsets, use_only
 from medfuse.models.tokens import Tokens
 from medfuse.task import load_task
-from medfuse.training.fusion import draw_use
+from medfuse.training.budget import Budget
+from medfuse.training.stages.fusion import AUROC, LIKELIHOOD, criterion, draw_use, train_fusion
 
 SENSES = ("US", "CT", "MR")
 WIDTH = 16
@@ -40,7 +43,8 @@ def readout(fusion, t):
 
 @pytest.mark.parametrize("kind", FUSIONS)
 def test_noise_in_an_absent_slot_changes_nothing_and_has_no_gradient(kind):
-    fusion, t = make(kind), tokens()
+    fusion = make(kind)
+    t = tokens()
     t["CT"].mask[:] = False
     t["MR"].mask[:, 3:] = False
     quiet = readout(fusion, t)
@@ -69,20 +73,25 @@ def test_every_subset_is_finite_even_none(kind):
 
 @pytest.mark.parametrize("kind", FUSIONS)
 def test_mixed_batch_equals_one_by_one(kind):
-    fusion, t = make(kind), tokens()
+    fusion = make(kind)
+    t = tokens()
     for b, s in enumerate([("US",), ("CT", "MR"), SENSES]):
         for m in SENSES:
             t[m].mask[b] = m in s
     together = readout(fusion, t)
     alone = torch.cat(
-        [readout(fusion, {m: Tokens(x.x[b : b + 1], x.mask[b : b + 1]) for m, x in t.items()}) for b in range(3)]
+        [
+            readout(fusion, {m: Tokens(x.x[b : b + 1], x.mask[b : b + 1]) for m, x in t.items()})
+            for b in range(3)
+        ]
     )
     assert torch.allclose(together, alone, atol=1e-5)
 
 
 @pytest.mark.parametrize("kind", FUSIONS)
 def test_order_of_modalities_and_of_tokens_is_irrelevant(kind):
-    fusion, t = make(kind), tokens()
+    fusion = make(kind)
+    t = tokens()
     _, g = fusion(t)
     turned = {m: Tokens(t[m].x.flip(1), t[m].mask.flip(1)) for m in reversed(SENSES)}
     _, h = fusion(turned)
@@ -92,7 +101,8 @@ def test_order_of_modalities_and_of_tokens_is_irrelevant(kind):
 def test_attention_equals_a_naive_loop():
     torch.manual_seed(1)
     layer = Attention(WIDTH, 4, 0.0).eval()
-    x, context = torch.randn(2, 3, WIDTH), torch.randn(2, 5, WIDTH)
+    x = torch.randn(2, 3, WIDTH)
+    context = torch.randn(2, 5, WIDTH)
     mask = torch.tensor([[True, True, False, True, False], [True] * 5])
     got = layer(x, context, mask).detach()
     q = layer.q(layer.norm(x)).detach()
@@ -104,18 +114,22 @@ def test_attention_equals_a_naive_loop():
             part = slice(h * d, (h + 1) * d)
             for i in range(3):
                 keys = [j for j in range(5) if mask[b, j]]
-                score = torch.tensor([float(q[b, i, part] @ k[b, j, part]) / math.sqrt(d) for j in keys]).softmax(0)
+                score = torch.tensor(
+                    [float(q[b, i, part] @ k[b, j, part]) / math.sqrt(d) for j in keys]
+                ).softmax(0)
                 want[b, i, part] = sum(w * v[b, j, part] for w, j in zip(score, keys, strict=True))
     assert torch.allclose(got, layer.out(want), atol=1e-5)
 
 
 def test_co_attention_layer_equals_its_formula():
-    fusion, t = make("co"), tokens(batch=1)
+    fusion = make("co")
+    t = tokens(batch=1)
     fusion = CoAttention(SENSES, WIDTH, 1, 4, 0.0).eval()
     entered, g = fusion.enter(t)
     x = {m: s.x for m, s in entered.items()}
     summary = {
-        m: fusion.query[m] + F.softmax(fusion.query[m] @ x[m].transpose(1, 2) / WIDTH**0.5, -1) @ x[m] for m in SENSES
+        m: fusion.query[m] + F.softmax(fusion.query[m] @ x[m].transpose(1, 2) / WIDTH**0.5, -1) @ x[m]
+        for m in SENSES
     }
     want = {}
     for m in SENSES:
@@ -140,7 +154,11 @@ def test_whole_model_absent_features_are_inert(additive):
     for m, n in model.sizes.items():
         kind = torch.arange(1, 8).repeat(2, 1)
         batch[m] = (torch.randn(2, 7, n), torch.ones(2, 7, dtype=torch.bool), kind)
-    use = {"US": torch.tensor([True, True]), "CT": torch.tensor([False, True]), "MR": torch.tensor([True, False])}
+    use = {
+        "US": torch.tensor([True, True]),
+        "CT": torch.tensor([False, True]),
+        "MR": torch.tensor([True, False]),
+    }
     first = model(batch, use)
     noisy = {m: (f.clone(), mask, kind) for m, (f, mask, kind) in batch.items()}
     noisy["CT"][0][0].normal_(0, 50)
@@ -183,7 +201,9 @@ def test_use_only_names_its_members():
 
 
 def test_the_three_fusions_have_as_many_parameters():
-    counts = [sum(p.numel() for p in FUSIONS[k](("US", "CT", "MR"), 96, 2, 4, 0.0).parameters()) for k in FUSIONS]
+    counts = [
+        sum(p.numel() for p in FUSIONS[k](("US", "CT", "MR"), 96, 2, 4, 0.0).parameters()) for k in FUSIONS
+    ]
     assert max(counts) / min(counts) < 1.02
 
 
@@ -199,8 +219,13 @@ def test_additive_logits_are_the_fused_ones_plus_each_modalitys_own():
         m: (torch.randn(2, 7, n), torch.ones(2, 7, dtype=torch.bool), torch.arange(1, 8).repeat(2, 1))
         for m, n in model.sizes.items()
     }
-    use = {"US": torch.tensor([True, True]), "CT": torch.tensor([False, True]), "MR": torch.tensor([True, False])}
-    out, parts = model(batch, use), model.tokens(batch, use)
+    use = {
+        "US": torch.tensor([True, True]),
+        "CT": torch.tensor([False, True]),
+        "MR": torch.tensor([True, False]),
+    }
+    out = model(batch, use)
+    parts = model.tokens(batch, use)
     expected = model.head(out.joint)
     for m in SENSES:
         for b in range(2):
@@ -210,3 +235,34 @@ def test_additive_logits_are_the_fused_ones_plus_each_modalitys_own():
     out.logits[0].sum().backward()  # the first patient has no CT: nothing flows to its own logits
     assert torch.count_nonzero(model.own["CT"].bias.grad) == 0
     assert torch.count_nonzero(model.own["MR"].bias.grad) > 0
+
+
+@pytest.mark.parametrize(("with_it", "named"), [(6, LIKELIHOOD), (3, AUROC)])
+def test_where_nothing_can_be_ranked_the_likelihood_chooses(with_it, named):
+    """Every patient has the mass that is outlined: an AUROC that is nowhere defined kept the first epoch."""
+    task = load_task("upper-abdomen")
+    torch.manual_seed(0)
+    model = FusionModel(task, ModelConfig(width=32, layers=1, vocabulary=1), encoders=False)
+    draw = torch.Generator().manual_seed(0)
+    batch = {
+        m: (torch.randn(6, 2, n, generator=draw), torch.ones(6, 2).bool(), torch.ones(6, 2).long())
+        for m, n in model.sizes.items()
+    }
+    labels = torch.full((6, len(task.findings)), -1)
+    labels[:with_it, 0] = 1
+    labels[with_it:, 0] = 0
+    data = FusionData(batch, labels, None, None)
+    assert criterion(labels) == named
+    scores = []
+    kept = train_fusion(
+        model,
+        data,
+        data,
+        budget=Budget(steps=8),
+        seed=1,
+        log=lambda epoch, loss, score: scores.append(score),
+    )
+    assert kept == max(scores)
+    if named == LIKELIHOOD:
+        assert max(scores) <= 0
+        assert scores.index(kept) > 0  # training helped, and what it gave is kept

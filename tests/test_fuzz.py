@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 
 import pydicom
-from fuzz import run, seeds_under
+import pytest
+from fuzz import run, seeds_under, volume_seeds
 
 
+@pytest.mark.attack
 def test_mutants_never_escape(tmp_path, patient_dicom):
     shipped = Path(pydicom.__file__).parent / "data" / "test_files"
     seeds = seeds_under(shipped) + seeds_under(patient_dicom)
@@ -19,8 +21,18 @@ def test_mutants_never_escape(tmp_path, patient_dicom):
     assert result["largest_child_mib"] < 2048
 
 
+@pytest.mark.attack
 def test_bombs_go_off_in_the_child(tmp_path, patient_dicom):
     result = run(seeds_under(patient_dicom), 2, seed=3)
     assert result["escaped"] == []
     assert result["over_10_s"] == []
     assert result["statuses"].get("read", 0) == 0
+
+
+@pytest.mark.attack
+def test_mutants_of_volume_files_never_escape(tmp_path):
+    result = run(volume_seeds(tmp_path), 150, seed=5, bombs=False)
+    assert result["escaped"] == []
+    assert result["over_10_s"] == []
+    assert sum(result["statuses"].values()) == 150
+    assert result["statuses"].get("read", 0) > 10

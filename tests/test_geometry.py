@@ -7,6 +7,7 @@ import pytest
 from slices import AXIAL, write_slice, write_stack
 
 from medfuse.io.cases import find_cases
+from medfuse.library import Library
 from medfuse.preprocess.irregular import regularise
 from medfuse.simulation.grid import rotation
 
@@ -22,10 +23,13 @@ def one_image(folder):
 
 
 def corner_error(image, positions, orientation, spacing=(0.8, 0.7)):
-    """Largest distance in mm between where the affine puts each slice's corners and where it was constructed."""
+    """Largest distance in mm between where the affine puts each slice's corners and where it was
+    constructed."""
     worst = 0.0
-    rows, columns = image.pixels.shape[1] - 1, image.pixels.shape[0] - 1
-    row, column = np.array(orientation[:3]), np.array(orientation[3:])
+    rows = image.pixels.shape[1] - 1
+    columns = image.pixels.shape[0] - 1
+    row = np.array(orientation[:3])
+    column = np.array(orientation[3:])
     normal = np.cross(row, column)
     for k, p in enumerate(sorted(positions, key=lambda p: np.dot(p, normal))):
         for i, j in ((0, 0), (columns, 0), (0, rows), (columns, rows)):
@@ -77,9 +81,8 @@ def test_missing_slice_is_irregular_and_keeps_true_positions(tmp_path):
     regular = regularise(image)
     assert regular.pixels.shape[2] == 7
     assert np.allclose(np.linalg.norm(regular.affine[:3, 2]), 2.5)
-    assert np.allclose(
-        regular.pixels[0, 0, 3], (image.pixels[0, 0, 2] + image.pixels[0, 0, 3]) / 2
-    )  # halfway, by construction
+    # halfway, by construction
+    assert np.allclose(regular.pixels[0, 0, 3], (image.pixels[0, 0, 2] + image.pixels[0, 0, 3]) / 2)
     assert regularise(regular) is regular
 
 
@@ -183,7 +186,8 @@ def test_truncated_slice_costs_its_series_and_is_named(tmp_path):
 
 
 def test_philips_slices_scaled_apart_compare_after_reading(tmp_path):
-    """Stored 1000 everywhere, each slice displayed by another slope: what was measured is the same everywhere."""
+    """Stored 1000 everywhere, each slice displayed by another slope: what was measured is the same
+    everywhere."""
     for k, slope in enumerate((1.0, 2.0, 4.0)):
         ds = write_slice(tmp_path / f"{k}.dcm", position=(0, 0, STEP * k), slope=slope, intercept=0.0)
         ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.4"
@@ -218,7 +222,7 @@ def test_a_refused_series_is_described_with_what_was_measured(tmp_path):
     from medfuse.library.ingest import ingest
 
     write_stack(tmp_path, [(0, 0, 0), (0, 0, STEP), (0, 0, STEP), (0, 0, 2 * STEP)])
-    done = ingest(tmp_path)
+    done = ingest(Library(), tmp_path)
     (row,) = done.images
     assert row["geometry"]["outcome"] == "refused"
     assert "1 of 3 slice places" in row["geometry"]["measured"]
@@ -251,7 +255,8 @@ def test_plain_pixels_equal_pydicom(tmp_path, change):
         ds.add_new(0xFFFCFFFC, "OB", b"\0" * 64)
         ds.save_as(path, enforce_file_format=True)
     elif change == "overlay bits":
-        ds.BitsStored, ds.HighBit = 12, 11
+        ds.BitsStored = 12
+        ds.HighBit = 11
         ds.PixelData = (np.frombuffer(ds.PixelData, np.uint16) | 0x8000).tobytes()
         ds.save_as(path, enforce_file_format=True)
     elif change == "big endian":

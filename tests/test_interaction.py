@@ -21,7 +21,9 @@ def coins(rng):
 def _run(y, pa, pb, pab, there=None):
     n = len(y)
     there = there or {"US": np.ones(n, bool), "CT": np.ones(n, bool)}
-    return interactions(y[:, None], {"US": pa, "CT": pb, "US+CT": pab}, there, ["x"], seed=0)["US+CT"]
+    return interactions(y[:, None], {"US": pa, "CT": pb, "US+CT": pab}, there, ["x"], seed=0)[
+        "US+CT"
+    ].as_json()
 
 
 def test_exclusive_or_is_all_synergy(coins):
@@ -67,4 +69,6 @@ def test_only_cases_with_both_count(coins):
     a, b, half = coins
     there = {"US": np.arange(400) < 100, "CT": np.ones(400, bool)}
     assert _run(a ^ b, half, half, _sure(a ^ b), there)["n"] == 100
-    assert interactions(a[:, None], {"US": half, "CT": half}, {"US": a > 5, "CT": a >= 0}, ["x"], seed=0) == {}
+    assert (
+        interactions(a[:, None], {"US": half, "CT": half}, {"US": a > 5, "CT": a >= 0}, ["x"], seed=0) == {}
+    )

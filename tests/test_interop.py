@@ -63,8 +63,14 @@ def test_highdicom_enhanced_copy_is_the_same_volume(tmp_path, image):
     for ds in classic:
         ds.PatientName = "X^"
         ds.PatientBirthDate = ds.PatientSex = ds.AccessionNumber = ds.StudyID = ds.ReferringPhysicianName = ""
-        ds.StudyDate, ds.StudyTime, ds.SeriesNumber, ds.PositionReferenceIndicator = "20240101", "000000", 1, ""
-        ds.PatientPosition, ds.ImageType, ds.AcquisitionNumber, ds.KVP = "HFS", ["ORIGINAL", "PRIMARY", "AXIAL"], 1, 120
+        ds.StudyDate = "20240101"
+        ds.StudyTime = "000000"
+        ds.SeriesNumber = 1
+        ds.PositionReferenceIndicator = ""
+        ds.PatientPosition = "HFS"
+        ds.ImageType = ["ORIGINAL", "PRIMARY", "AXIAL"]
+        ds.AcquisitionNumber = 1
+        ds.KVP = 120
     enhanced = hd.legacy.LegacyConvertedEnhancedCTImage(classic, generate_uid(), 2, generate_uid(), 1)
     (tmp_path / "enhanced").mkdir()
     enhanced.save_as(tmp_path / "enhanced" / "e.dcm")

@@ -7,9 +7,9 @@ import pytest
 import torch
 
 from medfuse.case import Case, Image, Source
-from medfuse.models.coverage import coverage_limit
+from medfuse.inference.coverage import coverage_limit
+from medfuse.inference.lesions import diameters, find_lesions
 from medfuse.models.features import DenseOutput
-from medfuse.models.lesions import diameters, find_lesions
 from medfuse.models.regions import MAX_LESIONS, extract, lesion_components
 from medfuse.preprocess.tensors import CineInput, VolumeInput
 from medfuse.task import load_task
@@ -23,13 +23,24 @@ def dense_output(probability, label=None, lesion_class="simple_cyst", spacing=(4
     affine[:3, 3] = (-100, -80, -60)
     shape = probability.shape
     source = VolumeInput(
-        "CT", np.zeros((5, *shape), np.float32), np.array([0, 0, 1, 0, 0], bool), affine, "F", (-1, -1, 0, -1, -1)
+        "CT",
+        np.zeros((5, *shape), np.float32),
+        np.array([0, 0, 1, 0, 0], bool),
+        affine,
+        "F",
+        (-1, -1, 0, -1, -1),
     )
     components = lesion_components(probability)
     per_class = np.zeros((len(components), K))
     per_class[:, TASK.dense.index(lesion_class)] = 0.9
     return DenseOutput(
-        "CT", source, 0, label if label is not None else np.zeros(shape, np.uint8), probability, components, per_class
+        "CT",
+        source,
+        0,
+        label if label is not None else np.zeros(shape, np.uint8),
+        probability,
+        components,
+        per_class,
     )
 
 
@@ -53,7 +64,8 @@ def case_for(output):
 def ball(shape, centre, radii_mm, spacing):
     grid = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
     r = np.sqrt((((grid - centre) * spacing / radii_mm) ** 2).sum(-1))
-    return np.clip(0.5 + (1 - r) * np.min(radii_mm) / 8, 0, 1).astype(np.float32)  # crosses one half at the surface
+    # crosses one half at the surface
+    return np.clip(0.5 + (1 - r) * np.min(radii_mm) / 8, 0, 1).astype(np.float32)
 
 
 def test_diameters_of_a_known_ellipsoid():
@@ -72,9 +84,12 @@ def test_diameters_of_a_known_ellipsoid():
 
 def test_what_a_modality_cannot_show_is_named_wider():
     output = dense_output(
-        ball((40, 32, 16), (20, 16, 8), np.array([16.0, 16, 16]), np.array([4.0, 4, 5])), lesion_class="hcc_like"
+        ball((40, 32, 16), (20, 16, 8), np.array([16.0, 16, 16]), np.array([4.0, 4, 5])),
+        lesion_class="hcc_like",
     )
-    (lesion,) = [x.record for x in find_lesions([output], case_for(output), TASK, lambda f, m: f.id != "hcc_like")]
+    (lesion,) = [
+        x.record for x in find_lesions([output], case_for(output), TASK, lambda f, m: f.id != "hcc_like")
+    ]
     assert find_lesions([output], case_for(output), TASK, lambda f, m: True, {output.modality: 1.0}) == []
     assert lesion.finding == "solid_lesion"
 
@@ -88,11 +103,12 @@ def test_uncalibrated_ultrasound_has_no_millimetres():
         components = lesion_components(p[t])
         per_class = np.zeros((len(components), K))
         per_class[:, TASK.dense.index("simple_cyst")] = 0.9
-        outputs.append(DenseOutput("US", source, t, np.zeros((64, 64), np.uint8), p[t], components, per_class))
+        outputs.append(
+            DenseOutput("US", source, t, np.zeros((64, 64), np.uint8), p[t], components, per_class)
+        )
     case = Case("c", images=[Image("US", np.zeros((8, 150, 150), np.uint8), Source("u"))])
-    (lesion,) = [
-        x.record for x in find_lesions(outputs, case, TASK, lambda f, m: True)
-    ]  # neighbouring frames: one lesion
+    # neighbouring frames: one lesion
+    (lesion,) = [x.record for x in find_lesions(outputs, case, TASK, lambda f, m: True)]
     assert lesion.long_axis_mm is None
     (x0, y0), (x1, y1) = lesion.place.box_voxels
     assert abs(x0 - (30 * 2 + 10)) <= 2
@@ -127,9 +143,12 @@ def test_regions_pool_what_lies_in_them():
     shape = (24, 16, 16)
     logits = torch.full((K, *shape), -8.0)
     logits[0] = 8.0
-    liver, cyst = TASK.dense.index("liver"), TASK.dense.index("simple_cyst")
-    logits[0, 4:20, 4:12, 4:12], logits[liver, 4:20, 4:12, 4:12] = -8, 8
-    logits[liver, 8:12, 6:10, 6:10], logits[cyst, 8:12, 6:10, 6:10] = -8, 8
+    liver = TASK.dense.index("liver")
+    cyst = TASK.dense.index("simple_cyst")
+    logits[0, 4:20, 4:12, 4:12] = -8
+    logits[liver, 4:20, 4:12, 4:12] = 8
+    logits[liver, 8:12, 6:10, 6:10] = -8
+    logits[cyst, 8:12, 6:10, 6:10] = 8
     values = torch.zeros(2, *shape)
     values[0, 4:20, 4:12, 4:12] = 1.0
     values[0, 8:12, 6:10, 6:10] = -2.0
@@ -152,7 +171,8 @@ def test_regions_pool_what_lies_in_them():
     assert regions.features[lesion_row[0], intensity] == pytest.approx(-2.0, abs=0.01)
     assert regions.features[liver_row[0], intensity] == pytest.approx(1.0, abs=0.01)
     contrast = intensity + 2 * 2
-    assert regions.features[lesion_row[0], contrast] == pytest.approx(-3.0, abs=0.3)  # against the ring around it
+    # against the ring around it
+    assert regions.features[lesion_row[0], contrast] == pytest.approx(-3.0, abs=0.3)
     assert regions.features[lesion_row[0], intensity + 1] == 0  # a role that was not acquired says nothing
     assert regions.valid.sum() == 2
     assert len(regions.kind) == K - 1 - len(TASK.lesion_classes) + MAX_LESIONS

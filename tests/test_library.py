@@ -11,7 +11,7 @@ from slices import write_slice, write_stack
 from medfuse.errors import UserError
 from medfuse.io.cases import find_cases, join_studies, parse_date
 from medfuse.io.scan import Identity
-from medfuse.library import store
+from medfuse.library import Library, store
 from medfuse.library.ingest import ingest
 
 
@@ -52,21 +52,33 @@ def test_duplicates_and_set_aside_are_counted(tmp_path):
     data = (tmp_path / "a" / "001.dcm").read_bytes()
     (tmp_path / "copy.dcm").write_bytes(data)
     write_slice(
-        tmp_path / "loc.dcm", position=(0, 0, 0), series="1.2.8", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"]
+        tmp_path / "loc.dcm",
+        position=(0, 0, 0),
+        series="1.2.8",
+        ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"],
     )
-    write_slice(tmp_path / "mpr.dcm", position=(0, 0, 0), series="1.2.7", ImageType=["DERIVED", "SECONDARY", "MPR"])
+    write_slice(
+        tmp_path / "mpr.dcm", position=(0, 0, 0), series="1.2.7", ImageType=["DERIVED", "SECONDARY", "MPR"]
+    )
     (tmp_path / "note.txt").write_text("hello")
     (tmp_path / "empty.dcm").write_bytes(b"")
     scan = find_cases(tmp_path).scan
-    assert scan.ledger == {"read": 3, "duplicate": 1, "set_aside": 2, "not_dicom": 2, "damaged": 0, "unsupported": 0}
+    assert scan.ledger == {
+        "read": 3,
+        "duplicate": 1,
+        "set_aside": 2,
+        "not_dicom": 2,
+        "damaged": 0,
+        "unsupported": 0,
+    }
     reasons = {e.path.name: e.reason for e in scan.entries}
     assert reasons["loc.dcm"] == "localiser"
     assert "no independent evidence" in reasons["mpr.dcm"]
 
 
 def test_case_round_trip(patient, patient_dicom, home, database):
-    (case_id,) = ingest(patient_dicom).cases
-    case = store.load_case(case_id)
+    (case_id,) = ingest(Library(), patient_dicom).cases
+    case = store.load_case(Library(), case_id)
     direct = find_cases(patient_dicom).cases[0]
     assert len(case.images) == len(direct.images)
     pairs = zip(
@@ -81,13 +93,13 @@ def test_case_round_trip(patient, patient_dicom, home, database):
 
 
 def test_lost_files_fail_their_series_only(patient_dicom, home, database):
-    (case_id,) = ingest(patient_dicom).cases
-    row = store.list_cases()[0]
-    assert row["modalities"] == ["CT", "MR", "US"]
+    (case_id,) = ingest(Library(), patient_dicom).cases
+    row = store.list_cases(Library())[0]
+    assert row.modalities == ("CT", "MR", "US")
     cine = [p for p in (home / "images").rglob("*") if p.is_file() and p.stat().st_size > 700_000]
     assert len(cine) == 1
     cine[0].unlink()
-    case = store.load_case(case_id)
+    case = store.load_case(Library(), case_id)
     assert case.state("US") == "failed"
     assert case.state("CT") == "present"
 
@@ -100,14 +112,14 @@ def test_unwritable_library_is_one_sentence(patient_dicom, home, database, monke
 
     monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(UserError, match="No space left"):
-        ingest(patient_dicom)
-    assert store.list_cases() == []  # nothing half-added
+        ingest(Library(), patient_dicom)
+    assert store.list_cases(Library()) == []  # nothing half-added
     assert not [p for p in (home / "images").rglob("*") if p.is_file()]
 
 
 def test_database_url_is_honoured(tmp_path, monkeypatch, patient_dicom):
     monkeypatch.setenv("MEDFUSE_DATABASE_URL", f"sqlite:///{tmp_path / 'other.db'}")
-    ingest(patient_dicom)
+    ingest(Library(), patient_dicom)
     assert (tmp_path / "other.db").exists()
-    assert len(store.list_cases()) == 1
+    assert len(store.list_cases(Library())) == 1
     assert os.environ["MEDFUSE_HOME"]

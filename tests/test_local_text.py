@@ -1,4 +1,5 @@
-"""A user's own text transformer aligns with the images; it is named and checked, and never copied into the bundle."""
+"""A user's own text transformer aligns with the images; it is named and checked, and never copied into the
+bundle."""
 
 from __future__ import annotations
 
@@ -8,15 +9,16 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from medfuse.bundles.bundle import load_bundle
+from medfuse.bundles.seal import seal
 from medfuse.errors import UserError
 from medfuse.evaluation.evaluate import evaluate
-from medfuse.models.bundle import load_bundle
 from medfuse.models.local_text import LocalTextTower, local_tokenizer
 from medfuse.models.text import tokenize, train_tokenizer
 from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.options import TrainOptions
-from medfuse.training.train import train
+from medfuse.training.run import train
 
 transformers = pytest.importorskip("transformers")
 
@@ -28,8 +30,14 @@ def text_model(tmp_path_factory):
     tokenizer = train_tokenizer(["a cyst in the right lobe", "no ascites, no stones", "肝右葉囊腫"])
     tokenizer.save(str(folder / "tokenizer.json"))
     torch.manual_seed(0)
-    config = transformers.BertConfig(vocab_size=tokenizer.get_vocab_size(), hidden_size=32, num_hidden_layers=1, num_attention_heads=2,
-                                     intermediate_size=32, max_position_embeddings=128)  # fmt: skip
+    config = transformers.BertConfig(
+        vocab_size=tokenizer.get_vocab_size(),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=128,
+    )
     transformers.BertModel(config).save_pretrained(folder)
     return folder
 
@@ -52,15 +60,18 @@ def test_training_with_it(text_model, tmp_path):
     out = tmp_path / "bundle"
     train(load_task("upper-abdomen"), manifest, out, options, command="test", log=lambda m: None)
     with safe_open(out / "weights.safetensors", "pt") as f:
-        assert {k for k in f.keys() if k.startswith("text.")} == {"text.project.weight", "text.project.bias"}  # noqa: SIM118
-    assert "case->text" in evaluate(load_bundle(out), manifest)["retrieval"]
+        kept = {k for k in f.keys() if k.startswith("text.")}  # noqa: SIM118
+        assert kept == {"text.project.weight", "text.project.bias"}
+    assert "case->text" in evaluate(load_bundle(out), manifest).retrieval
     config = json.loads((out / "config.json").read_text())
     config["model"]["text_model_hash"] = "0" * 64
     (out / "config.json").write_text(json.dumps(config))
+    seal(out)
     with pytest.raises(UserError, match="another text model"):
         load_bundle(out)
     config["model"]["text_model"] = str(tmp_path / "gone")
     (out / "config.json").write_text(json.dumps(config))
+    seal(out)
     with pytest.raises(UserError, match="no such folder"):
         load_bundle(out)
 

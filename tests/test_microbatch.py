@@ -11,23 +11,26 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from medfuse.bundles.bundle import load_bundle
 from medfuse.cli import app
-from medfuse.io.manifest import load_row, read_manifest
-from medfuse.models.bundle import load_bundle
+from medfuse.inference.microbatch import MicroBatches
+from medfuse.io.manifest import read_manifest
+from medfuse.io.read import open_case
 from medfuse.models.features import encode, encode_many
-from medfuse.models.microbatch import MicroBatches
 from medfuse.preprocess.prepare import prepare
 from medfuse.simulation.population import write_population
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    return write_population(tmp_path_factory.mktemp("pop"), cases=3, seed=36, file_format="nifti", missing=0.3)
+    return write_population(
+        tmp_path_factory.mktemp("pop"), cases=3, seed=36, file_format="nifti", missing=0.3
+    )
 
 
 def test_together_as_alone(manifest):
     bundle = load_bundle("upper-abdomen-simulated")
-    inputs = [prepare(load_row(row)[0], bundle.task) for row in read_manifest(manifest)]
+    inputs = [prepare(open_case(row), bundle.task) for row in read_manifest(manifest)]
     calls: list[int] = []
     hook = bundle.model.encoders["US"].register_forward_hook(lambda m, x, y: calls.append(len(x[0])))
     with torch.inference_mode():
@@ -88,7 +91,8 @@ def test_the_command_takes_it(manifest, tmp_path, home):
         assert done.exit_code == 0, done.output
         return {p.parent.name: json.loads(p.read_text()) for p in (tmp_path / name).glob("*/prediction.json")}
 
-    alone, together = run("alone"), run("together", "--micro-batch", "3")
+    alone = run("alone")
+    together = run("together", "--micro-batch", "3")
     assert set(alone) == set(together)
     for case, a in alone.items():
         for x, y in zip(a["findings"], together[case]["findings"], strict=True):

@@ -11,9 +11,12 @@ import pytest
 from PIL import Image as Picture
 
 from medfuse.errors import UnreadableError, UserError
-from medfuse.io.manifest import load_row, read_manifest
+from medfuse.io.manifest import ManifestImage, ManifestRow, read_manifest
 from medfuse.io.nifti import read_nifti
 from medfuse.io.picture import read_picture
+from medfuse.io.read import open_case
+from medfuse.io.rows import read_row
+from medfuse.training.data.check import file_problem
 
 AFFINE = np.array([[-2.0, 0.1, 0, 30], [0.1, 2.0, 0, -40], [0, 0, 3.0, 5], [0, 0, 0, 1]])
 
@@ -27,7 +30,8 @@ def write(path, data=None, affine=AFFINE, **header):
 
 
 def singular(path):
-    """A header whose sform has an empty row; nibabel would mend it on saving, so the bytes are written by hand."""
+    """A header whose sform has an empty row; nibabel would mend it on saving, so the bytes are written by
+    hand."""
     raw = bytearray(write(path).read_bytes())
     raw[312:328] = bytes(16)  # srow_z
     path.write_bytes(raw)
@@ -57,7 +61,8 @@ def test_nifti_2_and_metaimage_agree(tmp_path):
     nib.save(nib.Nifti2Image(data, np.diag([1.5, 2, 3, 1])), tmp_path / "a.nii")
     nib.save(nib.Nifti1Image(data, np.diag([1.5, 2, 3, 1])), tmp_path / "b.nii")
     sitk.WriteImage(sitk.ReadImage(str(tmp_path / "b.nii")), str(tmp_path / "a.mha"))
-    a, b = read_nifti(tmp_path / "a.nii", "MR"), read_nifti(tmp_path / "a.mha", "MR")
+    a = read_nifti(tmp_path / "a.nii", "MR")
+    b = read_nifti(tmp_path / "a.mha", "MR")
     assert np.allclose(a.pixels, b.pixels)
     assert np.allclose(a.affine, b.affine, atol=1e-4)
 
@@ -75,7 +80,7 @@ def test_sidecar_states_the_modality(tmp_path):
     ("make", "modality", "words"),
     [
         (lambda p: write(p), "", "modality is stated nowhere"),
-        (lambda p: write(p), "PT", "not one of US, CT, MR"),
+        (lambda p: write(p), "XA", "modality XA is not known; medfuse reads US, CT, MR and PT"),
         (singular, "CT", "singular"),
         (lambda p: write(p, np.zeros((2, 2, 2, 3), np.int16)), "CT", "4D"),
         (lambda p: write(p, np.full((2, 2, 2), np.nan, np.float32)), "CT", "NaN"),
@@ -93,7 +98,8 @@ def test_refusals_name_what_is_wrong(tmp_path, make, modality, words):
 
 def test_no_orientation_and_conflicting_forms(tmp_path):
     image = nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), None)
-    image.header["sform_code"], image.header["qform_code"] = 0, 0
+    image.header["sform_code"] = 0
+    image.header["qform_code"] = 0
     nib.save(image, tmp_path / "none.nii")
     with pytest.raises(UnreadableError, match="no orientation"):
         read_nifti(tmp_path / "none.nii", "CT")
@@ -131,7 +137,10 @@ def test_ultrasound_nifti_and_picture(tmp_path):
 def test_manifest_jsonl_and_csv_say_the_same(tmp_path):
     write(tmp_path / "a.nii")
     write(tmp_path / "b.nii")
-    images = [{"path": "a.nii", "modality": "CT", "role": "portal"}, {"path": "b.nii", "modality": "MR", "role": "t2"}]
+    images = [
+        {"path": "a.nii", "modality": "CT", "role": "portal"},
+        {"path": "b.nii", "modality": "MR", "role": "t2"},
+    ]
     (tmp_path / "m.jsonl").write_text(
         json.dumps({"case_id": "1", "split": "test", "images": images, "labels": {"x": 1}}) + "\n"
     )
@@ -140,7 +149,7 @@ def test_manifest_jsonl_and_csv_say_the_same(tmp_path):
     )
     rows = [read_manifest(tmp_path / n)[0] for n in ("m.jsonl", "m.csv")]
     assert rows[0].labels == rows[1].labels == {"x": 1}
-    cases = [load_row(r)[0] for r in rows]
+    cases = [open_case(r, allow_empty=True) for r in rows]
     assert [[(i.modality, i.role) for i in c.images] for c in cases] == [[("CT", "portal"), ("MR", "t2")]] * 2
 
 
@@ -151,7 +160,7 @@ def test_manifest_jsonl_and_csv_say_the_same(tmp_path):
         ("m.jsonl", "{broken\n", "line 1"),
         ("m.jsonl", '{"case_id": "a"}\n{"case_id": "a"}\n', "appears twice"),
         ("m.csv", "case_id,path\n1,a.nii\n", "lacks the column"),
-        ("m.csv", "case_id,path,modality,label:x\n1,a.nii,CT,maybe\n", "labels are 0, 1 or empty"),
+        ("m.csv", "case_id,path,modality,label:x\n1,a.nii,CT,maybe\n", "labels are from 0 to 1, or empty"),
     ],
 )
 def test_bad_manifests(tmp_path, name, text, words):
@@ -164,8 +173,42 @@ def test_a_vanished_path_is_refused_by_name(tmp_path):
     (tmp_path / "m.jsonl").write_text(
         json.dumps({"case_id": "1", "images": [{"path": "gone.nii", "modality": "CT"}]}) + "\n"
     )
-    case, _ = load_row(read_manifest(tmp_path / "m.jsonl")[0])
+    case = open_case(read_manifest(tmp_path / "m.jsonl")[0], allow_empty=True)
     assert case.refused[0].path.endswith("gone.nii")
     assert case.state("CT") == "failed"
     with pytest.raises(UserError, match="no such manifest"):
         read_manifest(tmp_path / "none.jsonl")
+
+
+def test_a_volume_of_a_4d_file_is_chosen(tmp_path):
+    """Once a role in a manifest; without a choice the file is refused with the way out."""
+    data = np.arange(4 * 5 * 6 * 3, dtype=np.float32).reshape(4, 5, 6, 3)
+    nib.save(nib.Nifti1Image(data, np.diag([2.0, 2, 2, 1])), tmp_path / "dce.nii.gz")
+    images = [
+        ManifestImage(path="dce.nii.gz", modality="MR", role=role, volume=n)
+        for n, role in enumerate(("t1_native", "t1_arterial", "t1_portal_venous"))
+    ]
+    row = ManifestRow(case_id="a", images=images)
+    row.root = str(tmp_path)
+    case, _ = read_row(row)
+    assert not case.refused
+    assert [i.role for i in case.images] == [i.role for i in images]
+    for n, image in enumerate(case.images):
+        np.testing.assert_array_equal(image.pixels, data[..., n])
+    with pytest.raises(UnreadableError, match='name each volume in a manifest: "volume": N'):
+        read_nifti(tmp_path / "dce.nii.gz", "MR")
+    with pytest.raises(UnreadableError, match="holds 3 volumes, from 0 on; there is no 3"):
+        read_nifti(tmp_path / "dce.nii.gz", "MR", volume=3)
+    assert file_problem(tmp_path, images[2]) == ""
+    assert '"volume" names one of a 4D file' in file_problem(
+        tmp_path, ManifestImage(path="dce.nii.gz", modality="MR")
+    )
+    nib.save(nib.Nifti1Image(data[..., 0], np.diag([2.0, 2, 2, 1])), tmp_path / "one.nii.gz")
+    with pytest.raises(UnreadableError, match="is no 4D file"):
+        read_nifti(tmp_path / "one.nii.gz", "MR", volume=0)
+
+
+def test_a_volume_that_is_no_number_is_named_with_its_line(tmp_path):
+    (tmp_path / "m.csv").write_text("case_id,path,modality,volume\na,x.nii,MR,1\nb,y.nii,MR,two\n")
+    with pytest.raises(UserError, match=r"m.csv line 3: volume: Input should be a valid integer"):
+        read_manifest(tmp_path / "m.csv")

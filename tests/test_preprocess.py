@@ -13,7 +13,7 @@ from medfuse.models.encoders import build_encoders
 from medfuse.models.features import encode
 from medfuse.preprocess.cine import cine_input
 from medfuse.preprocess.prepare import prepare
-from medfuse.preprocess.volume import MAX_GRID, common_grid, volume_inputs
+from medfuse.preprocess.volume import MAX_GRID, common_grid, robust_scale, volume_inputs
 from medfuse.simulation.grid import rotation
 from medfuse.task import load_task
 
@@ -24,8 +24,14 @@ def volume(affine, shape=(60, 50, 20), role="portal", frame="F", modality="CT", 
     """Zeros, with one Gaussian blob at a RAS+ point."""
     ijk = np.stack(np.meshgrid(*[np.arange(n) for n in shape], indexing="ij"), -1)
     mm = ijk @ affine[:3, :3].T + affine[:3, 3]
-    values = np.zeros(shape, np.float32) if point is None else 400 * np.exp(-((mm - point) ** 2).sum(-1) / (2 * 8.0**2))
-    return Image(modality, values.astype(np.float32), Source("x"), affine=affine, frame_of_reference=frame, role=role)
+    values = (
+        np.zeros(shape, np.float32)
+        if point is None
+        else 400 * np.exp(-((mm - point) ** 2).sum(-1) / (2 * 8.0**2))
+    )
+    return Image(
+        modality, values.astype(np.float32), Source("x"), affine=affine, frame_of_reference=frame, role=role
+    )
 
 
 def oblique(offset):
@@ -113,7 +119,8 @@ def test_cine_pixels_map_back(size):
     x = cine_input(image, 0, TASK.modalities["US"])
     assert x.values.shape == (3, 128, 128)
     row, column = np.unravel_index(x.values[1].argmax(), (128, 128))
-    px, py = column * x.scale + x.offset[0], row * x.scale + x.offset[1]
+    px = column * x.scale + x.offset[0]
+    py = row * x.scale + x.offset[1]
     assert abs(px - (15 + width // 4)) < x.scale + 1
     assert abs(py - (10 + height // 3)) < x.scale + 1
     assert x.mm_per_pixel == pytest.approx(0.3 * x.scale)
@@ -125,3 +132,7 @@ def test_long_cine_is_thinned_evenly():
     assert x.frames[0] == 0
     assert x.frames[-1] == 89
     assert x.mm_per_pixel is None
+
+
+def test_a_volume_in_which_no_voxel_of_the_grid_lies_has_a_scale():
+    assert robust_scale(np.zeros(0)) == (0.0, 1.0)

@@ -31,8 +31,20 @@ def rows(path, ratings) -> None:
         writer = csv.DictWriter(f, fields)
         writer.writeheader()
         for case, rater, kind, score, text, reference in ratings:
-            writer.writerow({"case_id": case, "rater": rater, "background": "x", "kind": kind, **dict.fromkeys(SCALES, score), "seconds": 10,
-                             "edit_distance": 0 if text == reference else 3, "language": "en", "text": text, "reference": reference})  # fmt: skip
+            writer.writerow(
+                {
+                    "case_id": case,
+                    "rater": rater,
+                    "background": "x",
+                    "kind": kind,
+                    **dict.fromkeys(SCALES, score),
+                    "seconds": 10,
+                    "edit_distance": 0 if text == reference else 3,
+                    "language": "en",
+                    "text": text,
+                    "reference": reference,
+                }
+            )
 
 
 def test_agreement_is_krippendorffs_ordinal_alpha(tmp_path):
@@ -59,8 +71,8 @@ def test_agreement_is_krippendorffs_ordinal_alpha(tmp_path):
     expected = sum(distance(a, b) for i, a in enumerate(every) for j, b in enumerate(every) if i != j) / (
         len(every) * (len(every) - 1)
     )
-    assert table["krippendorff_alpha"]["correctness"] == pytest.approx(1 - observed / expected, abs=1e-3)
-    assert table["kinds"]["drafted"]["ratings"] == 14
+    assert table.krippendorff_alpha["correctness"] == pytest.approx(1 - observed / expected, abs=1e-3)
+    assert table.kinds["drafted"].ratings == 14
 
 
 def test_a_metric_that_follows_the_ratings_is_seen_to(tmp_path):
@@ -69,12 +81,19 @@ def test_a_metric_that_follows_the_ratings_is_seen_to(tmp_path):
     for i in range(8):  # the more words of the reference a text keeps, the better it was rated
         keep = words[: 3 + i]
         ratings.append(
-            (f"c{i}", "a", "drafted", 1 + i // 2, " ".join(keep + ["x"] * (len(words) - len(keep))), " ".join(words))
+            (
+                f"c{i}",
+                "a",
+                "drafted",
+                1 + i // 2,
+                " ".join(keep + ["x"] * (len(words) - len(keep))),
+                " ".join(words),
+            )
         )
     rows(tmp_path / "r.csv", ratings)
     table = reader_table(read_ratings(tmp_path / "r.csv"))
-    assert table["correlation"]["bleu1"]["correctness"]["rho"] > 0.9
-    assert table["krippendorff_alpha"]["wording"] is None  # one reader agrees with nobody
+    assert table.correlation["bleu1"]["correctness"].rho > 0.9
+    assert table.krippendorff_alpha["wording"] is None  # one reader agrees with nobody
 
 
 def test_the_command_and_its_refusals(tmp_path):

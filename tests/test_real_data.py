@@ -1,4 +1,5 @@
-"""The real files under MEDFUSE_SHARED: codecs, vendors, geometry against references, cine, and what must be refused."""
+"""The real files under MEDFUSE_SHARED: codecs, vendors, geometry against references, cine, and what must be
+refused."""
 
 from __future__ import annotations
 
@@ -29,7 +30,8 @@ def test_lossless_codecs_equal_the_reference(shared, name, codec):
     if not path.exists():
         pytest.skip(f"{path.name} is not in the set")
     reference = root / "REF" / f"{name}_UNC.dcm"
-    a, b = read_header(path), read_header(reference)
+    a = read_header(path)
+    b = read_header(reference)
     assert np.array_equal(read_pixels(path, a.header), read_pixels(reference, b.header))
 
 
@@ -62,22 +64,26 @@ def test_gantry_tilt_and_steps_are_reported(shared):
 
 
 def canonical(array, affine):
-    """Voxel axes in one order and direction: the reference flips some, which moves no voxel in the patient."""
+    """Voxel axes in one order and direction: the reference flips some, which moves no voxel in the
+    patient."""
     return nib.as_closest_canonical(nib.Nifti1Image(np.ascontiguousarray(array), affine))
 
 
 def assert_same_volume(image, array, affine, where):
-    ours, theirs = canonical(image.pixels, image.affine), canonical(array, affine)
+    ours = canonical(image.pixels, image.affine)
+    theirs = canonical(array, affine)
     corner = np.array([*np.array(ours.shape) - 1, 1])
     assert ours.shape == theirs.shape, where
     assert np.abs(ours.affine @ corner - theirs.affine @ corner).max() < 2e-3, where
     assert np.abs(ours.affine[:3, 3] - theirs.affine[:3, 3]).max() < 2e-3, where
-    a, b = np.asarray(ours.dataobj, float), np.asarray(theirs.dataobj, float)
+    a = np.asarray(ours.dataobj, float)
+    b = np.asarray(theirs.dataobj, float)
     assert np.abs(a - b).max() <= 2e-5 * np.abs(b).max(), where
 
 
 def test_vendor_volumes_equal_the_reference_nifti(shared):
-    """GE, Philips, Siemens, Hitachi, classic and enhanced, four codings: places in mm and values, volume by volume."""
+    """GE, Philips, Siemens, Hitachi, classic and enhanced, four codings: places in mm and values, volume by
+    volume."""
     root = shared / "dicom" / "dicom2nifti"
     compared = 0
     for path in sorted(root.rglob("001_ground_truth.nii.gz")):
@@ -95,7 +101,8 @@ def test_vendor_volumes_equal_the_reference_nifti(shared):
 
 
 def test_enhanced_mr_equals_the_reference_conversion(shared):
-    """Siemens XA10 time points, and a Philips field map whose two parts are scaled apart (private scale slope)."""
+    """Siemens XA10 time points, and a Philips field map whose two parts are scaled apart (private scale
+    slope)."""
     root = shared / "dicom" / "dcm_qa_enh"
     siemens, _ = images_of(root / "In" / "Siemens")
     reference = nib.load(root / "Ref" / "Siemens_REST1_w_SMS_PF7-8_6.nii")
@@ -123,7 +130,9 @@ def test_what_others_refuse_is_flagged(shared):
 
 
 def test_cine_ultrasound(shared):
-    (image,), _ = images_of(shared / "dicom" / "orthanc_tests" / "US_HP_cine_34frames_jpegbaseline_Issue16.dcm")
+    (image,), _ = images_of(
+        shared / "dicom" / "orthanc_tests" / "US_HP_cine_34frames_jpegbaseline_Issue16.dcm"
+    )
     assert image.pixels.shape == (34, 430, 480, 3)
     assert image.frame_ms == pytest.approx(30)
     assert image.region_2d is not None
@@ -133,7 +142,12 @@ def test_cine_ultrasound(shared):
 
 
 @pytest.mark.parametrize(
-    "name", ["US_GE_LOGIQ700_bigendian", "US_Philips_ClearVue650_palette_implicit", "US_ATL_HDI5000_YBR_FULL_Issue19"]
+    "name",
+    [
+        "US_GE_LOGIQ700_bigendian",
+        "US_Philips_ClearVue650_palette_implicit",
+        "US_ATL_HDI5000_YBR_FULL_Issue19",
+    ],
 )
 def test_ultrasound_colour_spaces(shared, name):
     (image,), _ = images_of(shared / "dicom" / "orthanc_tests" / f"{name}.dcm")

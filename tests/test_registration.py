@@ -1,4 +1,5 @@
-"""Registration: known transforms found again, bit by bit the same twice; faults called by name; files that others can read."""
+"""Registration: known transforms found again, bit by bit the same twice; faults called by name; files that
+others can read."""
 
 from __future__ import annotations
 
@@ -13,22 +14,26 @@ import SimpleITK as sitk
 from scipy.ndimage import gaussian_filter
 from typer.testing import CliRunner
 
+from medfuse.affine import other_frame
 from medfuse.case import Case, Image, Source
 from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
-from medfuse.library.registrations import known_registrations
-from medfuse.pipeline import read_case
-from medfuse.registering import load_transform, read_landmarks, register_command
+from medfuse.io.landmarks import read_landmarks
+from medfuse.io.read import open_case
+from medfuse.library import Library
+from medfuse.library.registrations import known_registrations, load_transform
 from medfuse.registration.quality import assess, same_patient, shared_information
 from medfuse.registration.register import RegisterOptions, by_landmarks, matrix_of, moved, register
-from medfuse.registration.volume import from_array, points_lps, straightened, to_array, to_sitk
+from medfuse.registration.volume import from_array, straightened, to_array, to_sitk
+from medfuse.workflows.register import Side, register_command
 
 GRID = np.array(np.meshgrid(*[np.linspace(-30, 30, 4)] * 3)).reshape(3, -1).T
 
 
 @pytest.fixture(scope="module")
 def pair():
-    """Two contrasts of one body on 2.5 mm grids, the moving one rotated and shifted; (moving, fixed, truth)."""
+    """Two contrasts of one body on 2.5 mm grids, the moving one rotated and shifted; (moving, fixed,
+    truth)."""
     rng = np.random.default_rng(4)
     n = 48
     x = (np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij")) - n / 2) * 2.5
@@ -36,7 +41,8 @@ def pair():
     label[(x[0] / 48) ** 2 + (x[1] / 38) ** 2 + (x[2] / 50) ** 2 < 1] = 1
     label[((x[0] - 16) / 22) ** 2 + (x[1] / 20) ** 2 + (x[2] / 24) ** 2 < 1] = 2
     for k in range(10):
-        c, r = rng.uniform(-24, 24, 3), rng.uniform(6, 12, 3)
+        c = rng.uniform(-24, 24, 3)
+        r = rng.uniform(6, 12, 3)
         label[sum(((x[i] - c[i]) / r[i]) ** 2 for i in range(3)) < 1] = 3 + k % 3
     a, b = (
         gaussian_filter(np.array(v, np.float32)[label], 0.8) + rng.normal(0, s, label.shape)
@@ -44,7 +50,8 @@ def pair():
     )
     affine = np.diag([2.5, 2.5, 2.5, 1.0])
     affine[:3, 3] = -2.5 * n / 2
-    fixed, still = from_array(a, affine), from_array(b, affine)
+    fixed = from_array(a, affine)
+    still = from_array(b, affine)
     truth = sitk.Euler3DTransform()
     truth.SetRotation(0.06, -0.05, 0.08)
     truth.SetTranslation((6.0, -4.0, 3.0))
@@ -84,12 +91,17 @@ def test_good_is_no_fault_found_and_faults_are_called(pair):
     array = sitk.GetArrayFromImage(moving)
     mirrored = sitk.GetImageFromArray(array[:, :, ::-1].copy())
     mirrored.CopyInformation(moving)
-    assert assess(register(mirrored, fixed, quick=True), mirrored, fixed, same_patient=True).verdict != "no fault found"
+    assert (
+        assess(register(mirrored, fixed, quick=True), mirrored, fixed, same_patient=True).verdict
+        != "no fault found"
+    )
     noise = sitk.GetImageFromArray(np.random.default_rng(1).normal(0, 50, array.shape).astype(np.float32))
     noise.CopyInformation(moving)
     assert assess(register(noise, fixed, quick=True), noise, fixed, same_patient=True).verdict == "failed"
     half = moving[:, :, :18]
-    assert assess(register(half, fixed, quick=True), half, fixed, same_patient=True).verdict != "no fault found"
+    assert (
+        assess(register(half, fixed, quick=True), half, fixed, same_patient=True).verdict != "no fault found"
+    )
     marks = (moved(GRID, truth) + 30.0, GRID)
     off = assess(good, moving, fixed, landmarks=marks, same_patient=True, back=False)
     assert off.verdict == "failed"
@@ -111,7 +123,7 @@ def test_landmarks_alone(pair):
     assert error(found, truth) < 1e-6
     with pytest.raises(UserError, match="at least 3 pairs"):
         by_landmarks(GRID[:2], GRID[:2])
-    assert np.allclose(points_lps(points_lps(GRID)), GRID)
+    assert np.allclose(other_frame(other_frame(GRID)), GRID)
 
 
 def test_into_sitk_and_back_and_what_has_no_place(rng):
@@ -130,16 +142,20 @@ def test_into_sitk_and_back_and_what_has_no_place(rng):
     at = tuple(np.round(place[:3]).astype(int))
     assert straight[at] == pytest.approx(pixels[4, 4, 5], abs=2.5)
     for broken, why in (
-        (Image("US", np.zeros((3, 8, 8), np.uint8), Source("u")), "ultrasound without tracking"),
+        (Image("US", np.zeros((3, 8, 8), np.uint8), Source("u")), "cine without tracking"),
         (Image("CT", np.zeros((8, 8, 8), np.float32), Source("c"), affine=np.eye(4)), "the same value"),
-        (Image("MR", rng.normal(0, 1, (8, 8, 2)).astype(np.float32), Source("m"), affine=np.eye(4)), "too few"),
+        (
+            Image("MR", rng.normal(0, 1, (8, 8, 2)).astype(np.float32), Source("m"), affine=np.eye(4)),
+            "too few",
+        ),
     ):
         with pytest.raises(UserError, match=why):
             to_sitk(broken)
 
 
 def test_identifiers():
-    a, b = Case("a", "p1", sex="F"), Case("b", "p1", sex="F")
+    a = Case("a", "p1", sex="F")
+    b = Case("b", "p1", sex="F")
     assert same_patient(a, b) is True
     b.sex = "M"
     assert same_patient(a, b) is False
@@ -158,16 +174,41 @@ def test_the_contract(pair, tmp_path, home):
     write(moving, tmp_path / "m.nii.gz")
     write(fixed, tmp_path / "f.nii.gz")
     for name, points in (("m", moved(GRID, truth)), ("f", GRID)):
-        (tmp_path / f"{name}.csv").write_text("x,y,z\n" + "".join(f"{a},{b},{c}\n" for a, b, c in points_lps(points)))
+        (tmp_path / f"{name}.csv").write_text(
+            "x,y,z\n" + "".join(f"{a},{b},{c}\n" for a, b, c in other_frame(points))
+        )
     out = tmp_path / "out"
-    done = CliRunner().invoke(app, ["register", str(tmp_path / "m.nii.gz"), str(tmp_path / "f.nii.gz"), "--out", str(out), "--moving-modality", "MR",
-                                    "--fixed-modality", "CT", "--landmarks", str(tmp_path / "m.csv"), str(tmp_path / "f.csv"), "--json"])  # fmt: skip
+    done = CliRunner().invoke(
+        app,
+        [
+            "register",
+            str(tmp_path / "m.nii.gz"),
+            str(tmp_path / "f.nii.gz"),
+            "--out",
+            str(out),
+            "--moving-modality",
+            "MR",
+            "--fixed-modality",
+            "CT",
+            "--landmarks",
+            str(tmp_path / "m.csv"),
+            str(tmp_path / "f.csv"),
+            "--json",
+        ],
+    )
     data = json.loads(done.stdout)
     assert {"verdict", "tre_mm", "metric", "seconds"} <= set(data)
     assert data["verdict"] == "check"  # NIfTI does not say whose it is
     assert done.exit_code == 3
     assert data["tre_mm"] < 1.0
-    for name in ("transform.tfm", "moved.nii.gz", "checkerboard.png", "edges.png", "metric.png", "quality.json"):
+    for name in (
+        "transform.tfm",
+        "moved.nii.gz",
+        "checkerboard.png",
+        "edges.png",
+        "metric.png",
+        "quality.json",
+    ):
         assert (out / name).exists()
     again = load_transform(out)
     assert error(again, truth) < 1.0
@@ -179,50 +220,50 @@ def test_the_contract(pair, tmp_path, home):
 def test_dicom_in_and_a_spatial_registration_out(patient_dicom, tmp_path, home):
     from medfuse.library.ingest import ingest
 
-    ingest(patient_dicom)
+    ingest(Library(), patient_dicom)
     series = sorted(p for p in (patient_dicom / "MR").iterdir())
-    done = register_command(series[0], series[1], tmp_path / "out", kind="rigid", roles=("", ""), modalities=("", ""), landmarks=None,
-                            masks=(None, None), method="intensity", seed=1, threads=1, force=False)  # fmt: skip
+    done = register_command(
+        Side(path=series[0]), Side(path=series[1]), tmp_path / "out", RegisterOptions(), method="intensity"
+    )
     assert done.data["not_made"] == []
     assert "seconds" in done.data
     if shutil.which("dciodvfy"):
         checked = subprocess.run(
-            ["dciodvfy", str(tmp_path / "out" / "registration.dcm")], capture_output=True, text=True, check=False
+            ["dciodvfy", str(tmp_path / "out" / "registration.dcm")],
+            capture_output=True,
+            text=True,
+            check=False,
         )
         assert not [x for x in (checked.stdout + checked.stderr).splitlines() if x.startswith("Error")]
     import pydicom
 
     ds = pydicom.dcmread(tmp_path / "out" / "registration.dcm")
     matrix = np.array(
-        ds.RegistrationSequence[1].MatrixRegistrationSequence[0].MatrixSequence[0].FrameOfReferenceTransformationMatrix,
+        ds.RegistrationSequence[1]
+        .MatrixRegistrationSequence[0]
+        .MatrixSequence[0]
+        .FrameOfReferenceTransformationMatrix,
         float,
     ).reshape(4, 4)
     assert np.allclose(np.linalg.inv(matrix), matrix_of(load_transform(tmp_path / "out")), atol=1e-5)
-    uids = {i.source.series_uid for i in read_case(patient_dicom).images}
-    (known,) = known_registrations(uids)
-    assert known["verdict"] == done.data["verdict"]
+    uids = {i.source.series_uid for i in open_case(patient_dicom).images}
+    (known,) = known_registrations(Library(), uids)
+    assert known.verdict == done.data["verdict"]
 
 
 def test_refusals(patient_dicom, two_patients_dicom, tmp_path, home):
-    options = {
-        "kind": "rigid",
-        "roles": ("", ""),
-        "modalities": ("", ""),
-        "landmarks": None,
-        "masks": (None, None),
-        "method": "intensity",
-        "seed": 1,
-        "threads": 1,
-        "force": False,
-    }
+    def refused(moving, fixed):
+        sides = [Side(path=p) for p in (moving, fixed)]
+        return register_command(*sides, tmp_path / "o", RegisterOptions(), method="intensity")
+
     with pytest.raises(WrongUse, match=r"holds .* volumes"):
-        register_command(patient_dicom / "MR", patient_dicom / "CT", tmp_path / "o", **options)
+        refused(patient_dicom / "MR", patient_dicom / "CT")
     one = next((two_patients_dicom / "a" / "MR").iterdir())
     other = next((two_patients_dicom / "b" / "MR").iterdir())
     with pytest.raises(WrongUse, match="give --force"):
-        register_command(one, other, tmp_path / "o", **options)
+        refused(one, other)
     with pytest.raises(UserError, match="no volume with geometry"):
-        register_command(patient_dicom / "US", one, tmp_path / "o", **options)
+        refused(patient_dicom / "US", one)
     (tmp_path / "points.csv").write_text("1,2,3\nnonsense\n")
     with pytest.raises(UserError, match="line 2"):
         read_landmarks(tmp_path / "points.csv")

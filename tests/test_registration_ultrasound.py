@@ -1,4 +1,5 @@
-"""LC² against its definition, a simulated sweep brought home, a tracked frame cut from a volume, and what is refused."""
+"""LC² against its definition, a simulated sweep brought home, a tracked frame cut from a volume, and what is
+refused."""
 
 from __future__ import annotations
 
@@ -20,7 +21,9 @@ from medfuse.registration.volume import from_array, to_array
 
 def naive(u, mask, a, b, patch):
     """Least squares in every patch, one by one; valid patches only (no border)."""
-    half, top, bottom = patch // 2, 0.0, 0.0
+    half = patch // 2
+    top = 0.0
+    bottom = 0.0
     for z in range(half, u.shape[0] - half):
         for y in range(half, u.shape[1] - half):
             for x in range(half, u.shape[2] - half):
@@ -39,7 +42,9 @@ def test_lc2_is_what_its_definition_says(rng):
     inner = np.zeros(u.shape, bool)
     inner[2:-2, 2:-2, 2:-2] = True
     # the library's patches at the border use what is inside; compare on a field whose border cannot matter
-    whole = lc2(np.pad(u, 4, mode="wrap"), np.pad(mask, 4), np.pad(a, 4, mode="wrap"), np.pad(b, 4, mode="wrap"), 5)
+    whole = lc2(
+        np.pad(u, 4, mode="wrap"), np.pad(mask, 4), np.pad(a, 4, mode="wrap"), np.pad(b, 4, mode="wrap"), 5
+    )
     assert abs(whole - naive(u, inner, a, b, 5)) < 0.06
     assert lc2(2 * a - 3 * b + 1, mask, a, b, 5) > 0.99
     assert lc2(a + b, mask, a, b, 5) > lc2(u, mask, a, b, 5) + 0.3
@@ -48,13 +53,16 @@ def test_lc2_is_what_its_definition_says(rng):
 
 @pytest.fixture(scope="module")
 def scene():
-    """(MR volume, sweep at its true place): the ultrasound shows echoes in another order, bright interfaces and speckle."""
+    """(MR volume, sweep at its true place): the ultrasound shows echoes in another order, bright interfaces
+    and speckle."""
     rng = np.random.default_rng(2)
-    n, mm = 56, 2.0
+    n = 56
+    mm = 2.0
     x = (np.stack(np.meshgrid(*[np.arange(n)] * 3, indexing="ij")) - n / 2) * mm
     label = np.where((x[0] / 50) ** 2 + (x[1] / 44) ** 2 + (x[2] / 50) ** 2 < 1, 1, 0)
     for k in range(16):
-        c, r = rng.uniform(-26, 26, 3), rng.uniform(5, 11, 3)
+        c = rng.uniform(-26, 26, 3)
+        r = rng.uniform(5, 11, 3)
         label[sum(((x[i] - c[i]) / r[i]) ** 2 for i in range(3)) < 1] = 2 + k % 3
     mr = gaussian_filter(np.array([0, 90, 200, 30, 150.0])[label], 0.7) + rng.normal(0, 3, label.shape)
     echo = np.array([0, 0.5, 0.1, 0.8, 0.35])[label]
@@ -127,8 +135,21 @@ def test_the_command_with_a_sweep_and_with_a_tracked_frame(scene, tmp_path, home
     assert (data["verdict"], done.exit_code) == ("check", 3)
     assert "experimental" in data["reasons"][0]
     # the other way round: the same relation, inverted
-    done = run(app, ["register", str(tmp_path / "sweep.nii.gz"), str(tmp_path / "mr.nii.gz"), "--out", str(tmp_path / "b"),
-                     "--moving-modality", "US", "--fixed-modality", "MR", "--json"])  # fmt: skip
+    done = run(
+        app,
+        [
+            "register",
+            str(tmp_path / "sweep.nii.gz"),
+            str(tmp_path / "mr.nii.gz"),
+            "--out",
+            str(tmp_path / "b"),
+            "--moving-modality",
+            "US",
+            "--fixed-modality",
+            "MR",
+            "--json",
+        ],
+    )
     assert done.exit_code == 3, done.output
     one, two = (sitk.ReadTransform(str(tmp_path / d / "transform.tfm")) for d in "ab")
     points = np.array([[0.0, 0, 0], [10, -5, 8]])
@@ -152,12 +173,23 @@ def test_the_command_with_a_sweep_and_with_a_tracked_frame(scene, tmp_path, home
     assert json.loads(done.stdout)["verdict"] == "check"
     cut = nib.load(tmp_path / "c" / "moved.nii.gz")
     assert cut.shape == (56, 56, 1)
-    assert np.allclose(
-        cut.get_fdata()[..., 0], to_array(volume)[0][:, :, 30], atol=1e-2
-    )  # the volume in the frame's own plane
+    # the volume in the frame's own plane
+    assert np.allclose(cut.get_fdata()[..., 0], to_array(volume)[0][:, :, 30], atol=1e-2)
     assert (tmp_path / "c" / "checkerboard.png").exists()
-    backwards = run(app, ["register", str(tmp_path / "frame.nii.gz"), str(tmp_path / "mr.nii.gz"), "--out", str(tmp_path / "d"),
-                          "--moving-modality", "US", "--fixed-modality", "MR"])  # fmt: skip
+    backwards = run(
+        app,
+        [
+            "register",
+            str(tmp_path / "frame.nii.gz"),
+            str(tmp_path / "mr.nii.gz"),
+            "--out",
+            str(tmp_path / "d"),
+            "--moving-modality",
+            "US",
+            "--fixed-modality",
+            "MR",
+        ],
+    )
     assert isinstance(backwards.exception, WrongUse)
     assert "FIXED" in str(backwards.exception)
 

@@ -1,9 +1,11 @@
-"""Versions, accounts, the audit log and training records: nothing lost, nothing overwritten, nothing changed after a signature."""
+"""Versions, accounts, the audit log and training records: nothing lost, nothing overwritten, nothing changed
+after a signature."""
 
 from __future__ import annotations
 
 import json
 import threading
+from contextlib import suppress
 
 import pytest
 from sqlalchemy import update
@@ -11,8 +13,8 @@ from typer.testing import CliRunner
 
 from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
-from medfuse.library import accounts, audit, reports, store
-from medfuse.library.catalogue import CaseRow, ReportRow, session
+from medfuse.library import Library, accounts, audit, reports, results, store, training_records
+from medfuse.library.catalogue import CaseRow, ReportRow
 from medfuse.prediction import Prediction
 from medfuse.report import Report, Section, Sentence
 
@@ -50,50 +52,60 @@ def prediction_of():
 
 @pytest.fixture
 def drafted(database):
-    with session() as s:
+    with Library().session() as s:
         s.add(CaseRow(id=CASE, patient_id="p"))
-    store.save_result(prediction_of(), report_of("Ascites is present.", "Liver is large."))
+    results.save_result(Library(), prediction_of(), report_of("Ascites is present.", "Liver is large."))
     return database
 
 
 @pytest.fixture
 def author(home):
-    return accounts.add_account("ann", "correct horse", "author", full_name="Dr Ann Author")
+    return accounts.add_account(Library(), "ann", "correct horse", "author", full_name="Dr Ann Author")
 
 
 def edited(report, n=0, text="Much ascites."):
     out = report.model_copy(deep=True)
-    out.sections[0].sentences[n].text, out.sections[0].sentences[n].state = text, "edited"
+    out.sections[0].sentences[n].text = text
+    out.sections[0].sentences[n].state = "edited"
     return out
 
 
 def test_from_draft_to_amended(drafted, author):
-    first = reports.current(CASE)
+    first = reports.current(Library(), CASE)
     assert (first.state, first.version, first.author) == ("draft", 1, "")
     with pytest.raises(WrongUse, match="2 sentences not yet accepted"):
-        reports.sign(CASE, first.revision, author)
-    second = reports.save(CASE, first.revision, edited(first.report), author)
+        reports.sign(Library(), CASE, first.revision, author)
+    second = reports.save(Library(), CASE, first.revision, edited(first.report), author)
     assert second.change == ["-findings: [drafted] Ascites is present.", "+findings: [edited] Much ascites."]
-    third = reports.save(CASE, second.revision, reports.set_states(second.report, "accepted"), author)
+    third = reports.save(
+        Library(), CASE, second.revision, reports.set_states(second.report, "accepted"), author
+    )
     assert [x.state for x in third.report.sections[0].sentences] == ["edited", "accepted"]
-    passed = reports.promote(CASE, third.revision, author)
+    passed = reports.promote(Library(), CASE, third.revision, author)
     assert passed.state == "preliminary"
-    signed = reports.sign(CASE, passed.revision, author)
+    signed = reports.sign(Library(), CASE, passed.revision, author)
+    assert signed.report.banner[0] == "Research report, not for clinical use."  # waits for nobody any more
+    assert signed.signed.name == signed.report.signed_by
     assert (signed.state, signed.version, signed.report.signed_by) == ("final", 1, "Dr Ann Author")
     with pytest.raises(WrongUse, match="is signed and does not change"):
-        reports.save(CASE, signed.revision, edited(signed.report, 1), author)
+        reports.save(Library(), CASE, signed.revision, edited(signed.report, 1), author)
     with pytest.raises(WrongUse, match="the report is final"):
-        reports.sign(CASE, signed.revision, author)
+        reports.sign(Library(), CASE, signed.revision, author)
     with pytest.raises(WrongUse, match="say why"):
-        reports.amend(CASE, author, " ")
-    opened = reports.amend(CASE, author, "a lesion was missed")
+        reports.amend(Library(), CASE, author, " ")
+    opened = reports.amend(Library(), CASE, author, "a lesion was missed")
     assert (opened.state, opened.version) == ("draft", 2)
-    again = reports.save(CASE, opened.revision, edited(opened.report, 1, "Liver is very large."), author)
-    final = reports.sign(CASE, again.revision, author)
+    again = reports.save(
+        Library(), CASE, opened.revision, edited(opened.report, 1, "Liver is very large."), author
+    )
+    final = reports.sign(Library(), CASE, again.revision, author)
     assert (final.state, final.version) == ("amended", 2)
-    assert [r.version for r in reports.history(CASE) if r.state in ("final", "amended")] == [1, 2]
-    events = [e["event"] for e in audit.entries()]
+    assert [r.version for r in reports.history(Library(), CASE) if r.state in ("final", "amended")] == [1, 2]
+    events = [e.event for e in audit.entries(Library())]
     assert events == [
+        "rows changed",  # the fixture's case
+        "predicted",
+        "account added",
         "report edited",
         "report edited",
         "report preliminary",
@@ -102,40 +114,57 @@ def test_from_draft_to_amended(drafted, author):
         "report edited",
         "report signed",
     ]
-    assert audit.entries()[3]["sha256"] == signed.sha256
+    assert audit.entries(Library())[6].details["sha256"] == signed.sha256
+
+
+@pytest.mark.parametrize("left", ["rejected", "nothing"])
+def test_an_empty_report_is_not_signed(drafted, author, left):
+    now = reports.current(Library(), CASE)
+    empty = reports.set_states(now.report, "rejected")
+    if left == "nothing":
+        empty.sections[0].sentences.clear()
+    saved = reports.save(Library(), CASE, now.revision, empty, author)
+    with pytest.raises(WrongUse, match="the report says nothing"):
+        reports.sign(Library(), CASE, saved.revision, author)
+    assert reports.current(Library(), CASE).state == "draft"
 
 
 def test_a_signed_version_changed_behind_our_back_is_refused(drafted, author):
-    now = reports.current(CASE)
-    now = reports.save(CASE, now.revision, reports.set_states(now.report, "accepted"), author)
-    signed = reports.sign(CASE, now.revision, author)
-    assert reports.final_version(CASE).sha256 == signed.sha256
+    now = reports.current(Library(), CASE)
+    now = reports.save(Library(), CASE, now.revision, reports.set_states(now.report, "accepted"), author)
+    signed = reports.sign(Library(), CASE, now.revision, author)
+    assert reports.final_version(Library(), CASE).sha256 == signed.sha256
     forged = edited(signed.report).model_dump(mode="json")
-    with session() as s:
+    with Library().session() as s:
         s.execute(update(ReportRow).where(ReportRow.revision == signed.revision).values(report=forged))
     with pytest.raises(UserError, match="is not what was signed"):
-        reports.final_version(CASE)
+        reports.final_version(Library(), CASE)
 
 
 def test_two_people_editing_one_draft_lose_nothing(drafted, author):
-    bob = accounts.add_account("bob", "battery staple", "author")
-    seen = reports.current(CASE)
-    hers = reports.save(CASE, seen.revision, edited(seen.report, text="Hers."), author)
+    bob = accounts.add_account(Library(), "bob", "battery staple", "author")
+    seen = reports.current(Library(), CASE)
+    hers = reports.save(Library(), CASE, seen.revision, edited(seen.report, text="Hers."), author)
     with pytest.raises(reports.Conflict) as e:
-        reports.save(CASE, seen.revision, edited(seen.report, text="His."), bob)
+        reports.save(Library(), CASE, seen.revision, edited(seen.report, text="His."), bob)
     assert "ann saved revision" in str(e.value)
     assert e.value.mine.sections[0].sentences[0].text == "His."
     assert e.value.theirs.report.sections[0].sentences[0].text == "Hers."
-    assert reports.current(CASE).revision == hers.revision
+    assert reports.current(Library(), CASE).revision == hers.revision
 
 
 def test_of_many_at_once_exactly_one_is_saved(drafted, author):
-    seen = reports.current(CASE)
-    won, lost = [], []
+    seen = reports.current(Library(), CASE)
+    won = []
+    lost = []
 
     def work(n):
         try:
-            won.append(reports.save(CASE, seen.revision, edited(seen.report, text=f"Writer {n}."), author).revision)
+            won.append(
+                reports.save(
+                    Library(), CASE, seen.revision, edited(seen.report, text=f"Writer {n}."), author
+                ).revision
+            )
         except reports.Conflict:
             lost.append(n)
 
@@ -143,93 +172,148 @@ def test_of_many_at_once_exactly_one_is_saved(drafted, author):
     [t.start() for t in threads]
     [t.join() for t in threads]
     assert (len(won), len(lost)) == (1, 7)
-    assert len(reports.history(CASE)) == 2
+    assert len(reports.history(Library(), CASE)) == 2
 
 
-def test_a_new_prediction_keeps_edits_in_the_history_and_never_touches_a_signature(drafted, author):
-    now = reports.current(CASE)
-    reports.save(CASE, now.revision, edited(now.report), author)
-    store.save_result(prediction_of(), report_of("Drafted anew."))
-    assert reports.current(CASE).report.sections[0].sentences[0].text == "Drafted anew."
-    assert "Much ascites." in [r.report.sections[0].sentences[0].text for r in reports.history(CASE)]
-    now = reports.current(CASE)
-    now = reports.save(CASE, now.revision, reports.set_states(now.report, "accepted"), author)
-    signed = reports.sign(CASE, now.revision, author)
-    store.save_result(prediction_of(), report_of("Drafted after the signature."))
-    assert reports.current(CASE).sha256 == signed.sha256
-    assert store.load_result(CASE)[1].state == "final"
+def test_one_who_signs_while_another_saves_gets_a_conflict(drafted, author, monkeypatch):
+    """Both had read one revision; the second got the database's IntegrityError."""
+    seen = reports.current(Library(), CASE)
+    accepted = reports.set_states(seen.report, "accepted")
+    ready = reports.save(Library(), CASE, seen.revision, accepted, author)
+    real = reports.newest_row
+    both_have_read = threading.Barrier(2)
+
+    def read_together(s, case_id):
+        row = real(s, case_id)
+        if threading.current_thread() is not threading.main_thread() and not both_have_read.broken:
+            with suppress(threading.BrokenBarrierError):  # one may read only when the other has written
+                both_have_read.wait(timeout=2)
+        return row
+
+    monkeypatch.setattr(reports, "newest_row", read_together)
+    outcomes = []
+
+    def act(work):
+        try:
+            outcomes.append(work())
+        except Exception as e:
+            outcomes.append(e)
+
+    acts = [
+        lambda: reports.sign(Library(), CASE, ready.revision, author),
+        lambda: reports.save(Library(), CASE, ready.revision, edited(ready.report, text="Mine."), author),
+    ]
+    threads = [threading.Thread(target=act, args=(a,)) for a in acts]
+    [t.start() for t in threads]
+    [t.join() for t in threads]
+    failed = [o for o in outcomes if isinstance(o, Exception)]
+    assert len(failed) == 1
+    assert isinstance(failed[0], reports.Conflict | WrongUse)
+
+
+def test_a_new_prediction_replaces_a_draft_and_never_a_persons_work(drafted, author):
+    results.save_result(Library(), prediction_of(), report_of("Drafted anew."))
+    now = reports.current(Library(), CASE)
+    assert now.report.sections[0].sentences[0].text == "Drafted anew."
+    assert reports.draft_beside(Library(), CASE) is None
+    saved = reports.save(Library(), CASE, now.revision, edited(now.report), author)
+    results.save_result(Library(), prediction_of(), report_of("Drafted later."))
+    assert reports.current(Library(), CASE).sha256 == saved.sha256
+    assert results.load_result(Library(), CASE)[1].sections[0].sentences[0].text == "Much ascites."
+    beside = reports.draft_beside(Library(), CASE)
+    assert beside.sections[0].sentences[0].text == "Drafted later."
+    reader = accounts.add_account(Library(), "rea", "only looking", "reader")
+    with pytest.raises(WrongUse, match="may not take up a draft"):
+        reports.take_draft(Library(), CASE, saved.revision, reader)
+    taken = reports.take_draft(Library(), CASE, saved.revision, author)
+    assert taken.report.sections[0].sentences[0].text == "Drafted later."
+    assert reports.draft_beside(Library(), CASE) is None
+    assert "Much ascites." in [
+        r.report.sections[0].sentences[0].text for r in reports.history(Library(), CASE)
+    ]
+    now = reports.save(Library(), CASE, taken.revision, reports.set_states(taken.report, "accepted"), author)
+    signed = reports.sign(Library(), CASE, now.revision, author)
+    results.save_result(Library(), prediction_of(), report_of("Drafted after the signature."))
+    assert reports.current(Library(), CASE).sha256 == signed.sha256
+    assert results.load_result(Library(), CASE)[1].state == "final"
+    with pytest.raises(WrongUse, match="no new draft"):
+        reports.take_draft(Library(), CASE, signed.revision, author)
+    predicted = [e for e in audit.entries(Library()) if e.event == "predicted"]
+    assert [e.details["revision"] for e in predicted] == [1, 2, None, None]  # each has its entry
+
+
+def test_a_reader_neither_predicts_nor_adds_nor_changes_a_case(drafted, home):
+    reader = accounts.add_account(Library(), "rea", "only looking", "reader")
+    with accounts.acting_as(reader), pytest.raises(WrongUse, match="may not predict a case"):
+        results.save_result(Library(), prediction_of(), report_of("Drafted."))
+    with accounts.acting_as(reader), pytest.raises(WrongUse, match="may not add a case"):
+        store.add_nifti(Library(), [])
+    for act in (
+        lambda: store.set_words(Library(), CASE, risk="none", by=reader),
+        lambda: store.confirm(Library(), CASE, by=reader),
+    ):
+        with pytest.raises(WrongUse, match="may not change a case"):
+            act()
+    assert len(reports.history(Library(), CASE)) == 1
 
 
 def test_every_decision_becomes_a_training_record(drafted, author):
-    now = reports.current(CASE)
+    now = reports.current(Library(), CASE)
     changed = edited(now.report)
     changed.sections[0].sentences[1].state = "rejected"
     changed.sections[0].sentences.append(Sentence(text="Added by a person.", state="edited"))
-    reports.save(CASE, now.revision, changed, author)
-    reports.note_answer(CASE, "Is there ascites?", "yes", "no", "edited", author, "h" * 64)
-    rows = reports.training_records()
-    assert [(r["kind"], r["action"], r["drafted"], r["final"]) for r in rows] == [
+    reports.save(Library(), CASE, now.revision, changed, author)
+    training_records.note_answer(
+        Library(), CASE, "Is there ascites?", "yes", "no", "edited", author, "h" * 64
+    )
+    rows = training_records.training_records(Library())
+    assert [(r.kind, r.action, r.drafted, r.final) for r in rows] == [
         ("sentence", "edited", "Ascites is present.", "Much ascites."),
         ("sentence", "rejected", "Liver is large.", ""),
         ("sentence", "added", "", "Added by a person."),
         ("answer", "edited", "yes", "no"),
     ]
-    hashes = {e["hash"] for e in audit.entries()}
-    assert all(r["author"] == "ann" and r["audit"] in hashes for r in rows)
+    hashes = {e.hash for e in audit.entries(Library())}
+    assert all(r.author == "ann" and r.audit in hashes for r in rows)
 
 
 def test_who_may_do_what(drafted, home):
-    reader = accounts.add_account("rea", "only looking", "reader")
-    now = reports.current(CASE)
+    reader = accounts.add_account(Library(), "rea", "only looking", "reader")
+    now = reports.current(Library(), CASE)
     with pytest.raises(WrongUse, match="is a reader and may not edit"):
-        reports.save(CASE, now.revision, edited(now.report), reader)
+        reports.save(Library(), CASE, now.revision, edited(now.report), reader)
     with pytest.raises(WrongUse, match="may not sign"):
-        reports.sign(CASE, now.revision, reader)
+        reports.sign(Library(), CASE, now.revision, reader)
 
 
 def test_accounts(home):
-    accounts.add_account("ann", "correct horse", "author")
+    accounts.add_account(Library(), "ann", "correct horse", "author")
     stored = (home / "accounts.json").read_text()
     assert "$argon2id$" in stored
     assert "correct horse" not in stored
     assert (home / "accounts.json").stat().st_mode & 0o077 == 0
-    assert accounts.authenticate("ann", "correct horse").role == "author"
+    assert accounts.authenticate(Library(), "ann", "correct horse").role == "author"
     for name, password in (("ann", "wrong"), ("eve", "correct horse")):
         with pytest.raises(UserError, match="name or the password is wrong"):
-            accounts.authenticate(name, password)
+            accounts.authenticate(Library(), name, password)
     with pytest.raises(WrongUse, match="exists already"):
-        accounts.add_account("ann", "correct horse", "author")
+        accounts.add_account(Library(), "ann", "correct horse", "author")
     with pytest.raises(WrongUse, match="at least 8"):
-        accounts.add_account("bob", "short", "author")
+        accounts.add_account(Library(), "bob", "short", "author")
     with pytest.raises(WrongUse, match="use letters"):
-        accounts.add_account("../x", "long enough", "author")
-    accounts.remove_account("ann")
-    assert accounts.list_accounts() == []
-
-
-def test_the_audit_log_shows_any_change(home):
-    for n in range(5):
-        audit.record("seen", who="ann", n=n)
-    path = audit.audit_path()
-    lines = path.read_text().splitlines()
-    assert [e["n"] for e in audit.entries()] == list(range(5))
-    path.write_text("\n".join([*lines[:2], lines[2].replace('"n": 2', '"n": 9'), *lines[3:]]) + "\n")
-    with pytest.raises(UserError, match="line 3: the line was changed"):
-        audit.entries()
-    path.write_text("\n".join([*lines[:2], *lines[3:]]) + "\n")
-    with pytest.raises(UserError, match="line 3: a line before it is missing"):
-        audit.entries()
-    path.write_text("\n".join(lines) + "\n" + lines[0][:30])  # a crash in mid-line
-    audit.record("after the crash")
-    with pytest.raises(UserError, match="line 6"):
-        audit.entries()
+        accounts.add_account(Library(), "../x", "long enough", "author")
+    accounts.remove_account(Library(), "ann")
+    assert accounts.list_accounts(Library()) == []
 
 
 def test_the_audit_log_takes_many_writers(home):
-    threads = [threading.Thread(target=lambda: [audit.record("seen") for _ in range(20)]) for _ in range(6)]
+    threads = [
+        threading.Thread(target=lambda: [audit.record(Library(), "seen") for _ in range(20)])
+        for _ in range(6)
+    ]
     [t.start() for t in threads]
     [t.join() for t in threads]
-    assert len(audit.entries()) == 120
+    assert len(audit.entries(Library())) == 120
 
 
 def test_commands(drafted, monkeypatch, tmp_path):

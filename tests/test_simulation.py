@@ -17,7 +17,8 @@ from medfuse.simulation.parameters import DENSE
 from medfuse.simulation.patient import simulate
 from medfuse.simulation.population import write_population
 
-FROZEN = "b7d58519d175"  # changing the tissue table is a decision, not an accident: bundles trained before are then of another world
+# changing the tissue table is a decision, not an accident: bundles trained before are then of another world
+FROZEN = "b7d58519d175"
 
 
 def anatomy_where(**wanted):
@@ -40,17 +41,21 @@ def test_parameters_are_frozen():
 def test_every_tissue_names_its_sources():
     table = parameters.table()
     rows = [
-        *table["tissues"].values(),
-        *[v for k, v in table["lesions"].items() if k != "spread"],
-        *table["diffuse"].values(),
+        *table.tissues.values(),
+        *table.lesions.values(),
+        table.diffuse.steatosis,
+        table.diffuse.iron,
+        table.diffuse.cirrhosis,
+        table.diffuse.ascites,
     ]
     for row in rows:
-        assert row["source"]
-        assert set(row["source"]) <= set(table["sources"])
+        assert row.source
+        assert set(row.source) <= set(table.sources)
 
 
 def test_same_numbers_same_patient():
-    a, b = simulate(3, 8), simulate(3, 8)
+    a = simulate(3, 8)
+    b = simulate(3, 8)
     assert a.labels == b.labels
     assert a.report == b.report
     for x, y in zip(a.acquisitions, b.acquisitions, strict=True):
@@ -70,11 +75,14 @@ def test_ct_is_in_hounsfield_units():
 def test_fat_lowers_ct_and_opposed_phase():
     fat, rng = anatomy_where(steatosis=True, iron=False)
     lean, rng2 = anatomy_where(steatosis=False, iron=False)
-    hu, ratio = [], []
+    hu = []
+    ratio = []
     for a, r in ((fat, rng), (lean, rng2)):
-        (_, volume, dense), = ct.render(r, a, ct.draw_grid(r, a, cut=False), ["unenhanced"])  # fmt: skip
+        ((_, volume, dense),) = ct.render(r, a, ct.draw_grid(r, a, cut=False), ["unenhanced"])
         hu.append(mean_in(volume, dense, "liver"))
-        (_, inphase, dense), (_, opposed, _) = mr.render(r, a, mr.draw_grid(r, a, cut=False), ["t1_in", "t1_opposed"])
+        (_, inphase, dense), (_, opposed, _) = mr.render(
+            r, a, mr.draw_grid(r, a, cut=False), ["t1_in", "t1_opposed"]
+        )
         ratio.append(mean_in(opposed, dense, "liver") / mean_in(inphase, dense, "liver"))
     assert hu[0] < hu[1] - 8
     assert ratio[0] < ratio[1] - 0.1
@@ -82,13 +90,16 @@ def test_fat_lowers_ct_and_opposed_phase():
 
 def test_iron_darkens_in_phase_against_opposed():
     a, r = anatomy_where(iron=True, steatosis=False)
-    (_, inphase, dense), (_, opposed, _) = mr.render(r, a, mr.draw_grid(r, a, cut=False), ["t1_in", "t1_opposed"])
+    (_, inphase, dense), (_, opposed, _) = mr.render(
+        r, a, mr.draw_grid(r, a, cut=False), ["t1_in", "t1_opposed"]
+    )
     assert mean_in(inphase, dense, "liver") < mean_in(opposed, dense, "liver")
 
 
 def test_protocol_and_pose_carry_no_label():
     """Field of view, slices, phases and cuts are drawn apart from the findings: they predict nothing."""
-    rng_rows, labels = [], []
+    rng_rows = []
+    labels = []
     for i in range(250):
         streams = [np.random.default_rng(s) for s in np.random.SeedSequence([77, i]).spawn(6)]
         a = draw_anatomy(streams[0])
@@ -96,7 +107,8 @@ def test_protocol_and_pose_carry_no_label():
         grid = ct.draw_grid(streams[2], a, cut=False)
         rng_rows.append([len(phases), grid.shape[2], grid.affine[0, 3], grid.to_body[0], grid.to_body[2]])
         labels.append(int(bool(a.lesions)))
-    x, y = np.array(rng_rows, float), np.array(labels)
+    x = np.array(rng_rows, float)
+    y = np.array(labels)
     for column in x.T:
         assert abs(np.corrcoef(column, y)[0, 1]) < 0.2
 
@@ -116,7 +128,10 @@ def test_ultrasound_windows_are_blind_to_lesions():
 
 
 def test_dicom_says_simulated_and_has_three_studies(patient, patient_dicom):
-    studies, accessions, dates, frames = set(), set(), set(), {}
+    studies = set()
+    accessions = set()
+    dates = set()
+    frames = {}
     for path in sorted(patient_dicom.rglob("*.dcm")):
         ds = pydicom.dcmread(path, stop_before_pixels=True)
         assert ds.ImageType[2] == "SIMULATED"
@@ -179,7 +194,8 @@ def test_population_manifest(tmp_path):
 def test_held_out_wording_is_never_used_in_training():
     from medfuse.simulation.wording import phrases, report
 
-    POSITIVE, NEGATIVE = phrases()["positive"], phrases()["negative"]
+    POSITIVE = phrases().positive
+    NEGATIVE = phrases().negative
 
     a, _ = anatomy_where(gallstone=True)
     texts = [report(np.random.default_rng(i), a) for i in range(60)]
@@ -203,17 +219,21 @@ def test_the_control_population_needs_nothing_but_mr():
 def test_labs_are_coded_dated_and_only_weakly_informed():
     from medfuse.simulation.labs import HINTS, draw_indication, draw_labs, draw_risk, table
 
-    assert all(lab["source"] and lab["loinc"] and lab["unit"] for lab in table())
+    assert all(lab.source and lab.loinc and lab.unit for lab in table())
     rng = np.random.default_rng(0)
-    sick = [{x["name"]: x["value"] for x in draw_labs(rng, {"abscess": True})} for _ in range(400)]
-    well = [{x["name"]: x["value"] for x in draw_labs(rng, {})} for _ in range(400)]
+    sick = [{x.name: x.value for x in draw_labs(rng, {"abscess": True})} for _ in range(400)]
+    well = [{x.name: x.value for x in draw_labs(rng, {})} for _ in range(400)]
     crp = [[d["C-reactive protein"] for d in group if "C-reactive protein" in d] for group in (sick, well)]
     assert np.median(crp[0]) > 10 * np.median(crp[1])
     assert 0.5 < len(crp[1]) / 400 < 0.7  # not everyone has every test
     afp = [[d["alpha-fetoprotein"] for d in group if "alpha-fetoprotein" in d] for group in (sick, well)]
     assert 0.8 < np.median(afp[0]) / np.median(afp[1]) < 1.25  # nothing to do with an abscess
     (lab, *_) = draw_labs(rng, {})
-    assert set(lab) == {"name", "loinc", "value", "unit", "date"}
+    assert all((lab.name, lab.loinc, lab.value, lab.unit, lab.date))
     told = [draw_indication(rng, {"metastasis_like": True}) == "Staging." for _ in range(2000)]
     assert 1.5 / len(HINTS) < np.mean(told) < 2.2 / len(HINTS)  # a hint, no more
-    assert {draw_risk(rng, {"cirrhosis": True}) for _ in range(60)} == {"", "none known", "chronic liver disease"}
+    assert {draw_risk(rng, {"cirrhosis": True}) for _ in range(60)} == {
+        "",
+        "none known",
+        "chronic liver disease",
+    }

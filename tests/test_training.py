@@ -4,33 +4,47 @@ from __future__ import annotations
 
 import json
 
+import jsonschema
 import numpy as np
 import pytest
 import torch
 
+from medfuse.bundles.bundle import NewBundle, load_bundle, save_bundle
+from medfuse.bundles.calibration import expected_calibration_error, fit_temperature
+from medfuse.bundles.contracts import Calibration, Card
+from medfuse.bundles.registry import find_bundle
 from medfuse.errors import UserError
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.evaluation.findings import finding_auroc
 from medfuse.evaluation.markdown import markdown
 from medfuse.io.manifest import read_manifest
 from medfuse.models.baselines import LogitStack
-from medfuse.models.bundle import find_bundle, load_bundle, save_bundle
-from medfuse.models.calibration import expected_calibration_error, fit_temperature
 from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.budget import Budget, learning_rate
-from medfuse.training.check import check_manifest
-from medfuse.training.data import preprocess_manifest
-from medfuse.training.dense import CROP, crop_cine, crop_volume, dense_loss, lesion_loss, train_encoder
+from medfuse.training.data.check import check_manifest
+from medfuse.training.data.tensors import preprocess_manifest
 from medfuse.training.options import TrainOptions
-from medfuse.training.train import train
+from medfuse.training.run import train
+from medfuse.training.stages.dense import (
+    CROP,
+    CropSource,
+    crop_cine,
+    crop_volume,
+    dense_loss,
+    lesion_loss,
+    train_encoder,
+)
+from medfuse.workflows.schemas import schemas_json
 
 TASK = load_task("upper-abdomen")
 
 
 @pytest.fixture(scope="module")
 def population(tmp_path_factory):
-    return write_population(tmp_path_factory.mktemp("pop"), cases=6, seed=31, file_format="nifti", missing=0.2)
+    return write_population(
+        tmp_path_factory.mktemp("pop"), cases=6, seed=31, file_format="nifti", missing=0.2
+    )
 
 
 @pytest.fixture(scope="module")
@@ -62,8 +76,19 @@ def test_save_then_load_is_the_identity(trained, tmp_path):
     from medfuse.models.model import ModelConfig
 
     config = ModelConfig(**json.loads((out / "config.json").read_text())["baseline"])
-    save_bundle(tmp_path / "copy", task=a.task, model=a.model, baseline_config=config, singles=singles, stack=stack, late=late,
-                calibration=a.calibration, conformal=a.conformal, domain=a.domain, card=a.card, tokenizer=a.tokenizer, reliable=a.reliability)  # fmt: skip
+    made = NewBundle(
+        task=a.task,
+        model=a.model,
+        baseline_config=config,
+        singles=singles,
+        stack=stack,
+        late=late,
+        calibration=Calibration(temperature=a.calibration, conformal=a.conformal, reliability=a.reliability),
+        domain=a.domain,
+        card=Card(**a.card),
+        tokenizer=a.tokenizer,
+    )
+    save_bundle(tmp_path / "copy", made)
     b = load_bundle(tmp_path / "copy")
     for (n, x), (m, y) in zip(a.model.state_dict().items(), b.model.state_dict().items(), strict=True):
         assert n == m
@@ -73,12 +98,15 @@ def test_save_then_load_is_the_identity(trained, tmp_path):
 
 def test_evaluate_contract(trained, population):
     out, _, _ = trained
-    result = evaluate(load_bundle(out), population, shifted=population, control=population)
+    found = evaluate(load_bundle(out), population, shifted=population, control=population)
+    result = found.as_json()
+    jsonschema.validate(result, schemas_json()["evaluation"])
     assert result["n"] == 6
     assert result["shifted"]["subsets"] == result["control"]["subsets"] == result["subsets"]
     assert {"case->text", "text->case", "US->CT"} <= set(result["retrieval"])
     assert all("ece" in row for row in result["calibration"].values())
-    assert any("coverage90" in row for row in result["calibration"].values())  # where validation had the pattern
+    # where validation had the pattern
+    assert any("coverage90" in row for row in result["calibration"].values())
     for row in result["lesions"].values():
         assert {"sensitivity_at_1fp", "dice", "diameter_error_mm"} <= set(row)
     assert result["cost"]["co_over_merge"]["6"] > 0
@@ -91,8 +119,8 @@ def test_evaluate_contract(trained, population):
     for pair, row in result["interactions"].items():
         a, b = pair.split("+")
         assert set(row) == {"n", "redundancy", f"own_{a}", f"own_{b}", "synergy", "most_synergy"}
-        assert f"| {pair} | {row['n']} | {row['redundancy']['bits']:.3f} " in markdown(result)
-    assert "| US+CT+MR |" in markdown(result)
+        assert f"| {pair} | {row['n']} | {row['redundancy']['bits']:.3f} " in markdown(found)
+    assert "| US+CT+MR |" in markdown(found)
 
 
 def test_lesion_thresholds_come_from_validation_and_stay_in_the_bundle(trained, population, tmp_path):
@@ -120,7 +148,9 @@ def test_lesion_thresholds_come_from_validation_and_stay_in_the_bundle(trained, 
     done = CliRunner().invoke(app, [*command, "--split", "val"])
     table = json.loads(done.stdout.splitlines()[-1])["lesions"]
     peaks = load_bundle(copy).lesion_peaks
-    assert peaks == {m: max(0.5, row["threshold"]) for m, row in table.items() if row.get("threshold") is not None}
+    assert peaks == {
+        m: max(0.5, row["threshold"]) for m, row in table.items() if row.get("threshold") is not None
+    }
 
 
 def test_encoder_training_repeats_bit_by_bit(population, tmp_path):
@@ -131,7 +161,7 @@ def test_encoder_training_repeats_bit_by_bit(population, tmp_path):
     names = [f for e in entries for f in e["files"].get("US", [])]
     states = [
         train_encoder(
-            TASK, "US", folder, names, budget=Budget(steps=2), seed=5, device=torch.device("cpu"), log=lambda *a: None
+            CropSource(task=TASK, modality="US", folder=folder, names=names, seed=5), budget=Budget(steps=2)
         ).state_dict()
         for _ in range(2)
     ]
@@ -141,18 +171,27 @@ def test_encoder_training_repeats_bit_by_bit(population, tmp_path):
 
 def test_check_finds_what_would_spoil_training(population, tmp_path):
     rows = read_manifest(population)
-    assert check_manifest(TASK, rows)["problems"] == []
+    assert check_manifest(TASK, rows).problems == []
     rows[0].labels["unicorn"] = 1
     rows[1].images[0].path = "gone.nii"
     rows[2].patient_id = rows[5].patient_id
-    problems = " ".join(check_manifest(TASK, rows)["problems"])
+    problems = " ".join(check_manifest(TASK, rows).problems)
     assert "unicorn" in problems
     assert "gone.nii" in problems
     assert "more than one split" in problems
     lines = [json.loads(x) for x in population.read_text().splitlines()]
-    (tmp_path / "m.jsonl").write_text("\n".join(json.dumps({**x, "split": "train", "images": []}) for x in lines))
+    (tmp_path / "m.jsonl").write_text(
+        "\n".join(json.dumps({**x, "split": "train", "images": []}) for x in lines)
+    )
     with pytest.raises(UserError, match="no case has split val"):
-        train(TASK, tmp_path / "m.jsonl", tmp_path / "b", TrainOptions(minutes=0.1), command="", log=lambda t: None)
+        train(
+            TASK,
+            tmp_path / "m.jsonl",
+            tmp_path / "b",
+            TrainOptions(minutes=0.1),
+            command="",
+            log=lambda t: None,
+        )
 
 
 def test_damaged_bundles_are_named(trained, tmp_path):
@@ -190,7 +229,7 @@ def test_crops_hold_what_they_should():
     present = np.array([1, 0, 1, 0, 0], bool)
     hits = 0
     for _ in range(40):
-        x, keep, y = crop_volume(values, present, dense, TASK.lesion_indices, rng)
+        x, keep, y = crop_volume(values, present, dense, TASK, rng, "CT")
         assert x.shape == (5, *CROP)
         assert y.shape == CROP
         assert keep.any()
@@ -216,7 +255,8 @@ def test_dense_loss_is_least_at_the_truth():
 
 
 def test_lesion_loss_rewards_finding_and_naming():
-    cyst, hcc = TASK.dense.index("simple_cyst"), TASK.dense.index("hcc_like")
+    cyst = TASK.dense.index("simple_cyst")
+    hcc = TASK.dense.index("hcc_like")
     target = torch.ones(1, 6, 6, dtype=torch.long)
     target[0, 2:4, 2:4] = hcc
 
@@ -225,7 +265,9 @@ def test_lesion_loss_rewards_finding_and_naming():
         labels[0, 2:4, 2:4] = inside
         return torch.nn.functional.one_hot(labels, len(TASK.dense)).movedim(-1, 1).float() * 8
 
-    right, misnamed, missed = (float(lesion_loss(logits(c), target, TASK.lesion_indices)) for c in (hcc, cyst, 1))
+    right, misnamed, missed = (
+        float(lesion_loss(logits(c), target, TASK.lesion_indices)) for c in (hcc, cyst, 1)
+    )
     assert right < 0.2 * min(misnamed, missed)
     empty = torch.ones(1, 6, 6, dtype=torch.long)
     assert float(lesion_loss(logits(1), empty, TASK.lesion_indices)) < float(
@@ -263,7 +305,9 @@ def test_auroc_equals_scikit_learn():
     assert np.allclose(finding_auroc(labels, scores), want)
     labels[:7, 1] = -1  # unknown labels are left out
     known = labels[:, 1] >= 0
-    assert finding_auroc(labels, scores)[1] == pytest.approx(roc_auc_score(labels[known, 1], scores[known, 1]))
+    assert finding_auroc(labels, scores)[1] == pytest.approx(
+        roc_auc_score(labels[known, 1], scores[known, 1])
+    )
 
 
 def test_logit_stack_equals_scikit_learn():

@@ -1,4 +1,5 @@
-"""Ultrasound: the scanned area, words burned in, colour apart from grey, times, and lengths only inside one region."""
+"""Ultrasound: the scanned area, words burned in, colour apart from grey, times, and lengths only inside one
+region."""
 
 from __future__ import annotations
 
@@ -8,13 +9,15 @@ from pydicom.dataset import Dataset
 
 from medfuse.case import Image, Source
 from medfuse.io.cases import find_cases
-from medfuse.io.ultrasound import brightest_frame, frame_ms, length, regions, scan_area, text_boxes
+from medfuse.io.frame_times import frame_ms, uneven
+from medfuse.io.ultrasound import brightest_frame, length, regions, scan_area, text_boxes
 
 
 def sector(frames: int = 4) -> tuple[np.ndarray, np.ndarray]:
     """A bright fan in the middle of a dark screen, and its mask."""
     y, x = np.mgrid[:240, :320]
-    r, angle = np.hypot(x - 160, y - 20), np.arctan2(x - 160, y - 20)
+    r = np.hypot(x - 160, y - 20)
+    angle = np.arctan2(x - 160, y - 20)
     fan = (r > 30) & (r < 190) & (np.abs(angle) < 0.6)
     rng = np.random.default_rng(0)
     return np.where(fan, rng.integers(30, 200, (frames, 240, 320)), 0).astype(np.uint8), fan
@@ -54,7 +57,8 @@ def test_grey_is_b_mode_inside_the_area_only():
 
 def item(kind, box, units=3, delta=0.02, data=1):
     ds = Dataset()
-    ds.RegionSpatialFormat, ds.RegionDataType = kind, data
+    ds.RegionSpatialFormat = kind
+    ds.RegionDataType = data
     ds.RegionLocationMinX0, ds.RegionLocationMinY0, ds.RegionLocationMaxX1, ds.RegionLocationMaxY1 = box
     ds.PhysicalUnitsXDirection = ds.PhysicalUnitsYDirection = units
     ds.PhysicalDeltaX = ds.PhysicalDeltaY = delta
@@ -63,16 +67,24 @@ def item(kind, box, units=3, delta=0.02, data=1):
 
 def test_regions_by_kind_and_units():
     ds = Dataset()
-    ds.Rows, ds.Columns = 240, 320
+    ds.Rows = 240
+    ds.Columns = 320
     ds.SequenceOfUltrasoundRegions = [
-        item(1, (0, 0, 99, 199)), item(1, (120, 0, 219, 199), data=2), item(2, (0, 210, 319, 230), units=4),
-        item(3, (230, 0, 310, 100), units=7), item(1, (0, 0, 10, 10), units=0),
-    ]  # fmt: skip
+        item(1, (0, 0, 99, 199)),
+        item(1, (120, 0, 219, 199), data=2),
+        item(2, (0, 210, 319, 230), units=4),
+        item(3, (230, 0, 310, 100), units=7),
+        item(1, (0, 0, 10, 10), units=0),
+    ]
     found = regions(ds)
     assert [r.kind for r in found] == ["2d", "colour", "m-mode", "doppler"]
     assert found[0].mm_per_pixel == (0.2, 0.2)
     assert length(found, (10, 10), (10, 60)) == (pytest.approx(10.0), "mm")
-    assert length(found, (10, 10), (130, 10)) == (pytest.approx(120.0), "pixel")  # two regions: no length in mm
+    # two regions: no length in mm
+    assert length(found, (10, 10), (130, 10)) == (
+        pytest.approx(120.0),
+        "pixel",
+    )
     assert length(found, (10, 215), (60, 215))[1] == "pixel"  # m-mode: its x is time
 
 
@@ -81,6 +93,13 @@ def test_regions_by_kind_and_units():
     [
         ({"FrameTime": "40"}, 40.0),
         ({"FrameTimeVector": ["0", "20", "30"]}, 25.0),
+        ({"FrameTime": "33.3", "FrameTimeVector": ["0", "20", "30"]}, 33.3),
+        (
+            {"FrameTime": "33.3", "FrameTimeVector": ["0", "20", "30"], "FrameIncrementPointer": 0x00181065},
+            25.0,
+        ),
+        ({"FrameTime": "33.3", "FrameTimeVector": ["0", "9"], "FrameIncrementPointer": 0x00181063}, 33.3),
+        ({"FrameTime": "33.3", "FrameIncrementPointer": 0x00181065}, 33.3),
         ({"FrameTime": "0", "CineRate": "50"}, 20.0),
         ({"RecommendedDisplayFrameRate": "25"}, 40.0),
         ({}, None),
@@ -93,8 +112,19 @@ def test_frame_times_come_from_the_first_attribute_that_has_one(values, expected
     assert frame_ms(ds) == expected
 
 
+def test_frames_that_do_not_follow_evenly_are_told():
+    ds = Dataset()
+    ds.FrameTimeVector = ["0", "100", "10", "10", "100"]
+    ds.FrameIncrementPointer = 0x00181065
+    assert frame_ms(ds) == 55
+    assert uneven(ds) == "frame times vary from 10 to 100 ms; their mean stands for all"
+    ds.FrameTimeVector = ["0", "33", "34", "33"]
+    assert uneven(ds) == ""
+
+
 def test_real_screens_lose_their_banner(shared):
-    """A colour still of a real scanner whose banner carries a name: grey holds none of it, on any part of the banner."""
+    """A colour still of a real scanner whose banner carries a name: grey holds none of it, on any part of the
+    banner."""
     path = shared / "dicom" / "orthanc_tests" / "US_ATL_HDI5000_jpegbaseline.dcm"
     if not path.exists():
         pytest.skip("no real data (MEDFUSE_SHARED)")

@@ -1,4 +1,5 @@
-"""The viewer in a real browser: the right pixels, the way from a zip to a signed report, and what can go wrong on it.
+"""The viewer in a real browser: the right pixels, the way from a zip to a signed report, and what can go
+wrong on it.
 
 With MEDFUSE_SCREENSHOTS=docs/viewer the pictures of docs/viewer.md are made anew.
 """
@@ -15,49 +16,36 @@ import pytest
 from PIL import Image as Picture
 from playwright.sync_api import TimeoutError as PlaywrightTimeout
 from playwright.sync_api import expect
-from viewers import CHROMIUM, browsing, choose_row, drawn, open_case, sampled, serving, sign_in, sign_up, viewport
+from viewers import (
+    CHROMIUM,
+    browsing,
+    choose_row,
+    drawn,
+    kept_measurements,
+    measure,
+    one_uploader,
+    open_case,
+    sampled,
+    serving,
+    settled,
+    sign_in,
+    sign_up,
+    viewport,
+)
 
-from medfuse.library import accounts, audit, reports, store, workbench
-from medfuse.library.ingest import ingest
-from medfuse.models.bundle import load_bundle
-from medfuse.models.lesions import place_of
-from medfuse.pipeline import PredictOptions, predict_library_case
-from medfuse.prediction import LesionRecord
-from medfuse.reporting.display import slice_array, view_of, window_of
+from medfuse.display.views import slice_array, view_of, window_of
+from medfuse.library import Library, accounts, audit, reports, results, store
 
-pytestmark = [pytest.mark.browser, pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")]
-
-
-@pytest.fixture(scope="module")
-def library(patient, patient_dicom, tmp_path_factory):
-    """A library with one predicted case, and beside what the model found one lesion at its true place in the CT."""
-    home = tmp_path_factory.mktemp("viewer") / "home"
-    before = os.environ.get("MEDFUSE_HOME")
-    os.environ["MEDFUSE_HOME"] = str(home)
-    try:
-        (case_id,) = ingest(patient_dicom).cases
-        done = predict_library_case(case_id, load_bundle(), home.parent / "out", PredictOptions())
-        case = store.load_case(case_id)
-        grid = patient.of("CT")[0].grid
-        truth = patient.anatomy.lesions[0]
-        corners = np.stack([truth.centre - truth.radii - grid.to_body, truth.centre + truth.radii - grid.to_body])
-        index = next(i for i, image in enumerate(case.images) if image.modality == "CT")
-        place = place_of(case, index, corners, case.images[index].frame_of_reference)
-        record = LesionRecord(id="CT-true", modality="CT", finding=truth.kind, probability=1.0, long_axis_mm=truth.diameter,
-                              short_axis_mm=truth.diameter, volume_ml=None, place=place)  # fmt: skip
-        done.prediction.lesions = [record, *[x for x in done.prediction.lesions if x.modality != "CT"]]
-        store.save_result(done.prediction, done.report)
-    finally:
-        os.environ["MEDFUSE_HOME"] = before or ""
-        if before is None:
-            del os.environ["MEDFUSE_HOME"]
-    return home, done, case
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
+]
 
 
 @pytest.fixture
-def mine(library, tmp_path, monkeypatch):
+def mine(viewer_library, tmp_path, monkeypatch):
     """A copy of the library for a test that changes it, served; home, address, case id."""
-    home, done, _ = library
+    home, done, _ = viewer_library
     shutil.copytree(home, tmp_path / "mine")
     monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path / "mine"))
     with serving(tmp_path / "mine") as url:
@@ -65,8 +53,8 @@ def mine(library, tmp_path, monkeypatch):
 
 
 @pytest.fixture(scope="module")
-def server(library):
-    with serving(library[0]) as url:
+def server(viewer_library):
+    with serving(viewer_library[0]) as url:
         yield url
 
 
@@ -82,9 +70,10 @@ def shot(page, name: str) -> None:
             picture.convert("RGB").quantize(256).save(path, optimize=True)
 
 
-def test_every_plane_shows_the_expected_pixels_on_the_expected_side(server, library):
-    """Compared with the slice that the library's own display code makes: a flip, another slice or window would not pass."""
-    _, done, case = library
+def test_every_plane_shows_the_expected_pixels_on_the_expected_side(server, viewer_library):
+    """Compared with the slice that the library's own display code makes: a flip, another slice or window
+    would not pass."""
+    _, done, case = viewer_library
     with browsing(server, width=1900, height=1100) as page:
         open_case(page, server, done.prediction.case_id)
         page.get_by_role("button", name="Evidence", exact=True).click()  # boxes off
@@ -109,9 +98,9 @@ def test_every_plane_shows_the_expected_pixels_on_the_expected_side(server, libr
         page.locator(".pane[data-modality=CT] select[title=Window]").select_option("Bone")
         canvas = viewport(page, "CT")
         page.wait_for_timeout(300)
-        expected = slice_array(image, int(canvas.get_attribute("data-index")), window=window_of(image, "Bone"))[0][
-            ..., 0
-        ].astype(int)
+        expected = slice_array(
+            image, int(canvas.get_attribute("data-index")), window=window_of(image, "Bone")
+        )[0][..., 0].astype(int)
         assert np.percentile(np.abs(sampled(canvas, expected.shape) - expected), 80) <= 3
         # mirrored on request, and the letters with it
         page.get_by_role("button", name="Flip L/R").click()
@@ -122,8 +111,8 @@ def test_every_plane_shows_the_expected_pixels_on_the_expected_side(server, libr
         assert not page.problems
 
 
-def test_keys_and_sentences_move_the_slices_and_values_are_original(server, library):
-    _, done, case = library
+def test_keys_and_sentences_move_the_slices_and_values_are_original(server, viewer_library):
+    _, done, case = viewer_library
     with browsing(server) as page:
         open_case(page, server, done.prediction.case_id)
         shot(page, "read-en-1600")
@@ -163,12 +152,23 @@ def test_keys_and_sentences_move_the_slices_and_values_are_original(server, libr
         assert not page.problems
 
 
-def test_pixels_are_for_the_session_alone(server, library):
+def test_the_first_visitor_gets_the_viewers_own_navigation(tmp_path):
+    """Streamlit takes files in pages/ for pages of its own until the app has named its pages."""
+    with serving(tmp_path) as url, browsing(url) as page:
+        page.goto(f"{url}/search")
+        page.locator("h3", has_text="Search").wait_for()
+        links = page.locator("[data-testid=stSidebarNav] a")
+        names = [text.split()[-1] for text in links.all_inner_texts()]
+        assert names == ["Worklist", "Read", "Search", "Cohort", "reports", "People"]
+        assert page.locator("[data-testid=stAlert], [data-testid=stException]").count() == 0
+
+
+def test_pixels_are_for_the_session_alone(server, viewer_library):
     """A key dies with its session, and an address without one opens nothing."""
     import urllib.error
     import urllib.request
 
-    home, done, _ = library
+    home, done, _ = viewer_library
     with browsing(server) as page:
         urls: list[str] = []
         page.on("request", lambda r: urls.append(r.url) if "/medfuse/pixels/" in r.url else None)
@@ -176,7 +176,11 @@ def test_pixels_are_for_the_session_alone(server, library):
         with urllib.request.urlopen(urls[0]) as answer:
             assert answer.headers["Cache-Control"] == "no-store"
         folder = next(p for p in (home / "cache" / "viewer").iterdir() if not p.name.startswith("."))
-        for bad in (f"{server}/medfuse/pixels/{'x' * 43}/0.0.gz", urls[0].rsplit("/", 1)[0] + "/case.json", f"{server}/medfuse/pixels/{folder.name}/0.0.gz"):  # fmt: skip
+        for bad in (
+            f"{server}/medfuse/pixels/{'x' * 43}/0.0.gz",
+            urls[0].rsplit("/", 1)[0] + "/case.json",
+            f"{server}/medfuse/pixels/{folder.name}/0.0.gz",
+        ):
             with pytest.raises(urllib.error.HTTPError, match="404"):
                 urllib.request.urlopen(bad)
     for _ in range(60):  # the browser is gone; its session ends soon after
@@ -192,9 +196,9 @@ def test_pixels_are_for_the_session_alone(server, library):
         pytest.fail("the key outlived its session")
 
 
-def test_without_webgl2_the_planes_stay_and_3d_says_so(server, library):
+def test_without_webgl2_the_planes_stay_and_3d_says_so(server, viewer_library):
     with browsing(server, "--disable-3d-apis") as page:
-        open_case(page, server, library[1].prediction.case_id)
+        open_case(page, server, viewer_library[1].prediction.case_id)
         page.get_by_role("button", name="MPR + 3D").first.click()
         page.get_by_text("3D needs WebGL2").wait_for()
         assert drawn(viewport(page, "CT", "coronal")).std() > 10
@@ -202,24 +206,19 @@ def test_without_webgl2_the_planes_stay_and_3d_says_so(server, library):
 
 def test_3d_is_rendered_and_a_measurement_is_kept(mine):
     home, url, case_id = mine
-    accounts.add_account("bo", "long enough", "author", full_name="Bo Chen")
+    accounts.add_account(Library(), "bo", "long enough", "author", full_name="Bo Chen")
     with browsing(url) as page:
         open_case(page, url, case_id)
         sign_in(page, "bo", "long enough")
         page.get_by_text("Bo Chen (author)").wait_for()
         canvas = viewport(page, "CT")
-        page.get_by_role("button", name="Distance").click()
-        box = canvas.bounding_box()
-        x, y, sx, sy = (float(v) for v in canvas.get_attribute("data-fit").split(","))
-        page.mouse.move(box["x"] + x + 40 * sx, box["y"] + y + 50 * sy)
-        page.mouse.down()
-        page.mouse.move(box["x"] + x + 60 * sx, box["y"] + y + 50 * sy, steps=4)
-        page.mouse.up()
-        page.get_by_text("Measurement kept").wait_for()
-        (kept,) = workbench.measurements(case_id)
-        spacing = view_of(store.load_case(case_id).images[kept["image"]]).spacing
-        assert kept["unit"] == "mm"
-        assert kept["value"] == pytest.approx(20 * spacing[0], abs=1.5 * spacing[0])
+        settled(canvas)
+        sx = float(canvas.get_attribute("data-fit").split(",")[2])
+        measure(page, canvas, (-10 * sx, 0), (10 * sx, 0))
+        (kept,) = kept_measurements(case_id)
+        spacing = view_of(store.load_case(Library(), case_id).images[kept.image]).spacing
+        assert kept.unit == "mm"
+        assert kept.value == pytest.approx(20 * spacing[0], abs=1.5 * spacing[0])
         page.locator(".pane[data-modality=CT]").get_by_role("button", name="MPR + 3D").click()
         page.get_by_role("button", name="Show in 3D").click()
         page.locator("canvas.three[data-rendered='1']").wait_for()
@@ -256,9 +255,9 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         page.get_by_text("1 case(s) added").wait_for()
         shot(page, "worklist-uploading-en-1280")
         page.get_by_text("Predicting SIM").wait_for(state="detached", timeout=120_000)
-        (row,) = store.list_cases()
+        (row,) = store.list_cases(Library())
         for _ in range(60):
-            if store.load_result(row["case_id"]):
+            if results.load_result(Library(), row.case_id):
                 break
             page.wait_for_timeout(1000)
         opening = page.locator(".st-key-open button")
@@ -270,7 +269,7 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         opening.click()
         page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
         # a sentence that names a place leads there
-        now = reports.current(row["case_id"])
+        now = reports.current(Library(), row.case_id)
         chip = page.locator(".chip").first
         wanted = int(chip.inner_text().split()[-1])
         sentence = page.locator(".sentence", has=page.locator(".chip")).first
@@ -291,16 +290,25 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         expect(sign).to_be_disabled(timeout=30_000)  # sentences wait for a decision
         accepted = page.get_by_role("button", name="Accept the 0")
         click_until(page.get_by_role("button", name="Accept the"), accepted)
-        click_until(sign, page.get_by_text("Signed by Anna Lin"))
+        now_sign = page.get_by_role("button", name="Sign now")
+        click_until(sign, now_sign)
+        shot(page, "sign-en-1280")
+        looked = page.get_by_text("I have looked at each of these")
+        if looked.count():
+            looked.click()
+        expect(now_sign).to_be_enabled(timeout=30_000)
+        click_until(now_sign, page.get_by_text("Signed by Anna Lin"))
         # final: nothing to accept, edit or move any more
         expect(page.locator(".acts")).to_have_count(0, timeout=60_000)
         page.locator(".sentence").nth(1).locator(".text").dblclick()
         assert page.locator(".sentence textarea").count() == 0
-        final = reports.final_version(row["case_id"])
+        final = reports.final_version(Library(), row.case_id)
         assert final.report.signed_by == "Anna Lin"
         assert final.revision > now.revision
         assert any("Seen by hand." in x.text for s in final.report.sections for x in s.sentences)
-        click_until(page.get_by_role("button", name="Make the file"), page.get_by_role("button", name="Download"))
+        click_until(
+            page.get_by_role("button", name="Make the file"), page.get_by_role("button", name="Download")
+        )
         with page.expect_download(timeout=120_000) as download:
             page.get_by_role("button", name="Download").click()
         download.value.save_as(tmp_path / "report.pdf")
@@ -312,8 +320,8 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         ).stdout
         assert "Seen by hand." in " ".join(words.split())
         assert "Anna Lin" in words
-        done = [e["event"] for e in audit.entries()]
-        assert {"account added", "study added", "case viewed", "report edited", "report signed"} <= set(done)
+        done = [e.event for e in audit.entries(Library())]
+        assert {"account added", "case added", "case viewed", "report edited", "report signed"} <= set(done)
         assert not page.outside
         assert not page.problems
 
@@ -321,30 +329,30 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
 def test_two_readers_one_report(mine):
     """The slower of two is told, sees both, and loses nothing."""
     _, url, case_id = mine
-    accounts.add_account("bo", "long enough", "author", full_name="Bo Chen")
-    cy = accounts.add_account("cy", "long enough", "author", full_name="Cy Wu")
+    accounts.add_account(Library(), "bo", "long enough", "author", full_name="Bo Chen")
+    cy = accounts.add_account(Library(), "cy", "long enough", "author", full_name="Cy Wu")
     with browsing(url) as page:
         open_case(page, url, case_id)
         sign_in(page, "bo", "long enough")
         page.get_by_text("Bo Chen (author)").wait_for()
         page.locator(".acts").first.wait_for()
-        now = reports.current(case_id)
+        now = reports.current(Library(), case_id)
         theirs = now.report.model_copy(deep=True)
         theirs.sections[-1].sentences[0].text += " By Cy."
         theirs.sections[-1].sentences[0].state = "edited"
-        reports.save(case_id, now.revision, theirs, cy)
+        reports.save(Library(), case_id, now.revision, theirs, cy)
         page.locator(".sentence .text").first.click()
         page.keyboard.press("a")
         page.get_by_text("cy saved another revision meanwhile").wait_for()
         shot(page, "conflict-en-1600")
         page.get_by_role("button", name="Go on from theirs").click()
         page.locator(".sentence", has_text="By Cy.").wait_for()
-        assert reports.current(case_id).author == "cy"
+        assert reports.current(Library(), case_id).author == "cy"
 
 
 def test_a_lost_session_gives_back_what_was_typed(mine):
     _, url, case_id = mine
-    accounts.add_account("bo", "long enough", "author", full_name="Bo Chen")
+    accounts.add_account(Library(), "bo", "long enough", "author", full_name="Bo Chen")
     with browsing(url) as page:
         open_case(page, url, case_id)
         sign_in(page, "bo", "long enough")
@@ -368,12 +376,14 @@ def test_bad_uploads_and_a_case_that_went(mine, tmp_path):
     with browsing(url) as page:
         page.goto(url)
         page.get_by_text("Add studies").click()
-        page.locator("input[type=file]").set_input_files([tmp_path / "broken.zip"])
+        one_uploader(page).set_input_files([tmp_path / "broken.zip"])
         page.get_by_role("button", name="Add to the library").click()
         page.get_by_text("broken.zip:").wait_for()
-        page.locator("input[type=file]").set_input_files([tmp_path / "brain.nii"])
+        one_uploader(page).set_input_files([tmp_path / "brain.nii"])
         page.get_by_text("Modality of NIfTI files: brain.nii").wait_for()
-        assert page.get_by_role("button", name="Add to the library").is_disabled()  # its modality is not guessed
+        assert page.get_by_role(
+            "button", name="Add to the library"
+        ).is_disabled()  # its modality is not guessed
         page.goto(f"{url}/read?case=nobody")
         page.get_by_text("no longer in the library").wait_for()
         assert page.locator("[data-testid=stException]").count() == 0
@@ -383,8 +393,13 @@ def test_bad_uploads_and_a_case_that_went(mine, tmp_path):
 def test_every_page_in_both_languages(mine, language, width):
     """Each page comes up whole at both widths: no error, nothing wider than the window."""
     _, url, case_id = mine
-    accounts.add_account("ad", "long enough", "admin", full_name="Ada Ho", background="radiologist, 20 years")
-    titles = {"en": ("Worklist", "Search", "Cohort", "Rate reports", "People"), "zh": ("工作清單", "搜尋", "世代", "報告評分", "帳號")}[language]  # fmt: skip
+    accounts.add_account(
+        Library(), "ad", "long enough", "admin", full_name="Ada Ho", background="radiologist, 20 years"
+    )
+    titles = {
+        "en": ("Worklist", "Search", "Cohort", "Rate reports", "People"),
+        "zh": ("工作清單", "搜尋", "世代", "報告評分", "帳號"),
+    }[language]
     with browsing(url, width=width, height=1000) as page:
         page.goto(url)
         sign_in(page, "ad", "long enough")
@@ -419,3 +434,61 @@ def test_every_page_in_both_languages(mine, language, width):
         shot(page, f"read-{language}-{width}")
         assert not page.outside
         assert not page.problems
+
+
+def test_loading_the_page_anew_signs_nobody_out(tmp_path, monkeypatch):
+    """F5, and another window of the same browser; signing out in one window does so in all."""
+    monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path))
+    accounts.add_account(Library(), "bo", "long enough", "author", full_name="Bo Chen")
+    with serving(tmp_path) as url, browsing(url) as page:
+        page.goto(url)
+        sign_in(page, "bo", "long enough")
+        page.get_by_text("Bo Chen (author)").wait_for()
+        page.get_by_text("繁體中文").first.click()
+        page.get_by_text("Bo Chen（作者）").wait_for()
+        page.reload()
+        page.get_by_text("Bo Chen（作者）").wait_for()
+        cookies = page.context.cookies()
+        assert all(c["httpOnly"] and c["sameSite"] == "Lax" for c in cookies if "browser" in c["name"])
+        with page.expect_popup() as opened:
+            page.evaluate("url => { window.open(url) }", url)
+        other = opened.value  # its address says no language: the account's own is spoken
+        other.get_by_text("Bo Chen（作者）").wait_for()
+        other.get_by_role("button", name="登出").click()
+        other.get_by_text("Bo Chen（作者）").wait_for(state="detached")
+        page.reload()
+        page.get_by_label("密碼", exact=True).wait_for(state="attached")
+        assert page.get_by_text("Bo Chen（作者）").count() == 0
+
+
+def test_a_rejected_finding_takes_its_impression_along_and_escape_leaves_nothing(mine):
+    _, url, case_id = mine
+    accounts.add_account(Library(), "bo", "long enough", "author", full_name="Bo Chen")
+    report = reports.current(Library(), case_id).report
+    concluded = {x.finding for x in report.section("impression").sentences} - {""}
+    rows = report.section("findings").sentences
+    finding = next(x.finding for x in rows if x.finding in concluded)
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        sign_in(page, "bo", "long enough")
+        page.locator(".acts").first.wait_for()
+        expect(page.locator(".report")).to_have_count(1)  # the one to look at has gone
+        count = page.locator(".sentence").count()
+        page.locator("[data-add=impression]").click()
+        page.locator(".sentence textarea").wait_for()
+        page.keyboard.press("Escape")
+        page.locator(".sentence textarea").wait_for(state="detached")
+        assert page.locator(".sentence").count() == count  # no empty line is left
+        stops = "xs => xs.filter((x) => x.tabIndex >= 0).length"
+        assert page.locator(".sentence button").evaluate_all(stops) <= 9  # those of the chosen sentence alone
+        for n in [n for n, x in enumerate(rows) if x.finding == finding]:
+            page.locator(f".sentence[data-section=findings][data-n='{n}'] .text").click()
+            page.keyboard.press("x")
+        page.locator(".sentence.rejected[data-section=impression]").wait_for()
+        for _ in range(100):
+            now = reports.current(Library(), case_id).report
+            gone = [x for x in now.section("impression").sentences if x.finding == finding]
+            if all(x.state == "rejected" for x in gone):
+                return
+            page.wait_for_timeout(200)
+        pytest.fail("the impression outlived its finding")

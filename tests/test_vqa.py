@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -12,23 +13,26 @@ from test_report import case as case_of
 from test_report import lesion, prediction
 from typer.testing import CliRunner
 
-from medfuse.asking import answer, asked_about, language_of
+from medfuse.bundles.bundle import load_bundle
 from medfuse.cli import app
+from medfuse.drafting.answer import answer, asked_about, language_of
+from medfuse.drafting.phrases import CANNOT_TELL
 from medfuse.errors import UserError, WrongUse
-from medfuse.io.vqa import read_questions
-from medfuse.models.bundle import load_bundle
-from medfuse.models.vqa import Answerer, examples, normalise
-from medfuse.predict import Predicted
+from medfuse.inference.predictor import Predicted
 from medfuse.task import load_any_task, load_task
-from medfuse.training.vqa import picture_folds
+from medfuse.vqa.answerer import Answerer, examples, normalise
+from medfuse.vqa.questions import read_questions
+from medfuse.vqa.train import picture_folds
 
 TASK = load_task("upper-abdomen")
 
 
 @pytest.fixture(scope="module")
 def small(tmp_path_factory):
-    """Pictures of two kinds; the answer to one question depends on the picture alone, to another on the words alone."""
-    folder, rng = tmp_path_factory.mktemp("vqa"), np.random.default_rng(0)
+    """Pictures of two kinds; the answer to one question depends on the picture alone, to another on the words
+    alone."""
+    folder = tmp_path_factory.mktemp("vqa")
+    rng = np.random.default_rng(0)
     rows = []
     for n in range(40):
         kind = n % 2
@@ -48,7 +52,13 @@ def small(tmp_path_factory):
             }
         )
         rows.append(
-            {**common, "question": "Is this a picture?", "answer": "Yes", "answer_type": "CLOSED", "qid": 100 + n}
+            {
+                **common,
+                "question": "Is this a picture?",
+                "answer": "Yes",
+                "answer_type": "CLOSED",
+                "qid": 100 + n,
+            }
         )
     for name, part in (("train", rows[:60]), ("test", rows[60:])):
         (folder / f"{name}.json").write_text(json.dumps(part))
@@ -75,9 +85,19 @@ def test_train_evaluate_and_ask(small, tmp_path):
         ],
     )
     assert json.loads(done.stdout)["bundle"] == str(out)
-    done = run(app, ["evaluate", str(out), "--manifest", str(small / "test.json"), "--images", str(small), "--json"])
+    done = run(
+        app, ["evaluate", str(out), "--manifest", str(small / "test.json"), "--images", str(small), "--json"]
+    )
     table = json.loads(done.stdout)
-    assert {"open", "closed", "overall", "blank", "shuffled", "shuffled_within_organ", "question_only"} <= set(table)
+    assert {
+        "open",
+        "closed",
+        "overall",
+        "blank",
+        "shuffled",
+        "shuffled_within_organ",
+        "question_only",
+    } <= set(table)
     assert table["overall"] == 100.0
     assert table["question_only"] == pytest.approx(75.0, abs=25.1)
     assert table["shuffled"] < 100.0
@@ -157,6 +177,30 @@ def test_questions_on_a_case(question, p, expected):
     assert ask(question, p).answer == expected
 
 
+@pytest.mark.parametrize(
+    ("question", "why"),
+    [
+        ("Is there hydronephrosis?", "does not ask this"),
+        ("Is there a cyst in the kidney?", "does not look at the kidney"),
+        ("腎臟有囊腫嗎？", "does not look at the kidney"),
+        ("有腎水腫嗎？", "does not ask this"),
+        ("Is the lesion malignant and what should be done next?", "asks for advice"),
+        ("這個病灶是惡性的嗎？下一步該如何處置？", "asks for advice"),
+        ("Is there ascites and where is the cyst?", "one at a time"),
+        ("有腹水嗎？有脂肪肝嗎？", "one at a time"),
+        ("Is the focal liver lesion malignant?", "benign or malignant"),
+        ("局部肝病灶是惡性的嗎？", "does not ask this|benign or malignant"),
+    ],
+)
+def test_questions_that_are_not_answered_say_why(question, why):
+    """Outside the task, advice, several questions in one, and malignancy: no yes or no is claimed."""
+    p = {"focal_lesion": 0.99, "simple_cyst": 0.9, "ascites": 0.9}
+    found = ask(question, p, lesions=[lesion()])
+    assert found.answer == CANNOT_TELL[language_of(question)]
+    assert found.probability is None
+    assert re.search(why, found.why)
+
+
 def test_size_side_and_number_come_from_lesion_masks():
     one = lesion().model_copy(update={"side": "right"})
     p = {"simple_cyst": 0.95, "focal_lesion": 0.97}
@@ -178,7 +222,9 @@ def test_cannot_tell_is_an_answer():
     both = prediction({"ascites": 0.6})
     for record in both.findings:
         record.answers = ["absent", "present"]
-    assert answer(Predicted(both, []), case_of(), load_bundle(), "Is there ascites?").answer.startswith("cannot tell")
+    assert answer(Predicted(both, []), case_of(), load_bundle(), "Is there ascites?").answer.startswith(
+        "cannot tell"
+    )
 
 
 def test_what_a_question_is_about():

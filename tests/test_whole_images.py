@@ -9,26 +9,28 @@ import pytest
 import torch
 from PIL import Image as Picture
 
+from medfuse.bundles.bundle import NewBundle, choose_bundle, load_bundle, save_bundle
+from medfuse.bundles.contracts import Calibration, Card
+from medfuse.bundles.domain import Domain, distance, feature_domain
 from medfuse.case import Image, Source
 from medfuse.evaluation.evaluate import evaluate
-from medfuse.models.baselines import LogitStack
-from medfuse.models.bundle import choose_bundle, load_bundle, save_bundle
-from medfuse.models.domain import Domain, distance, feature_domain
+from medfuse.io.read import open_case
 from medfuse.models.features import CaseFeatures
 from medfuse.models.model import exclusive_logits
-from medfuse.pipeline import PredictOptions, predict_command, read_case
 from medfuse.preprocess.marks import find_marks, remove_marks
 from medfuse.task import load_task
 from medfuse.training.options import TrainOptions
-from medfuse.training.train import train
-from medfuse.training.whole import SMOOTHING, augment, loss_of
+from medfuse.training.run import train
+from medfuse.training.stages.whole import SMOOTHING, augment, loss_of
+from medfuse.workflows.predict import PredictOptions, PredictRequest, predict_command
 
 BREAST = load_task("breast-ultrasound")
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
-    """Generated pictures, not ultrasound: dark disc (benign), bright disc (malignant), none (normal), on noise."""
+    """Generated pictures, not ultrasound: dark disc (benign), bright disc (malignant), none (normal), on
+    noise."""
     folder = tmp_path_factory.mktemp("pictures")
     rng = np.random.default_rng(0)
     rows = []
@@ -39,9 +41,14 @@ def manifest(tmp_path_factory):
         disc = (y - 48 - rng.integers(-12, 12)) ** 2 + (x - 48 - rng.integers(-12, 12)) ** 2 < 18**2
         frame[disc] += {"normal": 0, "benign": -60, "malignant": 80}[kind]
         Picture.fromarray(np.clip(frame, 0, 255).astype(np.uint8)).save(folder / f"{n}.png")
-        rows.append({"case_id": f"p{n}", "split": ("train", "train", "val", "test")[n // 3 % 4],
-                     "images": [{"path": f"{n}.png", "modality": "US", "role": "still"}],
-                     "labels": {k: int(k == kind) for k in ("normal", "benign", "malignant")}})  # fmt: skip
+        rows.append(
+            {
+                "case_id": f"p{n}",
+                "split": ("train", "train", "val", "test")[n // 3 % 4],
+                "images": [{"path": f"{n}.png", "modality": "US", "role": "still"}],
+                "labels": {k: int(k == kind) for k in ("normal", "benign", "malignant")},
+            }
+        )
     path = folder / "manifest.jsonl"
     path.write_text("\n".join(json.dumps(r) for r in rows))
     return path
@@ -55,7 +62,7 @@ def bundle_path(manifest, tmp_path_factory):
 
 
 def test_it_learns_and_says_how_well(bundle_path, manifest):
-    result = evaluate(load_bundle(bundle_path), manifest)
+    result = evaluate(load_bundle(bundle_path), manifest).as_json()
     assert result["n"] == 21
     assert result["accuracy"]["US"] > 0.7
     assert result["subsets"]["US"]["focal_auroc"] is None  # this task tags neither
@@ -65,20 +72,34 @@ def test_it_learns_and_says_how_well(bundle_path, manifest):
 
 def test_a_picture_inside_the_domain_gets_a_draft_in_both_languages(bundle_path, manifest, tmp_path):
     for language in ("en", "zh-TW"):
-        done = predict_command(None, {"US": [manifest.parent / "1.png"]}, out=tmp_path / language, bundle=str(bundle_path),
-                               options=PredictOptions(language), add=False, window=30, log=print)  # fmt: skip
+        done = predict_command(
+            PredictRequest(
+                parts={"US": [manifest.parent / "1.png"]},
+                out=tmp_path / language,
+                bundle=str(bundle_path),
+                options=PredictOptions(language),
+            ),
+            log=print,
+        )
         assert done.exit_code == 0
         assert done.data["in_domain"]
         total = sum(f["probability"] for f in done.data["findings"])
-        assert total == pytest.approx(1.0, abs=0.1)  # exactly one class holds; temperature may move the sum a little
+        # exactly one class holds; temperature may move the sum a little
+        assert total == pytest.approx(1.0, abs=0.1)
 
 
 def test_a_picture_unlike_the_others_is_outside(bundle_path, tmp_path):
     rng = np.random.default_rng(1)
     odd = np.kron(rng.integers(0, 2, (6, 6)), np.ones((16, 16))) * 255
     Picture.fromarray(odd.astype(np.uint8)).save(tmp_path / "odd.png")
-    done = predict_command(None, {"US": [tmp_path / "odd.png"]}, out=tmp_path / "out", bundle=str(bundle_path),
-                           options=PredictOptions(), add=False, window=30, log=print)  # fmt: skip
+    done = predict_command(
+        PredictRequest(
+            parts={"US": [tmp_path / "odd.png"]},
+            out=tmp_path / "out",
+            bundle=str(bundle_path),
+        ),
+        log=print,
+    )
     assert not done.data["in_domain"]
     assert done.data["findings"] == []
     assert "looks unlike" in done.data["images"][0]["why"]
@@ -86,13 +107,20 @@ def test_a_picture_unlike_the_others_is_outside(bundle_path, tmp_path):
 
 def test_the_body_part_of_a_header_is_believed():
     domain = Domain(False, ("US",), "breast", {}, {}, ("BREAST",))
-    for part, uid, inside in (("", "", True), ("breast", "1.2", True), ("ABDOMEN", "1.2", False), ("", "1.2", False)):
-        image = Image("US", np.zeros((1, 8, 8), np.uint8), Source("x", series_uid=uid, body_part=part), role="still")
+    for part, uid, inside in (
+        ("", "", True),
+        ("breast", "1.2", True),
+        ("ABDOMEN", "1.2", False),
+        ("", "1.2", False),
+    ):
+        image = Image(
+            "US", np.zeros((1, 8, 8), np.uint8), Source("x", series_uid=uid, body_part=part), role="still"
+        )
         assert domain.holds(image)[0] == inside
 
 
 def test_simulated_cases_keep_the_default_bundle(patient_dicom):
-    assert choose_bundle(read_case(patient_dicom), load_bundle()).name == "upper-abdomen-simulated"
+    assert choose_bundle(open_case(patient_dicom), load_bundle()).name == "upper-abdomen-simulated"
 
 
 def test_exclusive_logits_are_a_softmax():
@@ -127,7 +155,9 @@ def test_crosses_and_letters_are_painted_over(rng):
     tissue = np.clip(rng.normal(80, 10, (120, 120)), 0, 255).astype(np.uint8)
     tissue[30:60, 30:70] = 20
     frame = tissue.copy()
-    frame[40:49, 44], frame[44, 40:49] = 250, 250  # a measuring cross
+    # a measuring cross
+    frame[40:49, 44] = 250
+    frame[44, 40:49] = 250
     marks = find_marks(frame)
     assert marks[40:49, 44].all()
     assert marks.mean() < 0.02
@@ -140,7 +170,8 @@ def test_distance_is_small_for_what_was_seen(rng):
     class Set:
         def __init__(self, rows):
             self.features = [
-                CaseFeatures({"US": r[None]}, {"US": np.ones(1, bool)}, {"US": np.zeros(1, int)}) for r in rows
+                CaseFeatures({"US": r[None]}, {"US": np.ones(1, bool)}, {"US": np.zeros(1, int)})
+                for r in rows
             ]
 
         def has(self, modality):
@@ -154,7 +185,7 @@ def test_distance_is_small_for_what_was_seen(rng):
 
 
 def test_a_stopped_training_goes_on_and_ends_the_same(manifest, tmp_path, monkeypatch):
-    from medfuse.training import whole
+    from medfuse.training.stages import whole
 
     class Killed(BaseException):
         pass
@@ -164,11 +195,17 @@ def test_a_stopped_training_goes_on_and_ends_the_same(manifest, tmp_path, monkey
 
     def run(name):
         train(
-            BREAST, manifest, tmp_path / name, TrainOptions(seed=2, encoder_steps=6), command="test", log=lambda m: None
+            BREAST,
+            manifest,
+            tmp_path / name,
+            TrainOptions(seed=2, encoder_steps=6),
+            command="test",
+            log=lambda m: None,
         )
 
     run("straight")
-    real, calls = whole._follow, []
+    real = whole._follow
+    calls = []
 
     def stop(mean, model, keep):
         calls.append(1)
@@ -188,13 +225,21 @@ def test_a_stopped_training_goes_on_and_ends_the_same(manifest, tmp_path, monkey
 
 
 def test_a_bundle_keeps_the_task_it_was_trained_with(bundle_path, tmp_path):
-    """Not the one on disk that it began from: other preprocessing would meet the network than it learned by."""
+    """Not the one on disk that it began from: other preprocessing would meet the network than it learned
+    by."""
     bundle = load_bundle(bundle_path)
     spec = bundle.task.modalities["US"].model_copy(update={"remove_marks": False})
     changed = bundle.task.model_copy(update={"modalities": {"US": spec}})
     config = bundle.model.config
-    save_bundle(tmp_path / "changed", task=changed, model=bundle.model, baseline_config=config, singles={}, stack=LogitStack(), late=None,
-                calibration=bundle.calibration, conformal=bundle.conformal, domain=bundle.domain, card=bundle.card)  # fmt: skip
+    made = NewBundle(
+        task=changed,
+        model=bundle.model,
+        baseline_config=config,
+        calibration=Calibration(temperature=bundle.calibration, conformal=bundle.conformal),
+        domain=bundle.domain,
+        card=Card(**bundle.card),
+    )
+    save_bundle(tmp_path / "changed", made)
     kept = load_bundle(tmp_path / "changed").task
     assert not kept.modalities["US"].remove_marks
     assert kept.model_copy(update={"folder": changed.folder}) == changed

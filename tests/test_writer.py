@@ -1,12 +1,13 @@
-"""The writer: cached decoding equals the full pass, absent modalities change nothing, and what it learns is what it was shown."""
+"""The writer: cached decoding equals the full pass, absent modalities change nothing, and what it learns is
+what it was shown."""
 
 from __future__ import annotations
 
 import pytest
 import torch
 
+from medfuse.drafting.local_llm import write_locally
 from medfuse.errors import UserError
-from medfuse.models.local_llm import write_locally
 from medfuse.models.tokens import Tokens
 from medfuse.models.writer import (
     ANSWER,
@@ -89,7 +90,8 @@ def test_greedy_equals_a_loop_without_cache(writer, tokenizer):
 
 def test_beams_are_at_least_as_likely_and_sampling_repeats(writer, tokenizer):
     memory, _ = memory_of(writer, batch=1)
-    prefix, end = torch.tensor([report_prefix(tokenizer, "en")]), token_id(tokenizer, END)
+    prefix = torch.tensor([report_prefix(tokenizer, "en")])
+    end = token_id(tokenizer, END)
 
     @torch.no_grad()
     def logp(ids):
@@ -101,7 +103,13 @@ def test_beams_are_at_least_as_likely_and_sampling_repeats(writer, tokenizer):
     assert logp(beam) >= logp(greedy) - 1e-6
     one, two = (
         writer.generate(
-            prefix, memory, end=end, length=8, temperature=1.0, top=20, generator=torch.Generator().manual_seed(5)
+            prefix,
+            memory,
+            end=end,
+            length=8,
+            temperature=1.0,
+            top=20,
+            generator=torch.Generator().manual_seed(5),
         )
         for _ in range(2)
     )
@@ -113,14 +121,16 @@ def test_noise_in_an_absent_slot_changes_nothing(writer, tokenizer):
     noisy = {**fused, "CT": Tokens((fused["CT"].x + 100).requires_grad_(), fused["CT"].mask)}
     logits = torch.zeros(2, len(TASK.findings))
     ids = torch.tensor([report_prefix(tokenizer, "en")] * 2)
-    a, b = writer(ids, writer.memory(fused, logits))[0], writer(ids, writer.memory(noisy, logits))[0]
+    a = writer(ids, writer.memory(fused, logits))[0]
+    b = writer(ids, writer.memory(noisy, logits))[0]
     assert torch.equal(a, b)
     b.sum().backward()
     assert float(noisy["CT"].x.grad.abs().sum()) == 0.0
 
 
 def test_it_learns_to_say_what_the_findings_say(tokenizer):
-    """Two cases that differ in one finding's logit: after a minute of steps the words differ as they should."""
+    """Two cases that differ in one finding's logit: after a minute of steps the words differ as they
+    should."""
     torch.manual_seed(0)
     config = WriterConfig(
         tokenizer.get_vocab_size(),
@@ -138,7 +148,10 @@ def test_it_learns_to_say_what_the_findings_say(tokenizer):
     logits = torch.full((2, len(TASK.findings)), -4.0)
     logits[0, at] = 4.0
     nothing = {m: Tokens(torch.zeros(2, 1, 24), torch.zeros(2, 1, dtype=torch.bool)) for m in TASK.senses}
-    rows = [report_ids(tokenizer, "en", ["ascites"], TEXTS[0], 96), report_ids(tokenizer, "en", [], TEXTS[2], 96)]
+    rows = [
+        report_ids(tokenizer, "en", ["ascites"], TEXTS[0], 96),
+        report_ids(tokenizer, "en", [], TEXTS[2], 96),
+    ]
     ids = torch.zeros(2, max(map(len, rows)), dtype=torch.long)
     for b, row in enumerate(rows):
         ids[b, : len(row)] = torch.tensor(row)
@@ -177,7 +190,9 @@ def test_a_local_language_model_writes_and_a_missing_tokenizer_is_named(tmp_path
     transformers.GPT2LMHeadModel(config).save_pretrained(folder)
     with pytest.raises(UserError, match="tokenizer is missing"):
         write_locally(folder, "FINDINGS:")
-    fast = transformers.PreTrainedTokenizerFast(tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[END]")
+    fast = transformers.PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer, pad_token="[PAD]", eos_token="[END]"
+    )
     fast.save_pretrained(folder)
     once, twice = (write_locally(folder, "FINDINGS:", tokens=12) for _ in range(2))
     assert once == twice

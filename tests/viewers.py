@@ -10,15 +10,24 @@ import sys
 import time
 import urllib.request
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import numpy as np
 from PIL import Image as Picture
 
 CHROMIUM = shutil.which("chromium")
-FLAGS = ["--no-sandbox", "--use-angle=swiftshader", "--enable-unsafe-swiftshader", "--disable-background-networking",
-         "--disable-component-update", "--disable-sync", "--no-first-run", "--disable-quic"]  # fmt: skip
+FIRST_WORD = "a word of tests"  # with which the first account is made; without one, medfuse prints its own
+FLAGS = [
+    "--no-sandbox",
+    "--use-angle=swiftshader",
+    "--enable-unsafe-swiftshader",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+    "--disable-quic",
+]
 
 
 @contextmanager
@@ -28,9 +37,11 @@ def serving(home: Path) -> Iterator[str]:
         s.bind(("127.0.0.1", 0))
         port = s.getsockname()[1]
     process = subprocess.Popen(
-        [sys.executable, "-m", "medfuse", "view", "--port", str(port)], env={**os.environ, "MEDFUSE_HOME": str(home)},
-        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
-    )  # fmt: skip
+        [sys.executable, "-m", "medfuse", "view", "--port", str(port)],
+        env={**os.environ, "MEDFUSE_HOME": str(home), "MEDFUSE_FIRST_ACCOUNT": FIRST_WORD},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
     url = f"http://127.0.0.1:{port}"
     try:
         for _ in range(240):
@@ -45,19 +56,52 @@ def serving(home: Path) -> Iterator[str]:
         process.wait(timeout=20)
 
 
+def predicted_library(home: Path, patient, patient_dicom: Path):
+    """One case read in and predicted in the library at ``home``, with its CT's lesion at its true place."""
+    from medfuse.bundles.bundle import load_bundle
+    from medfuse.inference.lesions import place_of
+    from medfuse.library import Library, results, store
+    from medfuse.library.ingest import ingest
+    from medfuse.prediction import LesionRecord
+    from medfuse.workflows.predict import PredictOptions, predict_library_case
+
+    (case_id,) = ingest(Library(), patient_dicom).cases
+    done = predict_library_case(case_id, load_bundle(), home.parent / "out", PredictOptions())
+    case = store.load_case(Library(), case_id)
+    grid = patient.of("CT")[0].grid
+    truth = patient.anatomy.lesions[0]
+    corners = np.stack([truth.centre - truth.radii - grid.to_body, truth.centre + truth.radii - grid.to_body])
+    index = next(i for i, image in enumerate(case.images) if image.modality == "CT")
+    record = LesionRecord(
+        id="CT-true",
+        modality="CT",
+        finding=truth.kind,
+        probability=1.0,
+        long_axis_mm=truth.diameter,
+        short_axis_mm=truth.diameter,
+        volume_ml=None,
+        place=place_of(case, index, corners, case.images[index].frame_of_reference),
+    )
+    done.prediction.lesions = [record, *[x for x in done.prediction.lesions if x.modality != "CT"]]
+    results.save_result(Library(), done.prediction, done.report)
+    return home, done, case
+
+
 @contextmanager
 def browsing(url: str, *more_flags: str, width: int = 1600, height: int = 1000) -> Iterator:
-    """A page whose ``outside`` lists every request that left this machine, and ``problems`` every error of its programs."""
+    """A page whose ``outside`` lists every request that left this machine, and ``problems`` every error of
+    its programs."""
     from playwright.sync_api import sync_playwright
 
     with sync_playwright() as play:
         browser = play.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *more_flags])
         page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
-        page.outside, page.problems = [], []
+        page.outside = []
+        page.problems = []
         local = (url, url.replace("http", "ws"), "data:", "blob:")
         page.on("request", lambda r: page.outside.append(r.url) if not r.url.startswith(local) else None)
         page.on("pageerror", lambda e: page.problems.append(str(e)))
-        page.set_default_timeout(20_000)
+        page.set_default_timeout(60_000)  # a wait ends when its thing is there
         yield page
         browser.close()
 
@@ -69,6 +113,61 @@ def open_case(page, url: str, case_id: str) -> None:
 
 def viewport(page, modality: str, plane: str = "axial"):
     return page.locator(f".pane[data-modality={modality}] .viewport[data-plane={plane}]")
+
+
+def settled(canvas) -> dict[str, float]:
+    """Where the canvas lies, once the page around it has stopped moving."""
+    canvas.evaluate(
+        """el => new Promise((done) => {
+          let [last, same] = ['', 0]
+          const look = () => {
+            const b = el.getBoundingClientRect()
+            const now = [b.x, b.y, b.width, b.height, el.dataset.fit].join()
+            same = now === last && el.dataset.loaded === '1' ? same + 1 : 0
+            last = now
+            if (same >= 12) done()
+            else setTimeout(look, 50)
+          }
+          look()
+        })"""
+    )
+    return canvas.bounding_box()
+
+
+def take_tool(page, tool: str) -> None:
+    """Press the tool's button, and see it pressed."""
+    page.locator(f"[data-tool={tool}]").click()
+    page.locator(f"[data-tool={tool}][aria-pressed=true]").wait_for()
+
+
+def measure(page, canvas, start: tuple[float, float], end: tuple[float, float]) -> None:
+    """Draw a distance between two points, in pixels of the page from the middle of the canvas."""
+    take_tool(page, "distance")
+    box = settled(canvas)
+    x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+    page.mouse.move(x + start[0], y + start[1])
+    page.mouse.down()
+    page.mouse.move(x + end[0], y + end[1], steps=4)
+    page.mouse.up()
+    page.get_by_text("Measurements (1)").wait_for()
+
+
+def kept_measurements(case_id: str, n: int = 1) -> list:
+    """The measurements of a case in the library, once they are ``n``: the page lists a drawing earlier."""
+    from medfuse.library import Library, workbench
+
+    for _ in range(240):
+        found = workbench.measurements(Library(), case_id)
+        if len(found) >= n:
+            return found
+        time.sleep(0.25)
+    raise AssertionError(f"{len(found)} of {n} measurements were kept in a minute")
+
+
+def one_uploader(page):
+    """The field for files, once the one that was emptied has gone."""
+    page.wait_for_function("document.querySelectorAll('input[type=file]').length === 1")
+    return page.locator("input[type=file]")
 
 
 def drawn(canvas) -> np.ndarray:
@@ -99,17 +198,32 @@ def sign_up(
 ) -> None:
     """Make the first account, as a newcomer would."""
     page.get_by_text("Make the first account").click()
-    for label, value in (("Name", name), ("Full name (stands under a signature)", full), ("Background, such as “radiologist, 12 years”", background), ("Password", password)):  # fmt: skip
+    for label, value in (
+        ("Name", name),
+        ("Full name (stands under a signature)", full),
+        ("Background, such as “radiologist, 12 years”", background),
+        ("Password", password),
+        ("The word that medfuse view printed", FIRST_WORD),
+    ):
         page.get_by_label(label, exact=True).fill(value)
     page.get_by_role("button", name="Make account").click()
     page.get_by_text(f"{full} (admin)").wait_for()
 
 
 def sign_in(page, name: str, password: str) -> None:
+    """A click that meets the page being drawn anew is lost, and a person clicks again."""
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
     page.get_by_text("Sign in", exact=True).first.click()
-    page.get_by_label("Name", exact=True).fill(name)
-    page.get_by_label("Password", exact=True).fill(password)
-    page.get_by_role("button", name="Sign in").click()
+    field = page.get_by_label("Password", exact=True)
+    for _ in range(4):
+        page.get_by_label("Name", exact=True).fill(name)
+        field.fill(password)
+        page.get_by_role("button", name="Sign in").click()
+        with suppress(PlaywrightTimeout):
+            field.wait_for(state="detached", timeout=15_000)
+            return
+    field.wait_for(state="detached")
 
 
 def choose_row(page, n: int = 0) -> None:

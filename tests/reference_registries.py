@@ -1,0 +1,139 @@
+"""docs/reference/settings.md and registries.md: every setting, and every entry of every registry."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from apps.viewer.registry import PAGES
+from apps.viewer.words import table_of
+from medfuse.exports.registry import FORMATS
+from medfuse.modalities import MODALITIES
+from medfuse.models.coordination import OBJECTIVES
+from medfuse.models.encoders import DENSE_ENCODERS, IMAGE_ENCODERS
+from medfuse.models.fusion import FUSIONS
+from medfuse.models.pretrained.loaders import LOADERS
+from medfuse.models.senses import SENSES
+from medfuse.settings import Settings
+
+# Read where they are used, as they are no settings of the library: name, and what it does.
+FURTHER_VARIABLES = {
+    "MEDFUSE_PASSWORD": "The password of `medfuse account add` and `medfuse sign`, instead of asking for it.",
+    "MEDFUSE_CJK_FONT": "A TrueType file with Chinese characters, for pictures and PDF reports.",
+    "MEDFUSE_VIEWER_HOSTS": "Names under which people reach the viewer, with commas between.",
+    "MEDFUSE_FIRST_ACCOUNT": "The word that making the first account in the viewer asks for; by default "
+    "`medfuse view` draws one and prints it.",
+    "MEDFUSE_OIDC": "Set by `medfuse view` where HOME/secrets.toml names an identity provider.",
+}
+
+
+def settings_page() -> str:
+    """Every setting with its type, default and environment variable."""
+    rows = ["| Environment variable | Type | Default | What it does |", "|---|---|---|---|"]
+    for name, field in Settings.model_fields.items():
+        kind = field.annotation.__name__ if field.annotation else ""
+        default = "`~/.medfuse`" if name == "home" else f"`{field.default}`" if field.default != "" else ""
+        rows.append(f"| `MEDFUSE_{name.upper()}` | {kind} | {default} | {_cell(field.description or '')} |")
+    rows += ["", "Further variables:", "", "| Environment variable | What it does |", "|---|---|"]
+    rows += [f"| `{name}` | {text} |" for name, text in FURTHER_VARIABLES.items()]
+    return (
+        "# Settings\n\nMedfuse has no file of settings; everything is an environment variable.\n\n"
+        + "\n".join([*rows, ""])
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class Registry:
+    """A registry: its title, where it stands, and the purpose of each entry by name."""
+
+    title: str
+    where: str
+    entries: dict[str, str]
+
+
+def registries() -> Iterator[Registry]:
+    """Every registry that docs/extend.md speaks of, and fusions beside it."""
+    yield Registry(
+        title="Modalities",
+        where="medfuse/modalities.py",
+        entries={
+            code: f"{m.word['en']}. Images are {m.kind}s; values: {m.unit.name if m.unit else 'no unit'}; "
+            f"{len(m.sop_classes)} SOP classes; windows {', '.join(m.windows)}."
+            for code, m in MODALITIES.items()
+        },
+    )
+    yield _of_functions("Encoders with label maps", "medfuse/models/encoders.py", DENSE_ENCODERS)
+    yield _of_functions("Encoders of whole images", "medfuse/models/encoders.py", IMAGE_ENCODERS)
+    yield Registry(
+        title="Loaders of pretrained encoders",
+        where="medfuse/models/pretrained/loaders.py",
+        entries={n: loader.about for n, loader in LOADERS.items()},
+    )
+    yield Registry(
+        title="Senses beside the images",
+        where="medfuse/models/senses/",
+        entries={n: first_sentence(inspect.getmodule(s.read)) for n, s in SENSES.items()},
+    )
+    yield _of_functions("Fusions", "medfuse/models/fusion.py", FUSIONS)
+    yield _of_functions("Losses", "medfuse/models/coordination.py", OBJECTIVES)
+    yield Registry(
+        title="Export formats",
+        where="medfuse/exports/registry.py",
+        entries={
+            n: f"{f.title}, written as `{f.file_name}`" + (f"; needs {', '.join(f.needs)}" if f.needs else "")
+            for n, f in FORMATS.items()
+        },
+    )
+    words = table_of("en")["pages"]
+    yield Registry(
+        title="Pages of the viewer",
+        where="apps/viewer/registry.py",
+        entries={p.key: f"{words[p.key]}: {first_sentence(inspect.getmodule(p.show))}" for p in PAGES},
+    )
+
+
+def _of_functions(title: str, where: str, entries: dict[str, Callable]) -> Registry:
+    return Registry(title=title, where=where, entries={n: first_sentence(f) for n, f in entries.items()})
+
+
+def first_sentence(thing: object) -> str:
+    """Of a docstring; "" where there is none."""
+    text = " ".join((inspect.getdoc(thing) or "").split())
+    return re.split(r"(?<!et al)\. (?=[A-Z])", text)[0].rstrip(".")
+
+
+def registries_page() -> str:
+    """A table for each registry."""
+    parts = [
+        "# Registries\n\nWhat there is to choose from. [Extend medfuse](../extend.md) says how to add.\n"
+    ]
+    for each in registries():
+        rows = [f"| `{name}` | {_cell(text)} |" for name, text in each.entries.items()]
+        parts.append(
+            f"## {each.title}\n\n`{each.where}`\n\n| Name | What it is |\n|---|---|\n"
+            + "\n".join(rows)
+            + "\n"
+        )
+    return "\n".join(parts)
+
+
+def silent_entries() -> list[str]:
+    """Each entry and setting that nobody says the purpose of."""
+    silent = [f"{r.title}: {n}" for r in registries() for n, text in r.entries.items() if not text.strip()]
+    return silent + [n for n, f in Settings.model_fields.items() if not f.description]
+
+
+def variables_in(root: Path) -> set[str]:
+    """Environment variables that the code names."""
+    found: set[str] = set()
+    for folder in ("medfuse", "apps"):
+        for path in (root / folder).rglob("*.py"):
+            found |= set(re.findall(r"[\"'](MEDFUSE_[A-Z_]+[A-Z])[\"']", path.read_text(encoding="utf-8")))
+    return found
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.split()).replace("|", r"\|").replace("<", "&lt;")

@@ -1,0 +1,141 @@
+"""Archives that people send: inside a folder, inside each other, damaged, locked, hostile."""
+
+from __future__ import annotations
+
+import io
+import random
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+from slices import write_stack
+
+from medfuse.errors import UserError
+from medfuse.io.cases import find_cases
+from medfuse.io.read import open_case
+from medfuse.io.scan import scan, scan_files
+from medfuse.io.unpack import unpack
+
+
+@pytest.fixture
+def stack(tmp_path):
+    write_stack(tmp_path / "ct", [(0, 0, 2.0 * k) for k in range(4)])
+    return tmp_path / "ct"
+
+
+def packed(stack: Path, path: Path) -> Path:
+    """The stack as an archive of the kind that the name says."""
+    files = sorted(stack.iterdir())
+    if path.suffix == ".zip":
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for f in files:
+                archive.write(f, f"in/{f.name}")
+    elif path.suffix == ".7z":
+        py7zr = pytest.importorskip("py7zr")
+        with py7zr.SevenZipFile(path, "w") as archive:
+            for f in files:
+                archive.write(f, f"in/{f.name}")
+    else:
+        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+            for f in files:
+                archive.add(f, f"in/{f.name}")
+    return path
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.7z"])
+def test_an_archive_inside_a_folder_is_read(stack, tmp_path, name):
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    packed(stack, folder / name)
+    found = find_cases(folder)
+    (case,) = found.cases
+    assert case.images[0].pixels.shape == (5, 6, 4)
+    assert found.scan.ledger["read"] == 4
+    assert found.scan.ledger["set_aside"] == 1  # the archive itself
+    assert open_case(folder / name).images[0].pixels.shape == (5, 6, 4)
+
+
+def test_archives_in_archives_end(stack, tmp_path):
+    inner = packed(stack, tmp_path / "0.zip").read_bytes()
+    for depth in range(6):
+        data = io.BytesIO()
+        with zipfile.ZipFile(data, "w") as archive:
+            archive.writestr("inner.zip", inner)
+        inner = data.getvalue()
+        folder = tmp_path / f"deep{depth}"
+        folder.mkdir()
+        (folder / "x.zip").write_bytes(inner)
+        found = scan(folder)
+        assert found.ledger["read"] == (4 if depth < 2 else 0)
+        assert bool(found.refused) == (depth >= 2)
+    assert "unpack it yourself" in found.refused[0].reason
+
+
+def test_what_was_unpacked_goes_with_the_scan(stack, tmp_path):
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    packed(stack, folder / "a.zip")
+    found = scan(folder)
+    inside = next(e.path for e in found.entries if e.status == "read")
+    assert inside.exists()
+    del found
+    assert not inside.exists()
+
+
+def test_a_list_that_outlives_the_scan_refuses_archives_by_name(stack, tmp_path):
+    archive = packed(stack, tmp_path / "a.zip")
+    found = scan_files([archive], archives=False)
+    assert "an archive inside a folder; unpack it" in found.refused[0].reason
+
+
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.7z"])
+def test_damaged_archives_are_named(stack, tmp_path, name):
+    """Cut short, and with bytes changed at random: one sentence each, nothing but UserError."""
+    data = packed(stack, tmp_path / name).read_bytes()
+    dice = random.Random(5)
+    for n in range(60):
+        hurt = bytearray(data[: dice.randrange(1, len(data))] if n % 3 == 0 else data)
+        for _ in range(dice.randint(1, 8)):
+            hurt[dice.randrange(len(hurt))] = dice.randrange(256)
+        folder = tmp_path / f"hurt{n}"
+        folder.mkdir()
+        (folder / name).write_bytes(bytes(hurt))
+        found = scan(folder)
+        long = [r.reason for r in found.refused if len(r.reason) > 300 or "\n" in r.reason]
+        assert not long
+        assert found.refused or found.ledger["set_aside"] >= 1
+
+
+def test_a_tar_that_points_outside_or_holds_links_is_refused(tmp_path):
+    for name, kind in (
+        ("../../evil", tarfile.REGTYPE),
+        ("/etc/evil", tarfile.REGTYPE),
+        ("x", tarfile.SYMTYPE),
+    ):
+        member = tarfile.TarInfo(name)
+        member.type = kind
+        member.linkname = "/etc/passwd"
+        with tarfile.open(tmp_path / "a.tar", "w") as archive:
+            archive.addfile(member)
+        with pytest.raises(UserError, match=r"points outside|is a link"):
+            unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert not (tmp_path.parent / "evil").exists()
+
+
+def test_two_members_of_one_name_are_both_kept(stack, tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as archive:
+        for f in sorted(stack.iterdir()):
+            archive.add(f, "same.dcm")
+    unpack(tmp_path / "a.tar", tmp_path / "out")
+    assert len([p for p in (tmp_path / "out").rglob("*") if p.is_file()]) == 4
+
+
+def test_a_zip_that_lost_its_end_is_called_so(stack, tmp_path):
+    """It was said to hold no image."""
+    data = packed(stack, tmp_path / "whole.zip").read_bytes()
+    for left in (len(data) // 2, len(data) - 10):
+        cut = tmp_path / "cut.zip"
+        cut.write_bytes(data[:left])
+        (refused,) = scan(cut).refused
+        assert "ends too early" in refused.reason

@@ -1,0 +1,114 @@
+"""A bundle is what was made, or it is refused by name."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from pathlib import Path
+
+import jsonschema
+import pytest
+
+from medfuse.bundles.bundle import _save_task, load_bundle, set_lesion_peaks
+from medfuse.bundles.registry import bundle_hash, shipped_folder
+from medfuse.bundles.seal import SEAL, check_seal, hashes_of, seal
+from medfuse.errors import UserError
+from medfuse.task import load_task
+from medfuse.workflows.schemas import schemas_json
+
+
+@pytest.fixture
+def copy(tmp_path) -> Path:
+    shutil.copytree(shipped_folder() / "breast-ultrasound", tmp_path / "b")
+    return tmp_path / "b"
+
+
+def test_shipped_bundles_are_what_their_seal_says():
+    folders = [p.parent for p in shipped_folder().glob("*/*.safetensors")]
+    assert len(set(folders)) == 3
+    for folder in set(folders):
+        assert (folder / SEAL).exists(), folder
+        assert set(json.loads((folder / SEAL).read_text())["files"]) == set(hashes_of(folder))
+        check_seal(folder)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "what"),
+    [
+        ("task/templates/en.yaml", "a: b", "is not the file"),
+        ("calibration.json", '{"temperature": {"US": 0.1}}', "is not the file"),
+        ("card.json", '{"name": "upper-abdomen-simulated"}', "is not the file"),
+        ("task/templates/de.yaml", "a: b", "does not belong"),
+        ("task/templates/zh-TW.yaml", None, "is missing"),
+    ],
+)
+def test_a_changed_file_is_named(copy, name, content, what):
+    if content is None:
+        (copy / name).unlink()
+    else:
+        (copy / name).write_text(content)
+    with pytest.raises(UserError, match=f"damaged: {name} {what}"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize("kind", ["config", "calibration", "domain", "card", "files"])
+def test_shipped_files_fit_their_schemas(kind):
+    for path in shipped_folder().glob(f"*/{kind}.json"):
+        jsonschema.validate(json.loads(path.read_text()), schemas_json()[kind])
+
+
+def test_a_bundle_of_an_older_version_loads_and_has_the_same_hash(copy):
+    sealed = bundle_hash(copy)
+    (copy / SEAL).unlink()
+    assert load_bundle(copy).hash == sealed
+
+
+def test_a_bundle_of_a_newer_version_is_refused(copy):
+    made = json.loads((copy / SEAL).read_text())
+    (copy / SEAL).write_text(json.dumps({**made, "format": 2, "medfuse": "9.0"}))
+    with pytest.raises(UserError, match=r"newer medfuse \(9\.0\)"):
+        load_bundle(copy)
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "place"),
+    [
+        ("config.json", '{"model": {"width": "wide"}, "baseline": {}}', r"model\.width"),
+        ("calibration.json", "{}", "temperature"),
+        ("domain.json", '{"simulated": true, "modalities": 3, "body_part": ""}', "modalities"),
+        ("card.json", '{"summary": "x"}', "name"),
+        ("files.json", "[", "files.json"),
+    ],
+)
+def test_a_fault_in_a_file_is_named_with_its_place(copy, name, content, place):
+    (copy / SEAL).unlink()
+    (copy / name).write_text(content)
+    with pytest.raises(UserError, match=place) as e:
+        load_bundle(copy)
+    assert "\n" not in str(e.value)
+
+
+def test_what_medfuse_changes_is_sealed_anew(copy):
+    before = bundle_hash(copy)
+    assert set_lesion_peaks(load_bundle(copy), {"US": 0.7, "CT": None}) == {"US": 0.7}
+    again = load_bundle(copy)
+    assert again.lesion_peaks == {"US": 0.7}
+    assert again.hash != before
+    seal(copy)
+    check_seal(copy)
+
+
+def test_what_lies_beside_a_task_does_not_travel_with_a_bundle(tmp_path):
+    own = tmp_path / "own"
+    shutil.copytree(load_task("upper-abdomen").folder, own)
+    (own / "patients.csv").write_text("name\nDOE^JANE\n")
+    (own / "templates" / "notes.txt").write_text("DOE")
+    task = load_task(str(own / "task.yaml"))
+    _save_task(tmp_path / "copy", task)
+    there = {
+        p.relative_to(tmp_path / "copy").as_posix() for p in (tmp_path / "copy").rglob("*") if p.is_file()
+    }
+    names = {"task.yaml", "lexicon.yaml", "knowledge.yaml", "templates/en.yaml", "templates/zh-TW.yaml"}
+    assert there == names
+    copied = load_task(str(tmp_path / "copy" / "task.yaml"))
+    assert copied.model_copy(update={"folder": task.folder}) == task

@@ -1,0 +1,217 @@
+"""From claims to words: a lesion is told once over all modalities, and only who shows it is named."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+
+import pytest
+import yaml
+from test_claims import EVERY, on, three
+from test_report import TASK, case, prediction, texts
+
+from medfuse.drafting.compose import Wish, compose
+from medfuse.drafting.styles import styles
+from medfuse.drafting.templates import sentences
+from medfuse.errors import UserError, WrongUse
+from medfuse.exports.text import report_text
+from medfuse.prediction import LesionMatch, Place
+from medfuse.task import load_task
+
+CYST = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+
+
+def cyst_on_two(**more):
+    made = three(
+        CYST,
+        {"CT": CYST, "MR": CYST, "US": {"simple_cyst": 0.1}},
+        lesions=[on("CT", 1, side="right"), on("MR", 1, long_axis_mm=30.0, side="right")],
+        matches=[LesionMatch(lesions=["CT-1", "MR-1"], certainty="same", by="frame", distance_mm=3.0)],
+        **more,
+    )
+    made.organ_in_view = {"US": 0.3}
+    return made
+
+
+def drafted(made, section="findings", language="en", **wish):
+    return texts(compose(made, case(), TASK, language, wish=Wish(**wish)), section)
+
+
+def test_a_lesion_is_one_paragraph_and_one_line_over_all_modalities():
+    found = drafted(cyst_on_two())
+    assert found[0] == (
+        "Right hepatic lobe, 32 × 22 mm on CT, 30 × 22 mm on MR: water density without enhancement on CT, "
+        "T2 bright without enhancement on MR; simple cyst is present. One lesion on CT (series cine, slice "
+        "13) and MR (series cine, slice 13); not visible on ultrasound, where the window is limited."
+    )
+    assert sum("cyst" in x for x in found) == 1
+    assert drafted(cyst_on_two(), "impression") == ["Simple cyst is present: 32 × 22 mm, right hepatic lobe."]
+    chinese = drafted(cyst_on_two(), language="zh-TW")
+    assert "於超音波（視窗受限）未顯示" in chinese[0]
+    assert "所見為同一病灶" in chinese[0]
+
+
+def test_who_speaks_against_a_finding_is_no_witness_of_it():
+    made = three(
+        {"solid_lesion": 0.8, "focal_lesion": 0.83},
+        {"US": {"solid_lesion": 0.23}, "CT": {"solid_lesion": 0.09}, "MR": {"solid_lesion": 0.91}},
+        share={"solid_lesion": {"US": -0.04, "CT": -0.19, "MR": 0.6}},
+    )
+    report = compose(made, case(), TASK)
+    told = next(x for x in report.section("findings").sentences if x.finding == "solid_lesion")
+    assert told.modality == ["MR"]
+    assert "shown on MR; uncertain on ultrasound; not visible on CT" in told.text
+
+
+def test_what_no_modality_shows_alone_is_said_to_be_so():
+    made = three({"ascites": 0.75}, {m: {"ascites": 0.3} for m in EVERY})
+    assert "Ascites is likely; no modality shows it alone, together they do." in drafted(made)
+
+
+def test_negatives_are_one_sentence_an_organ_without_a_number():
+    found = drafted(prediction())
+    assert found[:4] == [
+        "No focal liver lesion, hepatic steatosis, cirrhotic liver morphology or hepatic iron overload.",
+        "No cholelithiasis.",
+        "No intrahepatic bile duct dilatation.",
+        "No ascites.",
+    ]
+    report = compose(prediction(), case(), TASK)
+    assert not any("probability" in x.text for s in report.sections for x in s.sentences)
+    assert report.said()["hcc_like"].assertion == "absent"  # no lesion at all: none of any name
+    assert report_text(report).count("Only these questions were asked") == 1
+
+
+def test_a_patient_below_all_thresholds_has_a_whole_report():
+    task = load_task("breast-ultrasound")
+    apart = task.model_copy(update={"exclusive": ()})
+    low = prediction()
+    low = low.model_copy(
+        update={
+            "findings": [
+                low.findings[0].model_copy(update={"id": f.id, "group": f.group, "probability": 0.05})
+                for f in apart.findings
+            ]
+        }
+    )
+    (said,) = [x for x in texts(compose(low, case(), apart), "findings") if x.startswith("No ")]
+    assert all(f.label("en") in said for f in apart.findings)
+    doubt = prediction({"focal_lesion": 0.32})
+    assert "No definite focal liver lesion; it cannot be excluded." in drafted(doubt)
+
+
+def test_the_impression_puts_the_sure_before_the_possible():
+    made = prediction({"abscess": 0.5, "focal_lesion": 0.97, "simple_cyst": 0.95, "ascites": 0.75})
+    report = compose(made, case(), TASK)
+    assert [x.finding for x in report.section("impression").sentences] == [
+        "ascites",
+        "simple_cyst",
+        "abscess",
+    ]
+
+
+def test_outlines_of_a_cine_are_told_together():
+    """Each frame's outline was told as another lesion of its own."""
+    frames = [
+        on("US", n, "solid_lesion", long_axis_mm=20.0 + n, place=Place(image=0, frame=n)) for n in range(5)
+    ]
+    sure = {"solid_lesion": 0.95, "focal_lesion": 0.97}
+    made = three(sure, {m: sure for m in EVERY}, lesions=[*frames, on("CT", 1, "solid_lesion")])
+    found = drafted(made)
+    assert found[0] == (
+        "Outlined on one modality alone and not confirmed on another: 5 on ultrasound, the largest 24 × 22 "
+        "mm, frame 5."
+    )
+    assert "perhaps the outline on CT alone (32 × 22 mm, series cine, slice 13)" in found[1]
+    assert drafted(made, "impression") == ["Solid liver lesion is present."]
+
+
+def test_sixty_lesions_are_counted_not_listed():
+    many = [on("CT", n, long_axis_mm=10.0 + n) for n in range(60)]
+    found = drafted(three(CYST, {m: CYST for m in EVERY}, lesions=many))
+    assert "59 on CT, the largest 68 × 22 mm" in found[0]
+    (paired, *_) = [three(CYST, {m: CYST for m in EVERY}, lesions=many, modalities={"CT": "present"})]
+    one_by_one = drafted(paired)
+    assert sum("mm" in x for x in one_by_one) == 6
+    assert "54 further lesions are listed in prediction.json." in one_by_one
+
+
+def test_contradictory_claims_are_said_to_be_so():
+    found = drafted(three({"hcc_like": 0.95, "solid_lesion": 0.05, "focal_lesion": 0.9}, {}))
+    assert any("possible" in x and "this contradicts solid liver lesion" in x for x in found)
+
+
+@pytest.mark.parametrize("style", list(styles()))
+@pytest.mark.parametrize("language", ["en", "zh-TW"])
+def test_every_style_says_the_same(style, language):
+    made = cyst_on_two()
+    plain = compose(made, case(), TASK, language)
+    other = compose(made, case(), TASK, language, wish=Wish(style=style, probabilities="shown"))
+    assert other.style == style
+    said = {f: x.assertion for f, x in plain.said().items()}
+    assert {f: x.assertion for f, x in other.said().items()} == said
+    assert any("0.95" in x.text for x in other.section("impression").sentences)
+
+
+def test_styles_differ_and_a_table_holds_every_probability():
+    made = cyst_on_two()
+    assert drafted(made, style="bulleted")[0].startswith("• Right hepatic lobe")
+    assert "Gallbladder: No cholelithiasis." in drafted(made, style="structured")
+    assert len(drafted(made, style="short")) < len(drafted(made))
+    footer = compose(made, case(), TASK, wish=Wish(probabilities="table")).footer
+    assert "ascites 0.02" in footer[0]
+    with pytest.raises(WrongUse, match="give one of prose, bulleted"):
+        drafted(made, style="sonnet")
+    with pytest.raises(WrongUse, match="give one of hidden"):
+        drafted(made, probabilities="maybe")
+
+
+@pytest.fixture
+def own(tmp_path):
+    """The shipped task in a folder of one's own."""
+    shutil.copytree(TASK.folder, tmp_path / "task")
+    return load_task(tmp_path / "task")
+
+
+def test_a_template_that_lacks_an_entry_is_named_when_it_is_read(own, tmp_path):
+    words = yaml.safe_load((tmp_path / "task/templates/en.yaml").read_text())
+    (tmp_path / "task/templates/xx.yaml").write_text(yaml.safe_dump(words))
+    with pytest.raises(UserError, match=r"xx\.yaml: lacks the entry outside\.extent"):
+        sentences(own, "xx")
+    (tmp_path / "task/templates/en.yaml").write_text("size: '{{ long }} mm'\n")
+    assert sentences(own, "en").render("size", long=3) == "3 mm"  # what it does not say is as everywhere
+    (tmp_path / "task/templates/zh-TW.yaml").write_text("claim: {joint: '{% include \"x\" %}'}\n")
+    with pytest.raises(UserError, match=r"template claim\.joint"):
+        sentences(own, "zh-TW")
+
+
+def test_a_third_language_comes_through_a_template_alone(own, tmp_path):
+    import io
+
+    from pypdf import PdfReader
+
+    from medfuse.exports.pdf import report_pdf
+
+    shutil.copy(Path(__file__).parent / "templates" / "de.yaml", tmp_path / "task/templates/de.yaml")
+    report = compose(cyst_on_two(), case(), own, "de")
+    text = report_text(report)
+    assert "Nachweis: einfache Zyste: 32 × 22 mm, rechter Leberlappen." in text
+    assert "nicht sichtbar in Ultraschall bei eingeschränktem Schallfenster" in text
+    assert "Kein Anhalt für Steatosis hepatis, Leberzirrhose oder Eisenüberladung." in text
+    pdf = PdfReader(io.BytesIO(report_pdf(report, case(), [], task=own)))
+    shown = "".join(page.extract_text() for page in pdf.pages)
+    assert "Radiologischer Befund" in shown
+    assert "Entwurf" in shown
+    with pytest.raises(WrongUse, match="templates for en, zh-TW"):
+        compose(cyst_on_two(), case(), TASK, "de")
+
+
+def test_the_viewer_shows_a_report_of_a_language_that_is_not_its_own():
+    """The report's page ended in a KeyError."""
+    from apps.viewer.blank import with_every_section
+    from apps.viewer.words import task_languages
+
+    report = compose(prediction(), case(), TASK).model_copy(update={"language": "de", "sections": []})
+    assert [s.title for s in with_every_section(report).sections][-1] == "Impression"
+    assert task_languages("upper-abdomen-simulated") == ("en", "zh-TW")
+    assert task_languages("not-here") == ("en", "zh-TW")

@@ -1,0 +1,402 @@
+"""Each fault that researchers put into a manifest of their own, planted one by one: `train --check` names it
+with its line and what to do."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import nibabel as nib
+import numpy as np
+import pytest
+from PIL import Image as Picture
+from slices import write_stack
+from typer.testing import CliRunner
+
+from medfuse.cli import app
+from medfuse.errors import UserError
+from medfuse.io.manifest import read_manifest
+from medfuse.task import load_task
+from medfuse.training.data.tensors import has_labels, preprocess_manifest
+
+TASK = """
+name: own
+title: {en: Own}
+body_part: liver
+dense: [background, liver, lesion]
+organ: liver
+lesion_classes: [lesion]
+modalities:
+  US: {roles: [cine], intensity: {kind: byte}}
+  CT: {roles: [portal, unknown], intensity: {kind: hu}}
+  MR: {roles: [t1_in, t2], intensity: {kind: robust}}
+findings:
+  - {id: mass, name: {en: Mass}, group: focal, modalities: [CT, MR, US], lesion_class: lesion}
+  - {id: one, name: {en: One}, group: other, modalities: [CT]}
+  - {id: two, name: {en: Two}, group: other, modalities: [CT]}
+exclusive: [one, two]
+"""
+POSITIONS = [(0, 0, 2.5 * k) for k in range(4)]
+
+
+def volume(path: Path, seed: int, *, low=-1000, affine=None, shape=(6, 5, 4)) -> None:
+    values = np.random.default_rng(seed).integers(low, 300, shape).astype(np.int16)
+    image = nib.Nifti1Image(values, np.diag([2.0, 2, 3, 1]) if affine is None else affine)
+    image.set_sform(image.affine, 1)
+    image.set_qform(image.affine, 1)
+    nib.save(image, path)
+
+
+@pytest.fixture
+def cohort(tmp_path):
+    """Eight cases without a fault: CT as NIfTI with a label map, of one MR too; one CT is DICOM."""
+    (tmp_path / "task.yaml").write_text(TASK)
+    rows = []
+    for i in range(8):
+        volume(tmp_path / f"ct{i}.nii.gz", i)
+        mask = np.random.default_rng(i).integers(0, 3, (6, 5, 4)).astype(np.uint8)
+        nib.save(nib.Nifti1Image(mask, np.diag([2.0, 2, 3, 1])), tmp_path / f"mask{i}.nii.gz")
+        rows.append(
+            {
+                "case_id": f"c{i}",
+                "patient_id": f"p{i}",
+                "split": "train" if i < 5 else "val",
+                "images": [
+                    {
+                        "path": f"ct{i}.nii.gz",
+                        "modality": "CT",
+                        "role": "portal",
+                        "mask": f"mask{i}.nii.gz",
+                        "frame_of_reference": f"f{i}",
+                    },
+                    {
+                        "path": f"mr{i}.nii.gz",
+                        "modality": "MR",
+                        "role": "t2",
+                        "frame_of_reference": f"f{i}",
+                    },
+                ],
+                "labels": {"mass": i % 2, "one": i % 2, "two": 1 - i % 2},
+            }
+        )
+        if i:
+            rows[i]["images"].pop()
+    volume(tmp_path / "mr0.nii.gz", 100, low=0)
+    write_stack(tmp_path / "dicom", POSITIONS)
+    rows[7]["images"] = [{"path": "dicom", "modality": "CT", "role": "portal"}]
+    return tmp_path, rows
+
+
+def check(folder: Path, rows: list[dict]):
+    (folder / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    asked = ["train", str(folder / "task.yaml"), "--manifest", str(folder / "m.jsonl"), "--check"]
+    return CliRunner().invoke(app, asked)
+
+
+def test_a_cohort_without_a_fault_passes(cohort):
+    done = check(*cohort)
+    assert done.exit_code == 0, done.output
+
+
+def rewrite(folder, name, change):
+    image = nib.load(folder / name)
+    values = np.asarray(image.dataobj)
+    nib.save(change(values, image.affine), folder / name)
+
+
+def gone(folder, rows):
+    rows[0]["images"][0]["path"] = "gone.nii.gz"
+
+
+def rename(old, new, inside=None):
+    def plant(folder, rows):
+        target = rows[0] if inside is None else rows[0][inside][0]
+        target[new] = target.pop(old)
+
+    return plant
+
+
+def label(name, value):
+    return lambda folder, rows: rows[0]["labels"].update({name: value})
+
+
+def image(**change):
+    return lambda folder, rows: rows[0]["images"][0].update(change)
+
+
+def two_series(folder, rows):
+    write_stack(folder / "dicom", [(50, 0, 2.5 * k) for k in range(4)], series="1.2.4")
+    for n, path in enumerate(sorted((folder / "dicom").iterdir())):
+        path.rename(path.with_name(f"b{n}.dcm"))
+    write_stack(folder / "dicom", POSITIONS)
+
+
+def capture(folder, rows):
+    write_stack(folder / "capture", POSITIONS[:1], SOPClassUID="1.2.840.10008.5.1.4.1.1.7")
+    rows[7]["images"][0]["path"] = "capture"
+
+
+def jpeg(folder, rows):
+    Picture.fromarray(np.arange(64, dtype=np.uint8).reshape(8, 8)).save(folder / "a.jpg")
+    rows[0]["images"][0] = {"path": "a.jpg", "modality": "CT"}
+
+
+def text_file(folder, rows):
+    (folder / "a.txt").write_text("not an image")
+    rows[0]["images"][0] = {"path": "a.txt", "modality": "CT"}
+
+
+def cut_dicom(folder, rows):
+    path = folder / "dicom" / "002.dcm"
+    path.write_bytes(path.read_bytes()[:-30])
+
+
+def missing_slice(folder, rows):
+    write_stack(folder / "gap", [(0, 0, 2.5 * k) for k in (0, 1, 2, 4, 5, 6)], series="1.2.8")
+    rows[7]["images"][0]["path"] = "gap"
+
+
+def cut_nifti(folder, rows):
+    path = folder / "ct0.nii.gz"
+    path.write_bytes(path.read_bytes()[:-60])
+
+
+def no_orientation(folder, rows):
+    loaded = nib.load(folder / "ct0.nii.gz")
+    bare = nib.Nifti1Image(np.asarray(loaded.dataobj), None)
+    bare.set_sform(None, 0)
+    bare.set_qform(None, 0)
+    nib.save(bare, folder / "ct0.nii.gz")
+
+
+def zero(folder, rows):
+    rewrite(folder, "ct0.nii.gz", lambda v, a: nib.Nifti1Image(np.zeros_like(v), a))
+
+
+def not_a_number(folder, rows):
+    rewrite(folder, "mr0.nii.gz", lambda v, a: nib.Nifti1Image(np.where(v > 200, np.nan, v), a))
+
+
+def two_forms(folder, rows):
+    def change(values, affine):
+        out = nib.Nifti1Image(values, affine)
+        out.set_sform(affine, 1)
+        out.set_qform(np.diag([2.0, 2, 9, 1]), 1)
+        return out
+
+    rewrite(folder, "ct0.nii.gz", change)
+
+
+def apart(folder, rows):
+    volume(
+        folder / "mr0.nii.gz",
+        3,
+        low=0,
+        affine=np.array([[2.0, 0, 0, 900], [0, 2, 0, 0], [0, 0, 3, 0], [0, 0, 0, 1]]),
+    )
+
+
+def borrowed_frame(folder, rows):
+    rows[1]["images"][0]["frame_of_reference"] = "f0"
+
+
+def series_twice(folder, rows):
+    rows[0]["images"].append(dict(rows[0]["images"][0]))
+
+
+def copy_twice(folder, rows):
+    (folder / "copy.nii.gz").write_bytes((folder / "ct0.nii.gz").read_bytes())
+    rows[0]["images"].append({"path": "copy.nii.gz", "modality": "CT"})
+
+
+def only_in_validation(folder, rows):
+    for row in rows:
+        row["labels"]["mass"] = int(row["case_id"] in ("c5", "c6"))
+
+
+def without_negatives(folder, rows):
+    for row in rows:
+        row["labels"]["mass"] = 1
+
+
+def same_in_two_splits(folder, rows):
+    (folder / "copy.nii.gz").write_bytes((folder / "ct0.nii.gz").read_bytes())
+    rows[6]["images"][0] = {"path": "copy.nii.gz", "modality": "CT", "role": "portal"}
+
+
+def same_path_in_two_splits(folder, rows):
+    rows[6]["images"][0]["path"] = "ct0.nii.gz"
+
+
+def empty_folder(folder, rows):
+    (folder / "nothing").mkdir()
+    rows[7]["images"][0]["path"] = "nothing"
+
+
+def mask_elsewhere(folder, rows):
+    nib.save(nib.Nifti1Image(np.ones((6, 5, 4), np.uint8), np.diag([1.0, 1, 1, 1])), folder / "m.nii.gz")
+    rows[7]["images"][0]["mask"] = "m.nii.gz"
+
+
+def many_classes(folder, rows):
+    rewrite(folder, "mask0.nii.gz", lambda v, a: nib.Nifti1Image((v + 3).astype(np.uint8), a))
+
+
+def mask_of_another_grid(folder, rows):
+    nib.save(nib.Nifti1Image(np.ones((3, 3, 3), np.uint8), np.diag([2.0, 2, 3, 1])), folder / "mask0.nii.gz")
+
+
+def cine_without_mask(folder, rows):
+    frames = np.random.default_rng(0).integers(0, 255, (16, 16, 5)).astype(np.uint8)
+    nib.save(nib.Nifti1Image(frames, np.eye(4)), folder / "us.nii.gz")
+    rows[0]["images"].append({"path": "us.nii.gz", "modality": "US"})
+
+
+def two_people(folder, rows):
+    rows[5]["patient_id"] = "p0"
+
+
+def no_validation(folder, rows):
+    for row in rows:
+        row["split"] = "train"
+
+
+FAULTS = {
+    "a file that is not there": (gone, "line 1, case c0: gone.nii.gz does not exist"),
+    "lables": (
+        rename("labels", "lables"),
+        "line 1, case c0: the field lables is not known and is not read; did you mean labels?",
+    ),
+    "patientid": (
+        rename("patient_id", "patientid"),
+        "patientid is not known and is not read; did you mean patient_id?",
+    ),
+    "splits": (rename("split", "splits"), "splits is not known and is not read; did you mean split?"),
+    "modalty": (
+        rename("modality", "modalty", "images"),
+        "modalty is not known and is not read; did you mean modality?",
+    ),
+    "label -1": (label("mass", -1), "label mass is -1; write 1 present, 0 absent"),
+    "label 2": (label("mass", 2), "label mass is 2; write 1 present, 0 absent"),
+    "label typo": (label("mas", 1), "label(s) mas (did you mean mass?) are not findings of the task"),
+    "label in words": (label("mass", "yes"), "line 1: labels.mass"),
+    "two exclusive": (lambda f, r: r[0]["labels"].update(one=1, two=1), "one and two are both present"),
+    "no exclusive": (lambda f, r: r[0]["labels"].update(one=0, two=0), "none of one, two is present"),
+    "empty modality": (image(modality=""), "ct0.nii.gz has no modality; write"),
+    "modality typo": (image(modality="ct"), "modality ct is not in the task; did you mean CT?"),
+    "two series in a folder": (two_series, "dicom: holds 2 series; give each series a folder"),
+    "secondary capture": (capture, "capture cannot be used as CT"),
+    "jpeg as CT": (jpeg, "a.jpg cannot be used as CT: a picture of CT has no HU"),
+    "text as CT": (text_file, "a.txt cannot be used as CT"),
+    "cut DICOM": (cut_dicom, "line 8, case c7: dicom"),
+    "missing slice": (missing_slice, "line 8, case c7: gap"),
+    "cut NIfTI": (cut_nifti, "line 1, case c0: ct0.nii.gz"),
+    "no orientation": (no_orientation, "has no orientation"),
+    "all zero": (zero, "holds the value 0 alone"),
+    "NaN": (not_a_number, "holds NaN or infinite values; clean it"),
+    "sform against qform": (two_forms, "sform and"),
+    "apart in one frame": (apart, "have one frame of reference and do not meet in space"),
+    "a frame of another patient": (
+        borrowed_frame,
+        "frame_of_reference f0 is that of case c0, another patient",
+    ),
+    "a series twice": (series_twice, "ct0.nii.gz stands twice in the case"),
+    "a copy of a series": (copy_twice, "has the same pixels as ct0.nii.gz of the same case"),
+    "no images": (lambda f, r: r[0].update(images=[]), "line 1, case c0: has no image"),
+    "positives in validation alone": (
+        only_in_validation,
+        "finding mass: is present in validation cases alone",
+    ),
+    "no negatives": (without_negatives, "finding mass: no case is labelled absent"),
+    "MR that is CT": (lambda f, r: r[0]["images"][1].update(path="ct0.nii.gz", role="t2"), "like HU of CT"),
+    "DICOM CT as MR": (
+        lambda f, r: r[7]["images"][0].update(modality="MR", role="t2"),
+        "is CT by its header, MR in the manifest",
+    ),
+    "CT that is none": (
+        lambda f, r: (
+            r[0]["images"].append({"path": "x.nii.gz", "modality": "CT"}) or volume(f / "x.nii.gz", 55, low=0)
+        ),
+        "never goes below 0",
+    ),
+    "Train": (
+        lambda f, r: r[0].update(split="Train"),
+        "split 'Train' is none, so nothing uses the case; write train",
+    ),
+    "validation": (
+        lambda f, r: r[6].update(split="validation"),
+        "split 'validation' is none, so nothing uses the case; write val",
+    ),
+    "no split": (lambda f, r: r[0].update(split=""), "has no split, so nothing uses it"),
+    "role typo": (
+        image(role="portl"),
+        "has the role 'portl', which the task lacks; did you mean portal?",
+    ),
+    "same pixels in two splits": (
+        same_in_two_splits,
+        "of case c0 in train, this one in val; keep them in one split",
+    ),
+    "same path in two splits": (
+        same_path_in_two_splits,
+        "is an image of case c0 too, one in train and one in val",
+    ),
+    "empty folder": (empty_folder, "nothing cannot be used as CT"),
+    "mask elsewhere": (mask_elsewhere, "line 8, case c7: dicom: "),
+    "too many classes": (
+        many_classes,
+        "its mask mask0.nii.gz holds the class(es) 3, 4, 5, and dense of the task has 3",
+    ),
+    "mask of another grid": (mask_of_another_grid, "lie on different grids"),
+    "a cine without a mask": (cine_without_mask, "us.nii.gz: is a cine without a label map"),
+    "a patient in two splits": (two_people, "patient p0 stands in more than one split"),
+    "no validation": (no_validation, "no case has split val"),
+}
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_fault_is_named_with_its_line_and_what_to_do(cohort, fault):
+    folder, rows = cohort
+    plant, words = FAULTS[fault]
+    plant(folder, rows)
+    done = check(folder, rows)
+    assert done.exit_code in (1, 3), done.output
+    assert done.exception is None or isinstance(done.exception, SystemExit) or words in str(done.exception)
+    assert words in done.output + str(done.exception)
+
+
+def test_a_likely_label_is_legal(cohort):
+    folder, rows = cohort
+    rows[0]["labels"]["mass"] = 0.5
+    done = check(folder, rows)
+    assert done.exit_code == 0, done.output
+
+
+def test_columns_of_a_csv_are_checked_too(cohort):
+    folder, _ = cohort
+    lines = ["case_id,path,modality,splt,lable:mass"]
+    lines += [f"c{i},ct{i}.nii.gz,CT,train,1" for i in range(3)]
+    (folder / "m.csv").write_text("\n".join(lines) + "\n")
+    asked = ["train", str(folder / "task.yaml"), "--manifest", str(folder / "m.csv"), "--check"]
+    done = CliRunner().invoke(app, asked)
+    assert "line 2, case c0: the field splt is not known and is not read; did you mean split?" in done.output
+    assert "lable:mass is not known and is not read; did you mean label" in done.output
+
+
+def test_training_names_a_label_map_with_more_classes_than_the_task(cohort, tmp_path):
+    folder, rows = cohort
+    many_classes(folder, rows)
+    (folder / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    with pytest.raises(UserError, match=r"line 1, case c0: the label map of .* holds class 5, and dense"):
+        preprocess_manifest(
+            load_task(folder / "task.yaml"), read_manifest(folder / "m.jsonl"), tmp_path / "t", workers=1
+        )
+
+
+def test_an_image_without_a_label_map_teaches_no_encoder(cohort, tmp_path):
+    folder, rows = cohort
+    (folder / "m.jsonl").write_text("".join(json.dumps(r) + "\n" for r in rows))
+    made, entries = preprocess_manifest(
+        load_task(folder / "task.yaml"), read_manifest(folder / "m.jsonl"), tmp_path / "t", workers=1
+    )
+    names = [n for e in entries for n in e["files"].get("CT", [])]
+    assert [has_labels(made, n) for n in names] == [True] * 7 + [False]

@@ -1,0 +1,214 @@
+"""Slices acquired several times at a place become exact volumes or a named refusal; mosaics are unpacked."""
+
+from __future__ import annotations
+
+import random
+import re
+import struct
+from pathlib import Path
+
+import numpy as np
+import pytest
+from random_series import run
+from slices import AXIAL, write_slice
+
+from medfuse.io import pairing
+from medfuse.io.cases import find_cases
+from medfuse.io.headers import WANTED
+from medfuse.io.mosaic import Mosaic, first_position, unpack
+
+MR = "1.2.840.10008.5.1.4.1.1.4"
+STEP = 3.0
+
+
+def mr_slice(path: Path, z: float, value: int, *, private=(), **extra):
+    ds = write_slice(path, position=(0, 0, z), value=value, slope=1.0, intercept=0.0, **extra)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = MR
+    ds.Modality = "MR"
+    for tag, vr, what in private:
+        ds.add_new(tag, vr, what)
+    ds.save_as(path, enforce_file_format=True)
+    return ds
+
+
+def repeats(folder: Path, attributes: list[dict], places: int = 4, private=lambda v: ()):
+    """Volume v has the value 2000 v; names and InstanceNumbers are shuffled over all slices."""
+    order = [(v, k) for v in range(len(attributes)) for k in range(places)]
+    random.Random(3).shuffle(order)
+    for n, (v, k) in enumerate(order, 1):
+        mr_slice(folder / f"{n:03d}.dcm", STEP * k, 2000 * v, number=n, private=private(v), **attributes[v])
+
+
+def unmixed(folder: Path, volumes: int) -> list:
+    (case,) = find_cases(folder).cases
+    assert len(case.images) == volumes
+    for image in case.images:
+        assert image.geometry.outcome == "split"
+        assert np.ptp(image.pixels[0, 0]) == 0  # one volume only: each volume has a value of its own
+    assert sorted(float(i.pixels[0, 0, 0]) for i in case.images) == [1000 + 2000 * v for v in range(volumes)]
+    return case.images
+
+
+@pytest.mark.parametrize(
+    "attributes",
+    [
+        [{"EchoTime": 2.3}, {"EchoTime": 4.6}, {"EchoTime": 6.9}],
+        [{"KVP": 80}, {"KVP": 140}],
+        [{"TriggerTime": 0.0}, {"TriggerTime": 40.5}],
+        [{"ImageType": ["ORIGINAL", "PRIMARY"]}, {"ImageType": ["DERIVED", "PRIMARY"]}],
+        [{"DiffusionGradientOrientation": [1, 0, 0.0]}, {"DiffusionGradientOrientation": [0, 1.0, 0]}],
+        [
+            {"AcquisitionDate": "20260101", "AcquisitionTime": "235959"},
+            {"AcquisitionDate": "20260102", "AcquisitionTime": "000001"},
+        ],
+        [{"AcquisitionTime": "235950"}, {"AcquisitionTime": "235958"}, {"AcquisitionTime": "000006"}],
+    ],
+)
+def test_repeats_are_paired_by_what_differs(tmp_path, attributes):
+    repeats(tmp_path, attributes)
+    unmixed(tmp_path, len(attributes))
+
+
+def siemens_b(v: int):
+    return [
+        (0x00190010, "LO", "SIEMENS MR HEADER"),
+        (0x0019100C, "IS", 500 * v),
+        (0x0019100E, "FD", [0.6, 0.8, 0.0]),
+    ]
+
+
+def ge_echo(v: int):
+    return [(0x00190011, "LO", "GEMS_ACQU_01"), (0x001911A2, "SL", 7 + v)]
+
+
+def philips_b(v: int):
+    return [(0x20010010, "LO", "Philips Imaging DD 001"), (0x20011003, "FL", 500.0 * v)]
+
+
+@pytest.mark.parametrize("private", [siemens_b, ge_echo, philips_b])
+def test_private_elements_pair_too_in_whatever_block(tmp_path, private):
+    repeats(tmp_path, [{}, {}, {}], private=private)
+    images = unmixed(tmp_path, 3)
+    if private is siemens_b:
+        assert [i.traits["b_value"] for i in images] == [("0", 1.0), ("500", 1.0), ("1000", 1.0)]
+        assert images[1].traits["direction"] == ("0.6, 0.8, 0", 1.0)
+
+
+def test_shuffled_repeats_that_nothing_tells_apart_are_refused(tmp_path):
+    repeats(tmp_path, [{}, {}])
+    found = find_cases(tmp_path)
+    assert not found.cases
+    assert "no echo, time, b-value or number tells them apart" in found.scan.refused[0].reason
+
+
+def test_one_volume_of_two_echoes_is_refused(tmp_path):
+    for k in range(4):
+        mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0, EchoTime=2.5 + 2 * (k % 2))
+    found = find_cases(tmp_path)
+    assert not found.cases
+    assert "differ in EchoTime (2.5, 4.5)" in found.scan.refused[0].reason
+
+
+def test_slices_that_lost_their_place_are_refused(tmp_path):
+    for k in range(5):
+        mr_slice(tmp_path / f"{k}.dcm", 0, 0, number=k, SliceLocation=2.0 * k)
+    found = find_cases(tmp_path)
+    assert not found.cases
+    assert "SliceLocation runs from 0 to 8 mm" in found.scan.refused[0].reason
+
+
+def test_jitter_in_a_cosine_does_not_split_a_series(tmp_path):
+    for k in range(6):  # on either side of what rounding to three places would part
+        tilt = 0.0005 + 2e-6 * (k % 2)
+        mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0, orientation=(1, 0, 0, 0, 1, tilt))
+    (case,) = find_cases(tmp_path).cases
+    (image,) = case.images
+    assert image.pixels.shape[2] == 6
+
+
+def csa_header(slices: int, normal) -> bytes:
+    """A CSA2 header with two tags."""
+
+    def tag(name: str, vr: str, values) -> bytes:
+        out = struct.pack("<64si4s3i", name.encode(), len(values), vr.encode(), 0, len(values), 77)
+        for v in values:
+            text = str(v).encode() + b"\0"
+            out += struct.pack("<4i", 0, len(text), 77, 0) + text + b"\0" * (-len(text) % 4)
+        return out
+
+    tags = tag("NumberOfImagesInMosaic", "US", [slices]) + tag("SliceNormalVector", "FD", normal)
+    return b"SV10\4\3\2\1" + struct.pack("<2I", 2, 77) + tags
+
+
+def write_mosaic(path: Path, *, csa: bool = True, image_type=("ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC")):
+    """Five slices of 4 × 6 pixels with the values 100 z in 3 × 3 tiles, downward; first centre at
+    (10, 20, 30)."""
+    rows = 12
+    columns = 18
+    picture = np.zeros((rows, columns), np.uint16)
+    for z in range(5):
+        r, c = divmod(z, 3)
+        picture[4 * r : 4 * r + 4, 6 * c : 6 * c + 6] = 100 * z + 1
+    corner = np.array([10, 20, 30]) - np.array([(18 - 6) / 2 * 2.0, (12 - 4) / 2 * 2.0, 0])
+    ds = mr_slice(path, 0, 0, size=(rows, columns), spacing=(2.0, 2.0), ImageType=list(image_type))
+    ds.ImagePositionPatient = [float(v) for v in corner]
+    ds.SpacingBetweenSlices = 3.5
+    if csa:
+        ds.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
+        ds.add_new(0x00291010, "OB", csa_header(5, (0, 0, -1.0)))
+    ds.PixelData = picture.tobytes()
+    ds.save_as(path, enforce_file_format=True)
+
+
+def test_a_mosaic_is_unpacked_to_where_its_slices_lie(tmp_path):
+    write_mosaic(tmp_path / "a.dcm")
+    (case,) = find_cases(tmp_path).cases
+    (image,) = case.images
+    assert image.pixels.shape == (6, 4, 5)
+    assert image.pixels[0, 0].tolist() == [1, 101, 201, 301, 401]
+    assert np.allclose(image.affine @ [0, 0, 0, 1], [-10, -20, 30, 1])
+    assert np.allclose(image.affine @ [1, 1, 1, 1], [-12, -22, 26.5, 1])
+
+
+def test_a_mosaic_without_its_csa_header_is_refused_by_name(tmp_path):
+    write_mosaic(tmp_path / "a.dcm", csa=False)
+    found = find_cases(tmp_path)
+    assert not found.cases
+    assert "Siemens mosaic without its CSA header" in found.scan.refused[0].reason
+
+
+def test_tiles_are_read_row_by_row():
+    picture = np.arange(4).reshape(2, 2).repeat(2, 0).repeat(2, 1)
+    tiles = unpack(picture, Mosaic(slices=3, normal=(0, 0, 1), step=1))
+    assert tiles[:, 0, 0].tolist() == [0, 1, 2]
+    moved = first_position(np.zeros(3), np.array(AXIAL), np.array([1.0, 1.0]), (4, 4), 2)
+    assert moved.tolist() == [1, 1, 0]
+
+
+def test_every_attribute_that_pairs_is_read():
+    """What the scan does not keep of a header cannot tell two slices apart."""
+    text = (Path(pairing.__file__)).read_text()
+    named = set(re.findall(r'_text\("(\w+)"\)', text)) | set(re.findall(r'header\.get\("(\w+)"', text))
+    assert named
+    assert named <= {w for w in WANTED if isinstance(w, str)}
+
+
+def test_random_series_are_exact_or_refused():
+    counts, wrong = run(60, seed=3)
+    assert not wrong
+    assert {found for _, found in counts} == {"exact", "measured", "refused"}
+
+
+@pytest.mark.shared
+@pytest.mark.parametrize("name", ["mosaic-epi", "echoes-same-number", "midnight", "orientation-jitter"])
+def test_reported_inputs(shared, name):
+    folder = shared / "reports_of_others" / name / "input"
+    if not folder.is_dir():
+        pytest.skip("the reported inputs are not here")
+    (case,) = find_cases(folder).cases
+    shapes = [i.pixels.shape for i in case.images]
+    if name == "mosaic-epi":
+        assert shapes == [(72, 72, 5)]
+    for image in case.images:
+        means = image.pixels.mean((0, 1))
+        assert name == "mosaic-epi" or np.abs(np.diff(means)).max() < 30

@@ -1,0 +1,259 @@
+"""What a stranger wrote, in a header, a manifest or a bundle, never becomes a path or code."""
+
+from __future__ import annotations
+
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+from pydicom.dataset import Dataset
+from pydicom.uid import ExplicitVRLittleEndian
+from slices import write_slice
+
+from medfuse.bundles.registry import find_bundle, list_bundles, shipped_folder
+from medfuse.case import Case, Image, Source
+from medfuse.deidentify.folder import deidentify_folder
+from medfuse.deidentify.profile import Options
+from medfuse.drafting.templates import LONGEST, Sentences
+from medfuse.errors import UserError, WrongUse
+from medfuse.exports.case_folder import write_case
+from medfuse.inference.predictor import Predicted
+from medfuse.io.export import export_name
+from medfuse.io.names import plain_name, uid_name
+from medfuse.library import Library
+from medfuse.network.archive import Archive, Instance
+
+ATTACKS = (
+    "../../ESCAPED",
+    "/tmp/ESCAPED",
+    "..",
+    ".",
+    "",
+    "1.2.3/../../X",
+    "1.2\x00",
+    "1." * 40 + "1",
+    "1..2",
+)
+
+
+def files_below(folder: Path) -> set[Path]:
+    return {p for p in folder.rglob("*") if p.is_file()}
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("uid", ATTACKS)
+def test_what_is_no_uid_becomes_a_hash(uid):
+    assert uid_name(uid) == uid_name(uid)
+    assert uid_name(uid).startswith("sha256-")
+    assert uid_name(uid) != uid_name(uid + "x")
+
+
+def test_names_that_are_names_stay():
+    assert uid_name("1.2.840.10008.1") == "1.2.840.10008.1"
+    assert plain_name("SIM-900006-00000-ab12") == "SIM-900006-00000-ab12"
+    assert plain_name("王 case 1.b") == "王 case 1.b"
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("text", ["../x", "..", ".hidden", "a/b", "a\\b", "", "C:x", "a\nb", "x" * 300])
+def test_a_plain_name_is_one_part_of_a_path(text):
+    name = plain_name(text)
+    assert Path(name).name == name
+    assert not name.startswith(".")
+    assert not set(name) & set("/\\:\n\0")
+    assert len(name) < 100
+
+
+@pytest.mark.attack
+def test_a_received_object_stays_in_the_quarantine(home, tmp_path):
+    archive = Archive()
+    try:
+        for data in (b"first", b"other"):
+            archive.store(
+                Instance(data, {"SOPInstanceUID": "../../ESCAPED"}, str(ExplicitVRLittleEndian), "test")
+            )
+    finally:
+        archive.close()
+    assert [p for p in files_below(tmp_path) if not p.is_relative_to(home)] == []
+    (kept,) = (home / "quarantine").iterdir()
+    assert kept.read_bytes() == b"other"
+
+
+@pytest.mark.attack
+def test_deidentified_copies_stay_in_their_folder(tmp_path):
+    (tmp_path / "in").mkdir()
+    path = tmp_path / "in" / "a.dcm"
+    write_slice(path, position=(0, 0, 0))
+    ds = pydicom.dcmread(path)
+    with pydicom.config.disable_value_validation():
+        ds.StudyInstanceUID = "../../../AA"
+        ds.SeriesInstanceUID = "../../BB"
+        ds.SOPInstanceUID = "../../CC"
+        ds.save_as(path)
+    out = tmp_path / "deep" / "er" / "out"
+    report = deidentify_folder(tmp_path / "in", out, key=b"k" * 32, options=Options(True, True, True)).report
+    assert report.written == 1
+    assert {p for p in files_below(tmp_path) if p.suffix == ".dcm"} - {path} == {out / report.files[0].path}
+    assert (out / report.files[0].path).resolve().is_relative_to(out)
+
+
+def test_an_exported_image_has_one_name():
+    image = Image("MR", np.zeros((2, 2, 2), np.float32), Source("x", series_uid="../../AA"), np.eye(4))
+    image.role = "../../t2"
+    name = export_name(image, 1)
+    assert Path(name).name == name
+    plain = Image("MR", np.zeros((2, 2, 2), np.float32), Source("x", series_uid="1.2.3"), np.eye(4))
+    assert export_name(plain, 1) == "0001_MR_unknown_1.2.3.nii.gz"
+
+
+@pytest.mark.attack
+def test_a_registration_is_noted_in_its_folder(home, tmp_path, monkeypatch):
+    from medfuse.library import registrations, store
+    from medfuse.registration.quality import Quality
+
+    monkeypatch.setattr(store, "has_series", lambda library, uid: True)
+    source = Source("x", series_uid="../../AA")
+    image = Image("MR", np.zeros((2, 2, 2), np.float32), source, np.eye(4))
+    other = Image("CT", np.zeros((2, 2, 2), np.float32), replace(source, series_uid="1.2"), np.eye(4))
+    quality = object.__new__(Quality)
+    quality.verdict, quality.reasons = "check", []
+    registrations._keep(Library(), tmp_path, quality, image, other)
+    (note,) = files_below(tmp_path)
+    assert note.parent == home / "registrations"
+
+
+@pytest.mark.attack
+def test_a_case_is_written_below_its_output(tmp_path):
+    """A manifest row may have any case id; the folder of the case is replaced, so it must be the case's."""
+    from test_report import TASK, prediction
+
+    from medfuse.drafting.compose import compose
+
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    (precious / "file").write_text("mine")
+    p = prediction().model_copy(update={"case_id": "../precious"})
+    case = Case("../precious")
+    report = compose(p, case, TASK, "en")
+    predicted = Predicted(p, [])
+    done = write_case(tmp_path / "out", predicted, report, case, TASK, seconds={}, formats=("text",))
+    assert (precious / "file").read_text() == "mine"
+    assert done.folder.parent == tmp_path / "out"
+    assert "prediction.json" in done.files
+
+
+def own_bundle(home: Path, name: str) -> Path:
+    folder = home / "bundles" / name
+    shutil.copytree(shipped_folder() / "breast-ultrasound", folder)
+    return folder
+
+
+def test_a_users_bundle_comes_before_a_shipped_one(home):
+    own = own_bundle(home, "upper-abdomen-simulated")
+    assert find_bundle("upper-abdomen-simulated") == own
+    assert [p for p in list_bundles() if p.name == "upper-abdomen-simulated"] == [own]
+    assert find_bundle("breast-ultrasound") == shipped_folder() / "breast-ultrasound"
+
+
+def test_the_viewer_names_the_findings_of_the_bundle_that_is_used(home):
+    from apps.viewer.words import finding_names
+
+    own_bundle(home, "upper-abdomen-simulated")
+    finding_names.cache_clear()
+    try:
+        assert "ascites" not in finding_names("upper-abdomen-simulated", "en")
+        assert finding_names("not-here", "en") == {}
+    finally:
+        finding_names.cache_clear()
+
+
+@pytest.mark.attack
+def test_a_folder_here_is_used_only_when_it_is_given_as_a_path(home, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    shutil.copytree(shipped_folder() / "breast-ultrasound", tmp_path / "upper-abdomen-simulated")
+    shutil.copytree(shipped_folder() / "breast-ultrasound", tmp_path / "mine")
+    assert find_bundle("upper-abdomen-simulated") == shipped_folder() / "upper-abdomen-simulated"
+    assert find_bundle("./upper-abdomen-simulated") == tmp_path / "upper-abdomen-simulated"
+    assert find_bundle(Path("mine")) == tmp_path / "mine"
+    with pytest.raises(WrongUse, match=r"write \./mine"):
+        find_bundle("mine")
+    with pytest.raises(WrongUse, match="no such folder"):
+        find_bundle("./nothing")
+
+
+TEMPLATES = (
+    "{{ ''.__class__.__mro__[1].__subclasses__() }}",
+    "{{ ''.__class__.__mro__ }}",
+    "{{ name.upper() }}",
+    "{{ cycler.__init__.__globals__.os }}",
+    "{{ self._TemplateReference__context }}",
+    "{% include '/etc/passwd' %}",
+    "{% set x = name %}{{ x }}",
+    "{% macro f() %}x{% endmacro %}{{ f() }}",
+    "{{ range(9) }}",
+    "{{ 'a' * 999999999 }}",
+    "{{ name * 9 }}",
+    "{{ [1] * 9 }}",
+    "{{ '%999999999d' % 1 }}",
+    "{{ '%999999999d'|format(1) }}",
+    "{{ '%.999999999f'|format(1.0) }}",
+    "{{ '%*d'|format(999999999, 1) }}",
+    "{{ 9 ** 999999999 }}",
+    "{{ 'x'|center(999999999) }}",
+    "{% for a in name %}{% for b in name %}{{ a }}{% endfor %}{% endfor %}",
+    "{{ name|attr('__class__') }}",
+    "{{ 1 / 0 }}",
+)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("text", TEMPLATES)
+def test_a_template_that_does_more_than_say_is_refused(tmp_path, text):
+    import yaml
+
+    path = tmp_path / "xx.yaml"
+    path.write_text(yaml.safe_dump({"size": text}))
+    with pytest.raises(UserError, match=r"xx\.yaml line 1: template size: .+") as e:
+        Sentences(path, "xx").render("size", name="cyst")
+    assert "\n" not in str(e.value)
+
+
+def test_a_template_says_a_bounded_sentence(tmp_path):
+    path = tmp_path / "xx.yaml"
+    path.write_text("a: '{% for x in rows %}{{ x }}{% endfor %}'\nb: {c: d}\n")
+    rows = ["0123456789"] * (LONGEST // 10)
+    assert len(Sentences(path, "xx").render("a", rows=rows)) == LONGEST
+    with pytest.raises(UserError, match="more than"):
+        Sentences(path, "xx").render("a", rows=[*rows, "x"])
+    with pytest.raises(UserError, match="must be a text"):
+        Sentences(path, "xx").render("b")
+
+
+def test_no_other_code_puts_a_uid_into_a_path():
+    """Every f-string or ``/`` that makes a path of a UID goes through names.py."""
+    import re
+
+    root = Path(__file__).resolve().parent.parent
+    bare = re.compile(r"/ \S*\b(\w+\.)?(case_id|uid|series_uid|\w*InstanceUID)\b")
+    found = [
+        f"{p.relative_to(root)}: {line.strip()}"
+        for top in ("medfuse", "apps")
+        for p in (root / top).rglob("*.py")
+        if p.parent.name != "simulation"  # its case ids are its own
+        for line in p.read_text().splitlines()
+        if bare.search(line) and "_name(" not in line and not line.lstrip().startswith(("#", '"'))
+    ]
+    assert found == []
+
+
+def test_the_attack_of_these_tests_reaches_the_header(tmp_path):
+    """A UID with slashes is really read as it stands, or the tests above would prove nothing."""
+    ds = Dataset()
+    with pydicom.config.disable_value_validation():
+        ds.StudyInstanceUID = "../../../AA"
+    ds.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True)
+    ds = pydicom.dcmread(tmp_path / "a.dcm", force=True)
+    assert str(ds.StudyInstanceUID) == "../../../AA"

@@ -1,0 +1,121 @@
+"""Drawing on the images, in a real browser: marks are objects, keys are a person's own."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+from playwright.sync_api import expect
+from viewers import CHROMIUM, browsing, measure, open_case, serving, settled, sign_in, take_tool, viewport
+
+from medfuse.library import Library, accounts, desks, workbench
+
+pytestmark = [
+    pytest.mark.browser,
+    pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed"),
+]
+
+
+@pytest.fixture(scope="module")
+def desk(viewer_library, tmp_path_factory):
+    """A served copy of the library with one author; its home, address and case id."""
+    home = tmp_path_factory.mktemp("marks") / "home"
+    shutil.copytree(viewer_library[0], home)
+    accounts.add_account(Library(home), "bo", "long enough", "author", full_name="Bo Chen")
+    with serving(home) as url:
+        yield home, url, viewer_library[1].prediction.case_id
+
+
+def kept(page, home, case_id: str, wanted: list[str]) -> list:
+    """The marks of the library, once they are of these kinds."""
+    for _ in range(150):
+        marks = workbench.measurements(Library(home), case_id)
+        if [m.kind for m in marks] == wanted:
+            return marks
+        page.wait_for_timeout(200)
+    raise AssertionError([m.kind for m in marks])
+
+
+def test_a_mark_is_drawn_moved_undone_listed_and_put_into_a_sentence(desk):
+    home, url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        sign_in(page, "bo", "long enough")
+        page.locator(".acts").first.wait_for()
+        canvas = viewport(page, "CT")
+        measure(page, canvas, (-60, -20), (-20, -20))
+        (drawn,) = kept(page, home, case_id, ["distance"])
+        assert drawn.author == "bo"
+        # its end is taken and moved
+        take_tool(page, "navigate")
+        box = settled(canvas)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x - 20, y - 20)
+        page.mouse.down()
+        page.mouse.move(x + 20, y - 20, steps=4)
+        page.mouse.up()
+        for _ in range(100):
+            (moved,) = workbench.measurements(Library(home), case_id)
+            if moved.value > drawn.value:
+                break
+            page.wait_for_timeout(200)
+        assert moved.value == pytest.approx(2 * drawn.value, rel=0.1)
+        assert moved.id == drawn.id
+        # an angle takes a line and a point
+        take_tool(page, "angle")
+        page.mouse.move(x - 40, y + 60)
+        page.mouse.down()
+        page.mouse.move(x, y + 60, steps=3)
+        page.mouse.up()
+        page.mouse.move(x, y + 20, steps=3)
+        page.mouse.down()
+        page.mouse.up()
+        page.get_by_text("Measurements (2)").wait_for()
+        angle = kept(page, home, case_id, ["distance", "angle"])[1]
+        assert angle.value == pytest.approx(90, abs=3)
+        page.keyboard.press("z")  # undone, and done again
+        kept(page, home, case_id, ["distance"])
+        page.get_by_text("Measurements (1)").wait_for()
+        page.keyboard.press("y")
+        kept(page, home, case_id, ["distance", "angle"])
+        page.keyboard.press("s")  # the slice is a key image
+        kept(page, home, case_id, ["distance", "angle", "key"])
+        # the list leads back, and into the report
+        here = canvas.get_attribute("data-index")
+        canvas.hover()
+        page.keyboard.press("ArrowUp")
+        expect(canvas).not_to_have_attribute("data-index", here)
+        page.locator(".marks summary").click()
+        page.locator(".mark .jump").first.click()
+        expect(canvas).to_have_attribute("data-index", here)
+        page.locator(".sentence .text").first.click()
+        page.locator("[aria-label='Put into the chosen sentence']").first.click()
+        page.locator(".sentence textarea").wait_for()
+        assert moved.text in page.locator(".sentence textarea").input_value()
+        assert not page.problems
+
+
+def test_the_page_of_keys_changes_them_for_this_person(desk):
+    home, url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        sign_in(page, "bo", "long enough")
+        page.locator("[data-action=save]").wait_for()
+        viewport(page, "CT").hover()
+        page.keyboard.press("?")
+        page.locator("dialog.keys [data-key=distance]").click()
+        page.locator("dialog.keys [data-key=distance].on").wait_for()
+        page.keyboard.press("D")
+        page.locator("dialog.keys [data-key=distance]", has_text="D").wait_for()
+        for _ in range(100):
+            desk_kept = desks.desk_of(Library(home), accounts.list_accounts(Library(home))[0])
+            if desk_kept and desk_kept.keys == {"distance": "D"}:
+                break
+            page.wait_for_timeout(200)
+        else:
+            pytest.fail("the key was not kept")
+        page.locator("dialog.keys").get_by_role("button", name="Close").click()
+        page.keyboard.press("d")  # does nothing any more
+        page.keyboard.press("D")
+        page.locator("[data-tool=distance][aria-pressed=true]").wait_for()
+        assert not page.problems
