@@ -142,17 +142,13 @@ class RowMaker:
 
     def row(self, candidate: Candidate) -> tuple[ManifestRow | None, str]:
         """The manifest's row of a case, or why there is none."""
-        keys = [
-            k for s in candidate.studies for k in s.series if self.pixels[k].modality in self.task.modalities
-        ]
-        keys = [k for k in keys if self.pixels[k].images]
+        keys = self._series(candidate)
         if not keys:
             return None, "no readable image"
         labels, sources = label_case(candidate.reports, self.task, self.lexicon, self.possible)
         if not any(v is not None for v in labels.values()):
             return None, "no label: its reports say nothing of the findings"
         words = [training_text(report) for report, _ in candidate.reports]
-        sections = (parse_sections(report.text).get("indication", "") for report, _ in candidate.reports)
         first = candidate.studies[0]
         row = ManifestRow(
             case_id=candidate.case_id,
@@ -166,9 +162,21 @@ class RowMaker:
             site=min(first.issuers, default=""),
             report="\n".join(text for text, _ in words if text),
             comparison=[s for _, tagged in words for s in tagged],
-            indication=next((s for s in sections if s), ""),
+            indication=_indication(candidate),
         )
         return row, ""
+
+    def _series(self, candidate: Candidate) -> list[Key]:
+        """Of the task's modalities, and with images that can be read."""
+        every = [k for study in candidate.studies for k in study.series]
+        read = [k for k in every if self.pixels[k].images]
+        return [k for k in read if self.pixels[k].modality in self.task.modalities]
+
+
+def _indication(candidate: Candidate) -> str:
+    """Of the first report that states one."""
+    sections = (parse_sections(report.text).get("indication", "") for report, _ in candidate.reports)
+    return next((s for s in sections if s), "")
 
 
 def _whole(value: float | None) -> int | float | None:

@@ -71,7 +71,7 @@ def judge(report: Report, study: Study, archive: Archive) -> Judged:
             return Judged(against=against, mend=mend)
         if agrees:
             signs.add(check.__name__.strip("_"))
-    for look in (_text_numbers, _text_names, _text_age, _text_modality, _text_side):
+    for look in _TEXT_LOOKS:
         against, mend = look(report, study, archive)
         if against:
             return Judged(against=against, mend=mend)
@@ -145,18 +145,30 @@ def _day(report: Report, study: Study, archive: Archive) -> Answer:
     return NOTHING
 
 
-def _text_numbers(report: Report, study: Study, archive: Archive) -> tuple[str, bool]:
-    text = report.whole
+def _text_number(report: Report, study: Study, archive: Archive) -> tuple[str, bool]:
+    """What the text calls the patient's number."""
     own = normal(study.identity.patient_id)
-    for found in words().number.finditer(text):
+    for found in words().number.finditer(report.whole):
         if own and len(normal(found[1])) >= 3 and normal(found[1]) != own:
             return "its text states another patient id than the study's", False
+    return "", False
+
+
+def _text_order(report: Report, study: Study, archive: Archive) -> tuple[str, bool]:
+    """What the text calls the order's number."""
+    own = normal(study.identity.patient_id)
     own_orders = {normal(a) for a in study.accessions}
-    for found in words().order.finditer(text):
+    for found in words().order.finditer(report.whole):
         number = normal(found[1])
         if number in archive.orders and number not in own_orders and own not in archive.orders[number]:
             return "its text states the accession number of another patient", False
-    tokens = {normal(t) for t in _TOKEN.findall(text)}
+    return "", False
+
+
+def _text_any_number(report: Report, study: Study, archive: Archive) -> tuple[str, bool]:
+    """Patient ids of the archive anywhere in the text, whatever it calls them."""
+    own = normal(study.identity.patient_id)
+    tokens = {normal(t) for t in _TOKEN.findall(report.whole)}
     if own not in tokens and (others := tokens & set(archive.patients)):
         return f"its text names the patient id {archive.patients[min(others)]}", False
     return "", False
@@ -214,3 +226,14 @@ def _text_side(report: Report, study: Study, archive: Archive) -> tuple[str, boo
     if said and study.side and said != study.side:
         return f"its text speaks of the {said} side alone, the study is of the {study.side}", True
     return "", False
+
+
+_TEXT_LOOKS = (
+    _text_number,
+    _text_order,
+    _text_any_number,
+    _text_names,
+    _text_age,
+    _text_modality,
+    _text_side,
+)

@@ -126,22 +126,27 @@ def _lines(item: Dataset, heading: str) -> list[str]:
     """Words of a content tree in its order; the name of a container, or of a text, that is a section of a
     report stands before them once."""
     out = []
-    for child in item.get("ContentSequence", []) or []:
-        names = child.get("ConceptNameCodeSequence") or []
-        name = str(names[0].get("CodeMeaning", "")) if names else ""
-        section = name.rstrip("s").upper() if HEADINGS.match(name) else ""
-        section = {"FINDING": "FINDINGS", "CONCLUSION": "IMPRESSION"}.get(section, section)
+    for child in item.get("ContentSequence") or []:
+        section = _section_of(child)
+        opened = "" if section == heading else section
         kind = str(child.get("ValueType", ""))
         if kind == "TEXT" and child.get("TextValue"):
             words = str(child.TextValue).strip()
-            before = section if section and section != heading else ""
-            out.append(f"{before}: {words}" if before else words)
+            out.append(f"{opened}: {words}" if opened else words)
             heading = section or heading
-        if kind == "CONTAINER" and section and section != heading:
-            inside = _lines(child, section)
+        if kind == "CONTAINER" and opened:
+            inside = _lines(child, opened)
             if inside:
-                out += [f"{section}: {inside[0]}", *inside[1:]]
-                heading = section
-        elif child.get("ContentSequence"):
+                out += [f"{opened}: {inside[0]}", *inside[1:]]
+                heading = opened
+        else:
             out += _lines(child, heading)
     return out
+
+
+def _section_of(item: Dataset) -> str:
+    """The section of a report that an item's name is the heading of, "" where it is of none."""
+    names = item.get("ConceptNameCodeSequence") or []
+    name = str(names[0].get("CodeMeaning", "")) if names else ""
+    section = name.rstrip("s").upper() if HEADINGS.match(name) else ""
+    return {"FINDING": "FINDINGS", "CONCLUSION": "IMPRESSION"}.get(section, section)

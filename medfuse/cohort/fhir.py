@@ -17,7 +17,7 @@ from ..errors import UserError, fault_of
 from .encoding import decoded
 from .pdf import pdf_text
 from .rows import RefusedRow, ReportRow, Reports, dates_of
-from .words import modalities_of, opening_modalities, status_of, words
+from .words import Status, modalities_of, opening_modalities, status_of, words
 
 SECTIONS = {"NMR": "MR", "RUS": "US", "VUS": "US", "CUS": "US"}  # of HL7 table 0074
 UID = "urn:oid:"
@@ -33,36 +33,52 @@ def read_fhir(path: Path, encoding: str = "") -> Reports:
     except OSError as e:
         raise UserError(f"{path}: cannot be read ({e.strerror or e}); check its permissions") from e
     out = Reports(encodings={path.name: name})
-    resources: list[Resource] = []
-    for n, whole in _documents(text):
-        source = f"{path.name}:{n}"
-        if not isinstance(whole, dict):
-            out.refused.append(RefusedRow(id=source, source=source, reason="is no FHIR resource (JSON)"))
-        elif whole.get("resourceType") == "Bundle":
-            entries = whole.get("entry")
-            resources += [
-                e["resource"] | {"fullUrl": e.get("fullUrl", "")}
-                for e in (entries if isinstance(entries, list) else [])
-                if isinstance(e, dict) and isinstance(e.get("resource"), dict)
-            ]
-        else:
-            resources.append(whole)
+    resources = _resources(path.name, text, out)
     around = _Around.of(resources)
-    for k, resource in enumerate((r for r in resources if r.get("resourceType") == "DiagnosticReport"), 1):
-        source = f"{path.name}:{k}"
-        name = str(resource.get("id") or source)
-        try:
-            out.rows.append(_row(name, source, resource, around))
-        except ValidationError as e:
-            reason = f"is no valid DiagnosticReport ({fault_of(e)}); send it again"
-            out.refused.append(RefusedRow(id=name, source=source, reason=reason))
-        except UserError as e:
-            out.refused.append(RefusedRow(id=name, source=source, reason=str(e)))
+    reports = (r for r in resources if r.get("resourceType") == "DiagnosticReport")
+    for k, report in enumerate(reports, 1):
+        _read_one(f"{path.name}:{k}", report, around, out)
     if not out.given:
         out.refused.append(
             RefusedRow(id=path.name, source=path.name, reason="holds no DiagnosticReport; give one that does")
         )
     return out
+
+
+def _resources(file: str, text: str, out: Reports) -> list[Resource]:
+    """Every resource of a file, also of its Bundles; documents that are none go to the refused."""
+    found: list[Resource] = []
+    for n, whole in _documents(text):
+        source = f"{file}:{n}"
+        if not isinstance(whole, dict):
+            out.refused.append(RefusedRow(id=source, source=source, reason="is no FHIR resource (JSON)"))
+        elif whole.get("resourceType") == "Bundle":
+            found += _entries(whole)
+        else:
+            found.append(whole)
+    return found
+
+
+def _entries(bundle: Resource) -> list[Resource]:
+    """The resources of a Bundle, each with the URL that others refer to it by."""
+    entries = bundle.get("entry")
+    return [
+        e["resource"] | {"fullUrl": e.get("fullUrl", "")}
+        for e in (entries if isinstance(entries, list) else [])
+        if isinstance(e, dict) and isinstance(e.get("resource"), dict)
+    ]
+
+
+def _read_one(source: str, report: Resource, around: _Around, out: Reports) -> None:
+    """One DiagnosticReport to the rows, or by name to the refused."""
+    name = _said(report, "id") or source
+    try:
+        out.rows.append(_row(name, source, report, around))
+    except ValidationError as e:
+        reason = f"is no valid DiagnosticReport ({fault_of(e)}); send it again"
+        out.refused.append(RefusedRow(id=name, source=source, reason=reason))
+    except UserError as e:
+        out.refused.append(RefusedRow(id=name, source=source, reason=str(e)))
 
 
 def _documents(text: str) -> Iterator[tuple[int, object]]:
@@ -105,45 +121,64 @@ class _Around:
             return next((c for c in contained if c.get("id") == name[1:]), {})
         return self.by_reference.get(name, {})
 
+    def referred(self, report: Resource, key: str) -> list[Resource]:
+        """What the References under a key of a report point to, with the identifiers that stand in them."""
+        contained = report.get("contained") or []
+        found = (self.at(r, contained) | _own(r) for r in report.get(key) or [])
+        return [resource for resource in found if resource]
+
 
 def _row(name: str, source: str, given: Resource, around: _Around) -> ReportRow:
     report = json.loads(
         DiagnosticReport.model_validate({k: v for k, v in given.items() if k != "fullUrl"}).model_dump_json()
     )
-    contained = report.get("contained") or []
     text = _words(report)
     if not text:
         raise UserError("the report is empty: it has no presentedForm or conclusion with words")
-    status = status_of(str(report["status"]), text) if report["status"] != UNKNOWN else None
-    if status is None:
-        raise UserError(f"its status {report['status']!r} is not known")
-    if report["status"] == "appended":
-        status = "corrected"  # FHIR sends the whole report again, with what was added
-    studies = [s for r in report.get("imagingStudy") or [] if (s := around.at(r, contained) | _own(r))]
-    orders = [o for r in report.get("basedOn") or [] if (o := around.at(r, contained) | _own(r))]
-    asked = [n for o in orders for n in _accessions(o, alone=True)]
-    numbers = (
-        asked or [n for s in studies for n in _accessions(s, alone=False)] or _accessions(report, alone=False)
-    )
-    patient = around.at(report.get("subject"), contained)
+    studies = around.referred(report, "imagingStudy")
+    patient = around.at(report.get("subject"), report.get("contained") or [])
     who = _identifier(patient) or _identifier(_own(report.get("subject")))
-    period = report.get("effectivePeriod") or {}
-    when = report.get("effectiveDateTime") or period.get("start") or report.get("issued") or ""
     return ReportRow(
         id=name,
         source=source,
         text=text,
-        accession=";".join(dict.fromkeys(numbers)),
+        accession=";".join(dict.fromkeys(_numbers(report, studies, around))),
         study_uids=tuple(dict.fromkeys(u for s in studies for u in _uids(s))),
-        dates=dates_of(str(when)[:10]),
-        patient_id=str(who.get("value") or ""),
-        issuer=str((who.get("assigner") or {}).get("display") or ""),
+        dates=dates_of(_day(report)),
+        patient_id=_said(who, "value"),
+        issuer=_said(who.get("assigner") or {}, "display"),
         modalities=_modalities(report),
-        status=status,
+        status=_status(report, text),
         name=_name(patient),
-        sex=str(patient.get("gender") or "")[:1].upper().replace("U", "").replace("O", ""),
-        birth_date=str(patient.get("birthDate") or "").replace("-", ""),
+        sex=_said(patient, "gender")[:1].upper().replace("U", "").replace("O", ""),
+        birth_date=_said(patient, "birthDate").replace("-", ""),
     )
+
+
+def _said(resource: Resource, key: str) -> str:
+    """A value of a resource as text, "" where it is missing."""
+    return str(resource.get(key) or "")
+
+
+def _status(report: Resource, text: str) -> Status:
+    stated = str(report["status"])
+    status = status_of(stated, text) if stated != UNKNOWN else None
+    if status is None:
+        raise UserError(f"its status {stated!r} is not known")
+    return "corrected" if stated == "appended" else status  # the whole report again, with what was added
+
+
+def _numbers(report: Resource, studies: list[Resource], around: _Around) -> list[str]:
+    """Accession numbers: those of the orders, else of the studies, else of the report itself."""
+    orders = around.referred(report, "basedOn")
+    asked = [n for o in orders for n in _accessions(o, alone=True)]
+    of_studies = [n for s in studies for n in _accessions(s, alone=False)]
+    return asked or of_studies or _accessions(report, alone=False)
+
+
+def _day(report: Resource) -> str:
+    period = report.get("effectivePeriod") or {}
+    return str(report.get("effectiveDateTime") or period.get("start") or report.get("issued") or "")[:10]
 
 
 def _own(reference: object) -> Resource:
@@ -185,41 +220,54 @@ def _uids(study: Resource) -> list[str]:
 
 
 def _name(patient: Resource) -> str:
-    names = patient.get("name") or []
-    first = names[0] if isinstance(names, list) and names and isinstance(names[0], dict) else {}
+    names = patient.get("name")
+    first = names[0] if isinstance(names, list) and names else None
+    if not isinstance(first, dict):
+        return ""
     given = " ".join(str(g) for g in first.get("given") or [])
-    return "^".join(p for p in (str(first.get("family") or ""), given) if p) or str(first.get("text") or "")
+    return "^".join(p for p in (_said(first, "family"), given) if p) or _said(first, "text")
 
 
 def _modalities(report: Resource) -> tuple[str, ...]:
     known = set(words().modality)
     codes = [SECTIONS.get(c, c) for category in report.get("category") or [] for c in _codes(category)]
     found = tuple(dict.fromkeys(m for c in codes for m in modalities_of(c) if m in known))
-    code = report.get("code") or {}
-    shown = [str(c.get("display") or "") for c in code.get("coding") or []]
-    return found or opening_modalities("", str(code.get("text") or " ".join(shown)))
+    return found or opening_modalities("", _title(report.get("code") or {}))
+
+
+def _title(concept: Resource) -> str:
+    """A coded concept in words: its own text, else the names of its codes."""
+    return _said(concept, "text") or " ".join(_said(c, "display") for c in concept.get("coding") or [])
 
 
 def _words(report: Resource) -> str:
     """The presented form, plain before PDF, and the conclusion where it is not in it."""
-    forms = {
-        str(f.get("contentType") or "").split(";")[0]: f for f in reversed(report.get("presentedForm") or [])
-    }
-    text = ""
-    for kind in ("text/plain", "application/pdf"):
-        data = str(forms.get(kind, {}).get("data") or "")
-        if not data or text:
-            continue
-        try:
-            raw = base64.b64decode(data)
-        except (binascii.Error, ValueError) as e:
-            raise UserError("its presentedForm is no Base64; send it again") from e
-        charset = str(forms[kind].get("contentType")).partition("charset=")[2].strip() or "utf-8"
-        try:
-            text = pdf_text(raw) if kind == "application/pdf" else raw.decode(charset)
-        except (UnicodeError, LookupError) as e:
-            raise UserError(f"its presentedForm is no text in {charset}; send it as UTF-8") from e
-    conclusion = str(report.get("conclusion") or "").strip()
+    text = _presented(report)
+    conclusion = _said(report, "conclusion").strip()
     if conclusion and " ".join(conclusion.split()) not in " ".join(text.split()):
         text = f"{text}\nIMPRESSION: {conclusion}" if text else conclusion
     return text.strip()
+
+
+def _presented(report: Resource) -> str:
+    """The words of the presented form, plain before PDF."""
+    forms = reversed(report.get("presentedForm") or [])
+    by_kind = {_said(f, "contentType").split(";")[0]: f for f in forms}
+    for kind in ("text/plain", "application/pdf"):
+        form = by_kind.get(kind, {})
+        if form.get("data") and (text := _form_text(kind, form)):
+            return text
+    return ""
+
+
+def _form_text(kind: str, form: Resource) -> str:
+    """The words of an Attachment. Raises UserError where its bytes are not what it says."""
+    try:
+        raw = base64.b64decode(_said(form, "data"))
+    except (binascii.Error, ValueError) as e:
+        raise UserError("its presentedForm is no Base64; send it again") from e
+    charset = _said(form, "contentType").partition("charset=")[2].strip() or "utf-8"
+    try:
+        return pdf_text(raw) if kind == "application/pdf" else raw.decode(charset)
+    except (UnicodeError, LookupError) as e:
+        raise UserError(f"its presentedForm is no text in {charset}; send it as UTF-8") from e

@@ -71,20 +71,32 @@ def _with_unsigned(groups: dict[tuple[str, ...], list[ReportRow]]) -> list[list[
 def _stand(group: list[ReportRow]) -> list[Report]:
     if all(r.dates for r in group):
         group = sorted(group, key=lambda r: max(r.dates))  # stable: same days stay as they came
-    cancelled = [i for i, r in enumerate(group) if r.status == "cancelled"]
-    if cancelled and not any(r.status in ("final", "corrected") for r in group[cancelled[-1] :]):
-        return [_waits(group[cancelled[-1]], group, "was cancelled")]
-    base = [r for r in group if r.status == "corrected"][-1:]
-    finals = {_plain(r.text): r for r in reversed(group) if r.status == "final"}
-    if not base and len(finals) > 1:
-        return _rivals(group, list(reversed(finals.values())))
-    base = base or list(finals.values())
-    if not base:
-        drafts = [r for r in group if r.status == "preliminary"]
-        if drafts:
-            return [_waits(drafts[-1], group, "is only preliminary: no final report came")]
-        return [_waits(group[-1], group, "is an addendum without its report")]
-    return [_whole(base[0], group)]
+    cancelled = _cancelled(group)
+    if cancelled:
+        return [_waits(cancelled, group, "was cancelled")]
+    corrected = [r for r in group if r.status == "corrected"]
+    if corrected:
+        return [_whole(corrected[-1], group)]
+    by_words = {_plain(r.text): r for r in reversed(group) if r.status == "final"}
+    finals = list(reversed(by_words.values()))
+    if len(finals) > 1:
+        return _rivals(group, finals)
+    return [_whole(finals[0], group) if finals else _without_final(group)]
+
+
+def _cancelled(group: list[ReportRow]) -> ReportRow | None:
+    """The last cancellation, where no final text came after it."""
+    at = [i for i, r in enumerate(group) if r.status == "cancelled"]
+    if not at or any(r.status in ("final", "corrected") for r in group[at[-1] :]):
+        return None
+    return group[at[-1]]
+
+
+def _without_final(group: list[ReportRow]) -> Report:
+    drafts = [r for r in group if r.status == "preliminary"]
+    if drafts:
+        return _waits(drafts[-1], group, "is only preliminary: no final report came")
+    return _waits(group[-1], group, "is an addendum without its report")
 
 
 def _whole(base: ReportRow, group: list[ReportRow]) -> Report:

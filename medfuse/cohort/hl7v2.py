@@ -173,11 +173,16 @@ def _take(message: hl7.Message, segment: hl7.Segment, order: _Order) -> None:
         return
     parts = [message.unescape(str(v)) for v in (values if isinstance(values, hl7.Field) else [values])]
     said = "\n".join(p.replace("\r", "\n") for p in parts).strip("\n")
+    order.texts.append(_under_heading(said, segment))
+
+
+def _under_heading(said: str, segment: hl7.Segment) -> str:
+    """Words of an OBX under the heading that the suffix of its OBX-3 means, where they have none."""
     suffix = str(segment[3]).split("^")[0].split("&")[-1].upper() if len(segment) > 3 else ""
     heading = PARTS.get(suffix, "")
     if heading and said and not said.upper().startswith(heading):
-        said = f"{heading}: {said}"
-    order.texts.append(said)
+        return f"{heading}: {said}"
+    return said
 
 
 def _encapsulated(parts: list[str]) -> str:
@@ -199,27 +204,36 @@ def _row(name: str, source: str, order: _Order, patient: hl7.Segment | None) -> 
     if status is None:
         return RefusedRow(id=name, source=source, reason=f"its status {stated[:30]!r} is not known")
     numbers = [_field(o, 18) or _field(o, 3) for o in order.obr]
-    other = [_field(o, 3) for o in order.obr]
-    what = " ".join(str(c) for c in _components(first, 4)[:2])
-    known = set(words().modality)
-    modalities = tuple(m for m in modalities_of(_field(first, 24)) if m in known)
+    other = [n for o in order.obr if (n := _field(o, 3)) not in numbers]
     owner, issuer, person, birth, sex = _person(patient)
     return ReportRow(
         id=name,
         source=source,
         text=text,
-        accession=";".join(dict.fromkeys(x for x in numbers if x)),
-        also=";".join(dict.fromkeys(x for x in other if x and x not in numbers)),
+        accession=_joined(numbers),
+        also=_joined(other),
         study_uids=tuple(u for u in order.uids if u),
         dates=dates_of(_day(_field(first, 7) or _field(first, 22))),
         patient_id=owner,
         issuer=issuer,
-        modalities=modalities or opening_modalities("", what),
+        modalities=_modalities(first),
         status=status,
         name=person,
         sex=sex[:1].upper(),
         birth_date=birth[:8],
     )
+
+
+def _joined(numbers: list[str]) -> str:
+    """Each number once, in order."""
+    return ";".join(dict.fromkeys(n for n in numbers if n))
+
+
+def _modalities(obr: hl7.Segment) -> tuple[str, ...]:
+    """Of OBR-24, else of what OBR-4 calls the study."""
+    known = set(words().modality)
+    said = tuple(m for m in modalities_of(_field(obr, 24)) if m in known)
+    return said or opening_modalities("", " ".join(_components(obr, 4)[:2]))
 
 
 def _day(stamp: str) -> str:

@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from ..io.scan import same_name
-from .contradiction import Archive, judge
+from .contradiction import Archive, Judged, judge
 from .history import Report
 from .rows import normal, several
 from .studies import Study
@@ -82,20 +82,24 @@ class Linker:
 
     def _named(self, report: Report) -> tuple[str, list[list[Study]], list[str]]:
         """Rule, the studies of each number that the report names, and the numbers that no study has."""
-        if report.row.study_uids:
-            found = [self.by_uid.get(u, []) for u in report.row.study_uids]
-            if any(found):
-                return "study-uid", [g for g in found if g], []
+        of_uids = [self.by_uid[u] for u in report.row.study_uids if u in self.by_uid]
+        if of_uids:
+            return "study-uid", of_uids, []
         whole = report.row.accession
         for numbers in ([whole], list(several(whole)), list(several(report.row.also))):
             exact = [self.exact[n] for n in numbers if n in self.exact]
-            loose = [self.exact.get(n) or self.loose.get(normal(n), []) for n in numbers if normal(n)]
-            missing = [n for n in numbers if n not in self.exact and normal(n) not in self.loose]
             if exact and len(exact) == len(numbers):
                 return "accession", exact, []
-            if any(loose):
-                return "accession-normalised", [g for g in loose if g], missing
+            loose = self._loosely(numbers)
+            if loose:
+                missing = [n for n in numbers if n not in self.exact and normal(n) not in self.loose]
+                return "accession-normalised", loose, missing
         return "", [], []
+
+    def _loosely(self, numbers: list[str]) -> list[list[Study]]:
+        """The studies of each number that some have, as written or but for case, marks and zeros."""
+        found = (self.exact.get(n) or self.loose.get(normal(n), []) for n in numbers if normal(n))
+        return [group for group in found if group]
 
     def _choose(self, report: Report, rule: str, group: list[Study]) -> Link:
         """The studies of one number that a report can be of: those of one patient, which nothing speaks
@@ -107,48 +111,45 @@ class Linker:
             status: LinkStatus = "unresolved" if any(j.mend for _, j in judged) else "refused"
             return Link(report, status, rule, [], first.against)
         if len({s.person for s in group}) > 1:
-            fits = [(s, j) for s, j in fits if j.signs & (PERSONAL | {"issuer"})]
-            if len({s.person for s, _ in fits}) != 1:
-                return Link(report, "unresolved", rule, [], "its number belongs to several patients")
-        if len(fits) > 1:
-            dated = [(s, j) for s, j in fits if "day" in j.signs]
-            fits = dated or fits
-            days = [s.date for s, _ in fits if s.date]
-            if days and (max(days) - min(days)).days > 1:
-                return Link(report, "unresolved", rule, [], "its number belongs to studies of several days")
-        conflict = next((s.conflict for s, _ in fits if s.conflict), "")
-        if conflict:
-            return Link(report, "unresolved", rule, [], f"the study waits for a person: {conflict}")
-        signs = frozenset.intersection(*(j.signs for _, j in fits))
-        return Link(report, "linked", rule, [s for s, _ in fits], "", signs)
+            fits = _of_one_person(fits)
+        if not fits:
+            return Link(report, "unresolved", rule, [], "its number belongs to several patients")
+        fits = [(s, j) for s, j in fits if "day" in j.signs] or fits
+        chosen = [s for s, _ in fits]
+        if why := _doubt(chosen):
+            return Link(report, "unresolved", rule, [], why)
+        return Link(report, "linked", rule, chosen, "", frozenset.intersection(*(j.signs for _, j in fits)))
 
     def _by_patient(self, report: Report) -> Link:
         """The one study of this patient, modality and day, where report or study has no number."""
         row = report.row
         rule = "patient-modality-date"
+        unknown = f"no study has the number {row.accession}" if row.accession else "it has no number"
         if not (row.patient_id and row.modalities and report.dates):
-            what = f"no study has the number {row.accession}" if row.accession else "it has no number"
-            return Link(report, "unresolved", "", [], what)
-        near = []
-        for study in self.people.get(normal(row.patient_id), []):
-            if "day" in (found := judge(report, study, self.archive)).signs and "modality" in found.signs:
-                near.append((study, found))
+            return Link(report, "unresolved", "", [], unknown)
+        near = self._near(report)
         if not near:
             return Link(report, "unresolved", "", [], "no study of its patient, modality and day")
         bare = [(s, j) for s, j in near if not (row.accession and s.accessions)]
         if not bare:
-            return Link(report, "unresolved", "", [], f"no study has the number {row.accession}")
+            return Link(report, "unresolved", "", [], unknown)
         if len(near) > 1:
             return Link(report, "unresolved", rule, [], "several studies of its patient and day would fit")
         study, found = bare[0]
-        if (why := self._several_persons(study)) and "issuer" not in found.signs:
+        if why := self._several_persons(study, found.signs) or _doubt([study]):
             return Link(report, "unresolved", rule, [], why)
-        if study.conflict:
-            return Link(report, "unresolved", rule, [], f"the study waits for a person: {study.conflict}")
         return Link(report, "linked", rule, [study], "", found.signs)
 
-    def _several_persons(self, study: Study) -> str:
-        """Why a patient id alone does not tell who a study is of; "" where it does."""
+    def _near(self, report: Report) -> list[tuple[Study, Judged]]:
+        """The studies of a report's patient, day and modality."""
+        same_person = self.people.get(normal(report.row.patient_id), [])
+        judged = [(study, judge(report, study, self.archive)) for study in same_person]
+        return [(s, j) for s, j in judged if {"day", "modality"} <= j.signs]
+
+    def _several_persons(self, study: Study, signs: frozenset[str]) -> str:
+        """Why a patient id without its issuer does not tell who a study is of; "" where it does."""
+        if "issuer" in signs:
+            return ""
         all_of = self.people[normal(study.identity.patient_id)]
         if len({s.identity.issuer for s in all_of}) > 1:
             return "several issuers use its patient id"
@@ -159,21 +160,29 @@ class Linker:
         return "two persons seem to share its patient id" if len(names) > 1 else ""
 
 
+def _of_one_person(fits: list[tuple[Study, Judged]]) -> list[tuple[Study, Judged]]:
+    """Those that more than a number binds to the report; none where they are of several persons."""
+    sure = [(s, j) for s, j in fits if j.signs & (PERSONAL | {"issuer"})]
+    return sure if len({s.person for s, _ in sure}) == 1 else []
+
+
+def _doubt(chosen: list[Study]) -> str:
+    """Why studies that fit a report's number wait for a person all the same; "" where they need not."""
+    days = [s.date for s in chosen if s.date]
+    if days and (max(days) - min(days)).days > 1:
+        return "its number belongs to studies of several days"
+    conflict = next((s.conflict for s in chosen if s.conflict), "")
+    return f"the study waits for a person: {conflict}" if conflict else ""
+
+
 STRENGTH = {"study-uid": 0, "accession": 0, "accession-normalised": 1, "patient-modality-date": 2}
 
 
 def _settle(links: list[Link]) -> None:
     """A study that several reports claim: all of them, where each is surely of its patient and they go by its
     number; else the strongest rule alone, and none where that is shared."""
-    claims: dict[tuple[str, str], list[Link]] = {}
-    for link in links:
-        for study in link.studies:
-            claims.setdefault(study.key, []).append(link)
-    for several_links in claims.values():
-        if len(several_links) < 2:
-            continue
-        sure = all(k.signs & PERSONAL and k.rule != "patient-modality-date" for k in several_links)
-        if sure and len({k.rule for k in several_links}) == 1:
+    for several_links in _claims(links):
+        if len(several_links) < 2 or _may_share(several_links):
             continue
         best = min(STRENGTH[k.rule] for k in several_links if k.rule in STRENGTH)
         first = [k for k in several_links if STRENGTH.get(k.rule) == best]
@@ -182,3 +191,18 @@ def _settle(links: list[Link]) -> None:
                 link.status = "unresolved"
                 link.studies = []
                 link.reason = "another report claims the same study"
+
+
+def _claims(links: list[Link]) -> list[list[Link]]:
+    """The links of each study that is claimed."""
+    claims: dict[tuple[str, str], list[Link]] = {}
+    for link in links:
+        for study in link.studies:
+            claims.setdefault(study.key, []).append(link)
+    return list(claims.values())
+
+
+def _may_share(links: list[Link]) -> bool:
+    """Whether reports may be of one study: each surely of its patient, and all by one kind of number."""
+    sure = all(k.signs & PERSONAL and k.rule != "patient-modality-date" for k in links)
+    return sure and len({k.rule for k in links}) == 1
