@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 
 from ..case import Case
 from ..claim import Claim as OurClaim
-from ..knowledge import task_graph
+from ..knowledge import Graph, task_graph
 from ..prediction import FindingRecord, LesionRecord, Place, Prediction
 from ..report import Action, Check, Report, Section, Sentence
 from ..task import Task
@@ -87,11 +87,14 @@ def check_sentence(
     told = _as_doubted(_narrowest(found, task), plain, lexicon)
     if UNASSESSED.search(text):
         assessed = [c.finding for c in told if prediction.finding(c.finding).assessed]
-        return (
-            Verdict("", "dropped", f"{assessed[0]} is assessed", told)
-            if assessed
-            else Verdict(text, "kept", "it was not assessed", told)
-        )
+        if assessed:
+            return Verdict("", "dropped", f"{assessed[0]} is assessed", told)
+        return Verdict(text, "kept", "it was not assessed", told)
+    return _refuted(text, told, prediction, task) or _place_and_size(text, told, prediction, task)
+
+
+def _refuted(text: str, told: list[Claim], prediction: Prediction, task: Task) -> Verdict | None:
+    """What becomes of a sentence that our own claims do not support; None where they do."""
     ours = claims_of(prediction, task)
     whole = {c.finding: c for c in ours if not c.lesions}
     for claim in told:
@@ -101,9 +104,9 @@ def check_sentence(
         why = unsupported(claim, whole[claim.finding], record, complete=complete_cover(prediction, task))
         why = why or _elsewhere(claim, text, task) or _wrong_role(claim, text, ours, task)
         if why:
-            soft = claim.said == "present" and record.assessed and (record.probability or 0.0) >= DENIED
+            soft = claim.said == "present" and _may_be_hedged(record)
             return Verdict("", "hedged" if soft else "dropped", why, told)
-    return _place_and_size(text, told, prediction, task)
+    return None
 
 
 def _as_doubted(told: list[Claim], text: str, lexicon: Lexicon) -> list[Claim]:
@@ -250,30 +253,35 @@ def _section(
     *,
     has_prior: bool,
 ) -> tuple[list[Sentence], list[Check], set[str]]:
-    prediction = t.prediction
-    task = t.task
     rows: list[Sentence] = []
     provenance: list[Check] = []
     mentioned: set[str] = set()
-    graph = task_graph(task)
+    graph = task_graph(t.task)
     for written in dict.fromkeys(split_sentences(text)):  # a sentence said twice is said once
-        verdict = check_sentence(written, prediction, task, lexicon, has_prior=has_prior)
-        clash = against(verdict.text, [x.text for x in rows], graph) if graph and verdict.text else ""
-        if clash:  # what was said first stays
-            verdict = Verdict("", "dropped", clash, [])
+        verdict = check_sentence(written, t.prediction, t.task, lexicon, has_prior=has_prior)
+        verdict = _beside(rows, verdict, graph)
         provenance.append(Check(written=written, action=verdict.action, why=verdict.why, section=section_id))
         if verdict.action == "hedged":
-            for claim in verdict.claims:
-                record = prediction.finding(claim.finding)
-                p = record.probability or 0.0
-                if claim.finding not in mentioned and record.assessed and p >= DENIED:
-                    rows.append(finding_sentence(t.findings[record.id], t))
-                    mentioned.add(claim.finding)
+            for finding in dict.fromkeys(c.finding for c in verdict.claims):
+                if finding not in mentioned and _may_be_hedged(t.prediction.finding(finding)):
+                    rows.append(finding_sentence(t.findings[finding], t))
+                    mentioned.add(finding)
         elif verdict.text:
             rows.append(_sentence(verdict, t))
             for claim in verdict.claims:
-                mentioned |= {claim.finding, *_wider(claim.finding, task)}
+                mentioned |= {claim.finding, *_wider(claim.finding, t.task)}
     return rows, provenance, mentioned
+
+
+def _beside(rows: list[Sentence], verdict: Verdict, graph: Graph | None) -> Verdict:
+    """The verdict on a sentence beside those that stay already: what was said first holds."""
+    clash = against(verdict.text, [x.text for x in rows], graph) if graph and verdict.text else ""
+    return Verdict("", "dropped", clash, []) if clash else verdict
+
+
+def _may_be_hedged(record: FindingRecord) -> bool:
+    """Whether a finding that was said too surely may be said in the composer's words."""
+    return record.assessed and (record.probability or 0.0) >= DENIED
 
 
 def _sentence(verdict: Verdict, t: Telling) -> Sentence:

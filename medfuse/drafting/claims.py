@@ -7,6 +7,7 @@ fused probability, and from the lesions that were outlined on it; never from who
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Literal
 
 from ..claim import CLAIMED, Certainty, Claim, Role, Witness
 from ..inference.support import support
@@ -199,22 +200,34 @@ def _lesion_claim(
     degree = wording(max(chance, POSSIBLE))
     certainty: Certainty = hedged(degree) if record.cannot_tell or whole.contradicts else degree
     measured = next((x for x in group if x.long_axis_mm is not None), None)
-    sides = {x.side for x in group} - {""}
-    pairs = [m for m in prediction.matches if set(m.lesions) <= {x.id for x in group}]
     return Claim(
         id="",
         finding=named,
         certainty=certainty,
         probability=round(chance, 4),
-        side=sides.pop() if len(sides) == 1 else "",
+        side=_side(group),
         long_axis_mm=measured.long_axis_mm if measured else None,
         short_axis_mm=measured.short_axis_mm if measured else None,
         lesions=[x.id for x in group],
-        match="" if len(group) == 1 else "same" if all(m.certainty == "same" for m in pairs) else "probable",
+        match=_match(group, prediction),
         witnesses=[_of_lesion(w, group, groups, prediction, task) for w in whole.witnesses],
         evidence=[x.id for x in group],
         contradicts=whole.contradicts,
     )
+
+
+def _side(group: list[LesionRecord]) -> Literal["right", "left", ""]:
+    """The one side that records lie on, "" where they lie on both or on none."""
+    sides = {x.side for x in group} - {""}
+    return sides.pop() if len(sides) == 1 else ""
+
+
+def _match(group: list[LesionRecord], prediction: Prediction) -> Literal["", "same", "probable"]:
+    """How surely records are one lesion; "" of a single one."""
+    if len(group) == 1:
+        return ""
+    pairs = [m for m in prediction.matches if set(m.lesions) <= {x.id for x in group}]
+    return "same" if all(m.certainty == "same" for m in pairs) else "probable"
 
 
 def _of_lesion(
@@ -227,19 +240,23 @@ def _of_lesion(
     """What a modality says of one lesion: it is outlined there, or it is not, though it could be seen."""
     modality = witness.modality
     if any(x.modality == modality for x in group):
-        sure = len(group) > 1  # an outline that no other modality has is often none (docs/reports.md)
-        return witness.model_copy(
-            update={"role": "shows" if sure else "unclear", "why": "" if sure else "alone"}
-        )
+        if len(group) > 1:
+            return _as(witness, "shows")
+        return _as(witness, "unclear", "alone")  # such an outline is often none (docs/reports.md)
     if witness.role in ("not_acquired", "cannot_show"):
         return witness
     limit = prediction.limits.get(modality, "")
     if limit:
-        return witness.model_copy(update={"role": "cannot_show", "why": limit})
-    alone = any(len(g) == 1 and g[0].modality == modality and _related(g[0], group[0], task) for g in groups)
-    if alone or (witness.probability or 0.0) >= POSSIBLE:
-        return witness.model_copy(update={"role": "unclear", "why": "unmatched"})
-    return witness.model_copy(update={"role": "does_not_show", "why": _window(modality, prediction)})
+        return _as(witness, "cannot_show", limit)
+    unmatched = [g[0] for g in groups if len(g) == 1 and g[0].modality == modality]
+    perhaps = any(_related(x, group[0], task) for x in unmatched)
+    if perhaps or (witness.probability or 0.0) >= POSSIBLE:
+        return _as(witness, "unclear", "unmatched")
+    return _as(witness, "does_not_show", _window(modality, prediction))
+
+
+def _as(witness: Witness, role: Role, why: str = "") -> Witness:
+    return witness.model_copy(update={"role": role, "why": why})
 
 
 def _related(a: LesionRecord, b: LesionRecord, task: Task) -> bool:

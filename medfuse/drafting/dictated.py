@@ -146,20 +146,32 @@ def _lesions(claim: Claim, prediction: Prediction, task: Task) -> list[LesionRec
 def _place(n: int, claim: Claim, name: str, lesions: list[LesionRecord]) -> list[Question]:
     """Side and size against the lesions that were outlined; nothing where none was."""
     out = []
-    sides = {x.side for x in lesions} - {""}
-    if claim.side and sides and claim.side not in sides:
-        asked = (
-            f'Spoken "{claim.side}"; {name} was outlined on the {" and ".join(sorted(sides))}. Which side?'
-        )
+    if asked := _other_side(claim, name, lesions):
         out.append(Question(sentence=n, kind="side", asked=asked))
+    if asked := _other_size(claim, name, lesions):
+        out.append(Question(sentence=n, kind="size", asked=asked))
+    return out
+
+
+def _other_side(claim: Claim, name: str, lesions: list[LesionRecord]) -> str:
+    """The question where a lesion was outlined on the other side alone, else ""."""
+    sides = {x.side for x in lesions} - {""}
+    if not claim.side or not sides or claim.side in sides:
+        return ""
+    return f'Spoken "{claim.side}"; {name} was outlined on the {" and ".join(sorted(sides))}. Which side?'
+
+
+def _other_size(claim: Claim, name: str, lesions: list[LesionRecord]) -> str:
+    """The question where the nearest measured size is another one, else ""."""
     here = [x for x in lesions if not claim.side or x.side in ("", claim.side)] or lesions
     sizes = [x.long_axis_mm for x in here if x.long_axis_mm is not None]
-    if claim.size_mm is not None and sizes:
-        near = min(sizes, key=lambda mm: abs(mm - (claim.size_mm or 0.0)))
-        if abs(near - claim.size_mm) > SIZE_TOLERANCE * near:
-            asked = f"Spoken {claim.size_mm:g} mm; {name} measures {near:.0f} mm. Which size?"
-            out.append(Question(sentence=n, kind="size", asked=asked))
-    return out
+    spoken = claim.size_mm
+    if spoken is None or not sizes:
+        return ""
+    near = min(sizes, key=lambda mm: abs(mm - spoken))
+    if abs(near - spoken) <= SIZE_TOLERANCE * near:
+        return ""
+    return f"Spoken {spoken:g} mm; {name} measures {near:.0f} mm. Which size?"
 
 
 def _clashes(rows: list[DictatedSentence], graph: Graph) -> list[Question]:

@@ -40,18 +40,10 @@ def _outline(claim: Claim, outline: Claim | None, t: Telling) -> str:
 
 def organ_sentences(t: Telling) -> list[Sentence]:
     """Organ by organ in the task's order: what is there, one sentence each, then what is not, in one."""
-    told = {c.finding for c in t.placed}
     rows: list[Sentence] = []
     denied: list[Claim] = []
-    organs: dict[str, list[Claim]] = {}
-    for claim in t.findings.values():
-        if claim.finding not in t.task.exclusive and claim.certainty != "not_assessed":
-            organs.setdefault(t.task.finding(claim.finding).region or t.task.organ, []).append(claim)
-    for organ, claims in organs.items():
-        there = [
-            c for c in claims if c.claimed and c.finding not in told and not hidden(c, t.findings, t.task)
-        ]
-        mine = [finding_sentence(c, t) for c in there]
+    for organ, claims in _by_organ(t).items():
+        mine = [finding_sentence(c, t) for c in claims if _worth_saying(c, t)]
         not_there = [c for c in claims if not c.claimed and _worth_denying(c, t)]
         if t.style.negatives == "together":
             denied += not_there
@@ -60,6 +52,21 @@ def organ_sentences(t: Telling) -> list[Sentence]:
         rows += _under_heading(mine, organ, t)
     put = {i for x in rows for i in x.claims}
     return [*unconfirmed(t, put), *rows, *_denials(denied, t), *_exclusive(t)]
+
+
+def _by_organ(t: Telling) -> dict[str, list[Claim]]:
+    """Assessed findings by their region, or the task's organ; without those of which exactly one holds."""
+    organs: dict[str, list[Claim]] = {}
+    for claim in t.findings.values():
+        if claim.finding not in t.task.exclusive and claim.certainty != "not_assessed":
+            organs.setdefault(t.task.finding(claim.finding).region or t.task.organ, []).append(claim)
+    return organs
+
+
+def _worth_saying(claim: Claim, t: Telling) -> bool:
+    """Whether a finding is there and neither a lesion's sentence nor a narrower finding's says so already."""
+    told = {c.finding for c in t.placed}
+    return claim.claimed and claim.finding not in told and not hidden(claim, t.findings, t.task)
 
 
 def _under_heading(rows: list[Sentence], organ: str, t: Telling) -> list[Sentence]:

@@ -15,39 +15,45 @@ AGREE = 0.15  # or by this share of the longer one, where the sensors are said t
 def agreement(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
     """Of a mass that every volume was cut out around: whether its long axis agrees between the modalities,
     which of them outline another place, and which outline nothing."""
+    if not lesions:
+        return []
+    return [*_of_sizes(s, lesions), *_apart(prediction, s, lesions), *_missing(prediction, s, lesions)]
+
+
+def _of_sizes(s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
     sized = [x for x in lesions if x.long_axis_mm is not None]
-    rows = []
-    if len(sized) > 1:
-        long = [x.long_axis_mm or 0.0 for x in sized]
-        spread = max(long) - min(long)
-        rows.append(
-            _agreement(
-                s.render(
-                    "agreement.same" if spread <= max(AGREE_MM, AGREE * max(long)) else "agreement.differ",
-                    sizes=[f"{s.modality(x.modality)} {round(x.long_axis_mm or 0)}" for x in sized],
-                    spread=spread,
-                ),
-                sized,
-            )
-        )
+    if len(sized) < 2:
+        return []
+    long = [x.long_axis_mm or 0.0 for x in sized]
+    spread = max(long) - min(long)
+    text = s.render(
+        "agreement.same" if spread <= max(AGREE_MM, AGREE * max(long)) else "agreement.differ",
+        sizes=[f"{s.modality(x.modality)} {round(x.long_axis_mm or 0)}" for x in sized],
+        spread=spread,
+    )
+    return [_agreement(text, sized)]
+
+
+def _apart(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
+    """One sentence for each two outlines of different modalities that are not one lesion."""
     pairs = {frozenset(m.lesions) for m in prediction.matches}
-    rows += [
+    return [
         _agreement(
             s.render("agreement.apart", first=s.modality(a.modality), second=s.modality(b.modality)), [a, b]
         )
         for a, b in combinations(lesions, 2)
         if a.modality != b.modality and {a.id, b.id} not in pairs
     ]
+
+
+def _missing(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
+    """One sentence for each modality that was read and outlines nothing."""
     shown = {x.modality for x in lesions}
     silent = dict.fromkeys(i.modality for i in prediction.images if i.in_domain and i.modality not in shown)
-    if lesions:
-        rows += [
-            Sentence(
-                text=s.render("agreement.missing", modality=s.modality(m)), modality=[m], assertion="notice"
-            )
-            for m in silent
-        ]
-    return rows
+    return [
+        Sentence(text=s.render("agreement.missing", modality=s.modality(m)), modality=[m], assertion="notice")
+        for m in silent
+    ]
 
 
 def _agreement(text: str, lesions: list[LesionRecord]) -> Sentence:

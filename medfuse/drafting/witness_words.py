@@ -12,11 +12,7 @@ def witness_words(claim: Claim, t: Telling) -> list[str]:
     """Phrases on what each modality says of a claim; none where the style leaves them out."""
     if not t.style.witnesses:
         return []
-    shown = [_seen(m, claim, t) for m in claim.shown_by()]
-    out = []
-    if shown:
-        how = claim.match if len(shown) > 1 and claim.match else "shown"
-        out.append(t.s.render(f"claim.{how}", modalities=t.s.joined(shown)))
+    out = _shown(claim, t)
     if claim.joint:
         out.append(t.s.get("claim.joint"))
     unclear = claim.of_role("unclear")
@@ -28,6 +24,15 @@ def witness_words(claim: Claim, t: Telling) -> list[str]:
         out += _said("unsure", rest, claim, t)
         out += _said("silent", claim.of_role("does_not_show"), claim, t)
     return out
+
+
+def _shown(claim: Claim, t: Telling) -> list[str]:
+    """Who shows it, and where several do, how surely it is one lesion."""
+    shown = [_seen(m, claim, t) for m in claim.shown_by()]
+    if not shown:
+        return []
+    how = claim.match if len(shown) > 1 and claim.match else "shown"
+    return [t.s.render(f"claim.{how}", modalities=t.s.joined(shown))]
 
 
 def _elsewhere(unclear: list[Witness]) -> list[Witness]:
