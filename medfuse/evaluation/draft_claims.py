@@ -126,9 +126,14 @@ def _misstated(text: str, claims: list[Claim], prediction: Prediction, lexicon: 
     lesions = [x for x in prediction.lesions if any(x.id in c.lesions for c in claims)]
     if not lesions:
         return 0, 0
-    sizes = [v for x in lesions for v in (x.long_axis_mm, x.short_axis_mm) if v is not None]
     sides = {c.side for c in claims} - {""}
     said = [c for part in split_sentences(text) for c in sentence_claims(part, lexicon)]
     side = any(c.side and c.side not in sides for c in said)
-    size = any(c.size_mm is not None and all(abs(c.size_mm - v) > SIZE_MM for v in sizes) for c in said)
+    size = any(c.size_mm is not None and not _measured(c.size_mm, lesions) for c in said)
     return int(side), int(size)
+
+
+def _measured(size_mm: float, lesions: list[LesionRecord]) -> bool:
+    """Whether a size is an axis of some lesion."""
+    axes = [v for x in lesions for v in (x.long_axis_mm, x.short_axis_mm) if v is not None]
+    return any(abs(size_mm - v) <= SIZE_MM for v in axes)

@@ -74,11 +74,8 @@ def draft_tables(
     references = [r.reference for r in kept]
     texts = {w: [r.texts[w] for r in kept] for w in kept[0].texts}
     controls = _controls(bundle, kept, texts, _constant(train, lexicon), language, seed)
-    said = {w: [r.said[w] for r in kept] for w in texts}
-    said |= {w: [said_of(t, lexicon) for t in told] for w, told in controls.items()}
-    said["findings head"] = [r.head for r in kept]
+    said = _affirmed(kept, controls, lexicon)
     texts |= controls
-    written = [r.seconds for r in kept if r.seconds]
     scored = {w: clinical([widen(x, task) for x in s], labels, task) for w, s in said.items()}
     return DraftTables(
         n=len(kept),
@@ -91,8 +88,23 @@ def draft_tables(
         untraced_sentences=(sum(r.untraced for r in kept), sum(r.sentences for r in kept)),
         pointing={w: _pointing(kept, w) for w in ("model", RANDOM_BUNDLE)},
         retrieval=_retrieved(bundle, kept, texts),
-        seconds_a_report=round(float(np.median(written)), 3) if written else None,
+        seconds_a_report=_seconds(kept),
     )
+
+
+def _affirmed(
+    kept: list[Drafted], controls: dict[str, list[str]], lexicon: Lexicon
+) -> dict[str, list[dict[str, bool]]]:
+    """By writer, what each report affirms: of the drafts, the controls and the findings head."""
+    drafted = {w: [r.said[w] for r in kept] for w in kept[0].texts}
+    controlled = {w: [said_of(t, lexicon) for t in told] for w, told in controls.items()}
+    return {**drafted, **controlled, "findings head": [r.head for r in kept]}
+
+
+def _seconds(kept: list[Drafted]) -> float | None:
+    """The median time that the writer took; None where nothing was written."""
+    written = [r.seconds for r in kept if r.seconds]
+    return round(float(np.median(written)), 3) if written else None
 
 
 def _draft(kept: list[Drafted], scored: dict[str, ClinicalScores]) -> DraftScores:

@@ -37,6 +37,7 @@ from .draft_claims import Truth, count_draft
 from .draft_markdown import report_markdown
 from .draft_results import DraftEvaluation, TextPair
 from .draft_tables import RANDOM_BUNDLE, Drafted, draft_tables
+from .evaluate import wanted_split
 from .planted_errors import Planted, plant
 from .pointing import pointing_hits
 from .results import ScoredBundle
@@ -60,14 +61,7 @@ def evaluate_reports(
         raise UserError(
             f"task {bundle.task.name} has no lexicon.yaml beside it; words cannot be labelled without one"
         )
-    every = read_manifest(manifest)
-    wanted = split or ("test" if any(r.split == "test" for r in every) else None)
-    chosen = [r for r in every if (wanted is None or r.split == wanted) and r.words(language)]
-    if len(chosen) < 2:
-        raise UserError(
-            f"{manifest}: fewer than two cases of split {wanted} have a report; there is nothing to compare"
-        )
-    train = [r for r in every if r.split == "train" and r.words(language)] or chosen
+    chosen, train, wanted = _rows(manifest, split, language)
     labels = label_matrix(bundle.task, chosen)
     random = randomised(bundle, seed)
     drafted = []
@@ -96,6 +90,21 @@ def evaluate_reports(
     if out is not None:
         _write(result, drafted, out)
     return result
+
+
+def _rows(
+    manifest: Path, split: str | None, language: str
+) -> tuple[list[ManifestRow], list[ManifestRow], str | None]:
+    """The cases to score and those to train on, of those with words, and the split that is scored."""
+    every = read_manifest(manifest)
+    wanted = wanted_split(every, split)
+    with_words = [r for r in every if r.words(language)]
+    chosen = [r for r in with_words if wanted is None or r.split == wanted]
+    if len(chosen) < 2:
+        raise UserError(
+            f"{manifest}: fewer than two cases of split {wanted} have a report; there is nothing to compare"
+        )
+    return chosen, [r for r in with_words if r.split == "train"] or chosen, wanted
 
 
 def _write(result: DraftEvaluation, drafted: list[Drafted], out: Path) -> None:

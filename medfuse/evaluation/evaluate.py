@@ -9,6 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -23,6 +24,7 @@ from ..errors import UserError
 from ..io.manifest import ManifestRow, read_manifest
 from ..io.read import open_case
 from ..io.rows import labelled
+from ..models.baselines import LateConcat, LogitStack
 from ..models.feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
 from ..models.features import CaseFeatures, Inputs, encode
 from ..models.model import FusionModel
@@ -145,6 +147,11 @@ def evaluate(
     return Evaluation(**result)
 
 
+def wanted_split(rows: list[ManifestRow], asked: str | None) -> str | None:
+    """The split that is scored: the one asked for, else "test" where there is one; None for all rows."""
+    return asked or ("test" if any(r.split == "test" for r in rows) else None)
+
+
 def _read(
     bundle: Bundle,
     manifest: Path,
@@ -156,7 +163,7 @@ def _read(
 ) -> tuple[FeatureSet, list[str], list[ManifestRow], str | None]:
     """Features of the rows of one split. Raises UserError where there is nothing to score."""
     rows = read_manifest(manifest)
-    wanted = split or ("test" if any(r.split == "test" for r in rows) else None)
+    wanted = wanted_split(rows, split)
     rows = [r for r in rows if wanted is None or r.split == wanted]
     if not rows:
         raise UserError(f"{manifest}: no row has split {wanted}; give another --split")
@@ -180,12 +187,7 @@ def tables(
     task = bundle.task
     model = bundle.model
     fused = collect(task, model.sizes, data, bundle.tokenizer)
-    baselines = bundle.baselines()
-    single_logits: dict[str, np.ndarray] = {}
-    if baselines is not None:
-        singles, stack, late = baselines
-        for m, single in singles.items():
-            single_logits[m] = predict_logits(single, collect(task, single.sizes, data).batch)
+    simple = _Baselines.of(bundle, data)
     out: dict = {
         "n": len(data.case_ids),
         "subsets": {},
@@ -210,9 +212,7 @@ def tables(
         probability = calibrated(logits, bundle.temperature(key), bundle.shifts)
         if scored is not None:
             scored[key] = labels, probability
-        out["calibration"][key] = {"ece": round(expected_calibration_error(labels, probability), 4)}
-        if key in bundle.conformal:
-            out["calibration"][key] |= coverage_of(labels, probability, np.array(bundle.conformal[key]))
+        out["calibration"][key] = _calibration(bundle, key, labels, probability)
         if task.exclusive:
             out.setdefault("accuracy", {})[key] = accuracy(labels, logits, task.exclusive_indices)
         auroc = finding_auroc(labels, logits)
@@ -221,12 +221,9 @@ def tables(
             out["per_finding"].setdefault(
                 finding.id, {"group": finding.group, "positives": int((data.labels[:, f] == 1).sum())}
             )[key] = value
-        if baselines is not None:
-            if key in stack.coefficients:
-                stacked = stack.predict(s, {m: single_logits[m][there] for m in s})
-                out["baselines"]["logit_stack"][key] = _beside(task, labels, logits, stacked, seed)
-            simple = predict_logits(late, fused.batch, use)[there]
-            out["baselines"]["late_concat"][key] = _beside(task, labels, logits, simple, seed)
+        others = {} if simple is None else simple.logits(s, there, fused)
+        for baseline, other in others.items():
+            out["baselines"][baseline][key] = _beside(task, labels, logits, other, seed)
     out["interactions"] = interactions(
         data.labels,
         alone_and_paired,
@@ -234,18 +231,65 @@ def tables(
         [f.id for f in task.findings],
         seed=seed,
     )
-    singles_there = [k for k in out["subsets"] if "+" not in k]
-    everything = subset_name(task.senses)
-    if everything in out["subsets"] and len(singles_there) > 1:
-        best = max(singles_there, key=lambda k: out["subsets"][k].macro_auroc or 0)
-        there = np.all([data.has(m) for m in task.senses], axis=0)
-        pair = [
-            predict_logits(model, fused.batch, use_only(s, task.senses, len(data.labels)))[there]
-            for s in (task.senses, (best,))
-        ]
-        gain = paired_difference(data.labels[there], *pair, seed=seed)
-        out["gain_over_best_single"] = Gain(best_single=best, difference=gain.difference, ci95=gain.ci95)
-    return Tables(**out)
+    gain = _gain(bundle, fused, data, out["subsets"], seed)
+    return Tables(**out) if gain is None else Tables(**out, gain_over_best_single=gain)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Baselines:
+    """The simple models beside the fused one. alone: logits (B, F) of each modality's own model."""
+
+    stack: LogitStack
+    late: LateConcat
+    alone: dict[str, np.ndarray]
+
+    @classmethod
+    def of(cls, bundle: Bundle, data: FeatureSet) -> _Baselines | None:
+        """Those of a bundle; None where it ships none."""
+        shipped = bundle.baselines()
+        if shipped is None:
+            return None
+        singles, stack, late = shipped
+        alone = {
+            m: predict_logits(single, collect(bundle.task, single.sizes, data).batch)
+            for m, single in singles.items()
+        }
+        return cls(stack=stack, late=late, alone=alone)
+
+    def logits(self, senses: tuple[str, ...], there: np.ndarray, fused: FusionData) -> dict[str, np.ndarray]:
+        """By baseline, logits (N, F) of one subset of the senses, of the cases ``there`` (B,) that have it; a
+        stack that never saw it is left out."""
+        found = {}
+        if subset_name(senses) in self.stack.coefficients:
+            found["logit_stack"] = self.stack.predict(senses, {m: self.alone[m][there] for m in senses})
+        use = use_only(senses, self.late.task_modalities, len(there))
+        return found | {"late_concat": predict_logits(self.late, fused.batch, use)[there]}
+
+
+def _calibration(bundle: Bundle, key: str, labels: np.ndarray, probability: np.ndarray) -> dict[str, float]:
+    """How well the probabilities of a subset fit, and its 90 % answer sets where the bundle has them."""
+    found = {"ece": round(expected_calibration_error(labels, probability), 4)}
+    if key in bundle.conformal:
+        found |= coverage_of(labels, probability, np.array(bundle.conformal[key]))
+    return found
+
+
+def _gain(
+    bundle: Bundle, fused: FusionData, data: FeatureSet, rows: dict[str, TableRow], seed: int
+) -> Gain | None:
+    """All senses together minus the best alone; None where there is no case with all, or only one sense."""
+    senses = bundle.task.senses
+    alone = [k for k in rows if "+" not in k]
+    if subset_name(senses) not in rows or len(alone) < 2:
+        return None
+    best = max(alone, key=lambda k: rows[k].macro_auroc or 0)
+    there = np.all([data.has(m) for m in senses], axis=0)
+    together, single = (
+        predict_logits(bundle.model, fused.batch, use_only(s, senses, len(data.labels)))[there]
+        for s in (senses, (best,))
+    )
+    gain = paired_difference(data.labels[there], together, single, seed=seed)
+    return Gain(best_single=best, difference=gain.difference, ci95=gain.ci95)
 
 
 def _beside(task: Task, labels: np.ndarray, fused: np.ndarray, simple: np.ndarray, seed: int) -> TableRow:

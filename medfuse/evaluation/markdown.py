@@ -15,8 +15,22 @@ def markdown(evaluation: Evaluation) -> str:
         f"{result['n']} {kind} cases, bundle `{result['bundle']['name']}` "
         f"{result['bundle']['hash'][:12]}, {result['machine']}",
         "",
+        *_subsets(result),
+        *_findings(result),
+        *_calibration(result),
+        *_gains(result),
     ]
-    lines += [
+    if result.get("interactions"):
+        lines += ["", *interaction_rows(evaluation.interactions)]
+    lines += [*_lesions(result), *_retrieval(result)]
+    for name in ("shifted", "control"):
+        lines += _other_set(name, result.get(name) or {})
+    return "\n".join(lines) + "\n"
+
+
+def _subsets(result: Any) -> list[str]:
+    """A row a subset of the modalities, beside the simple baselines."""
+    lines = [
         "| Subset | n | Fusion: macro AUROC [95 %] | focal | diffuse | Logistic stack: macro | focal | "
         "Late concat: macro | focal |",
         "|---|---|---|---|---|---|---|---|---|",
@@ -34,13 +48,24 @@ def markdown(evaluation: Evaluation) -> str:
             other = result["baselines"][baseline].get(key, {})
             cells += [_number(other.get("macro_auroc")), _number(other.get("focal_auroc"))]
         lines.append("| " + " | ".join(cells) + " |")
+    return lines
+
+
+def _findings(result: Any) -> list[str]:
+    """A row a finding, a column a subset."""
     keys = list(result["subsets"])
-    lines += ["", "| Finding | positives | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
+    lines = ["", "| Finding | positives | " + " | ".join(keys) + " |", "|---|---|" + "---|" * len(keys)]
     for finding, row in result["per_finding"].items():
         lines.append(
             f"| {finding} | {row['positives']} | " + " | ".join(_number(row.get(k)) for k in keys) + " |"
         )
-    lines += [
+    return lines
+
+
+def _calibration(result: Any) -> list[str]:
+    """How well probabilities fit, a row a subset; and how often the likeliest of those that
+    exclude each other is the true one."""
+    lines = [
         "",
         "| Subset | expected calibration error | 90 % sets hold the answer | cannot tell |",
         "|---|---|---|---|",
@@ -51,9 +76,12 @@ def markdown(evaluation: Evaluation) -> str:
         )
     for k, share in result.get("accuracy", {}).items():
         lines += ["", f"Accuracy among the findings of which one holds ({k}): {_number(share)}."]
-    lines += _gains(result)
-    if result.get("interactions"):
-        lines += ["", *interaction_rows(evaluation.interactions)]
+    return lines
+
+
+def _lesions(result: Any) -> list[str]:
+    """How well lesions were found, a row a modality, and matched between two."""
+    lines = []
     if result.get("lesions"):
         lines += [
             "",
@@ -75,33 +103,41 @@ def markdown(evaluation: Evaluation) -> str:
             f"{_number(row['precision'])}; of the {row['pairs_possible']} true lesions that both "
             f"found, matched {_number(row['recall'])}.",
         ]
+    return lines
+
+
+def _retrieval(result: Any) -> list[str]:
     found = {k: v for k, v in result.get("retrieval", {}).items() if isinstance(v, dict)}
-    if found:
-        lines += [
-            "",
-            f"| Retrieval among {result['retrieval'].get('n', result['n'])} | R@1 | R@5 | R@10 |",
-            "|---|---|---|---|",
+    if not found:
+        return []
+    return [
+        "",
+        f"| Retrieval among {result['retrieval'].get('n', result['n'])} | R@1 | R@5 | R@10 |",
+        "|---|---|---|---|",
+        *(f"| {k} | {v['r1']:.3f} | {v['r5']:.3f} | {v['r10']:.3f} |" for k, v in found.items()),
+    ]
+
+
+def _other_set(name: str, table: Any) -> list[str]:
+    """The subsets of a further manifest; nothing where none was given."""
+    if not table:
+        return []
+    lines = [
+        "",
+        f"| {name.capitalize()} set, n = {table['n']} | Fusion | focal | diffuse | Logistic "
+        "stack | Late concat |",
+        "|---|---|---|---|---|---|",
+    ]
+    for key, row in table["subsets"].items():
+        others = [
+            _number(table["baselines"][b].get(key, {}).get("macro_auroc"))
+            for b in ("logit_stack", "late_concat")
         ]
-        lines += [f"| {k} | {v['r1']:.3f} | {v['r5']:.3f} | {v['r10']:.3f} |" for k, v in found.items()]
-    for name in ("shifted", "control"):
-        table = result.get(name) or {}
-        if table:
-            lines += [
-                "",
-                f"| {name.capitalize()} set, n = {table['n']} | Fusion | focal | diffuse | Logistic "
-                "stack | Late concat |",
-                "|---|---|---|---|---|---|",
-            ]
-            for key, row in table["subsets"].items():
-                others = [
-                    _number(table["baselines"][b].get(key, {}).get("macro_auroc"))
-                    for b in ("logit_stack", "late_concat")
-                ]
-                lines.append(
-                    f"| {key} | {_number(row['macro_auroc'])} | {_number(row['focal_auroc'])} | "
-                    f"{_number(row['diffuse_auroc'])} | {' | '.join(others)} |"
-                )
-    return "\n".join(lines) + "\n"
+        lines.append(
+            f"| {key} | {_number(row['macro_auroc'])} | {_number(row['focal_auroc'])} | "
+            f"{_number(row['diffuse_auroc'])} | {' | '.join(others)} |"
+        )
+    return lines
 
 
 def _gains(result: Any) -> list[str]:

@@ -4,6 +4,7 @@ each modality."""
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import combinations, product
 
 import numpy as np
 
@@ -43,23 +44,18 @@ def score_matches(
 ) -> None:
     """Add one case; pairs of modalities of which the manifest knows no places are left out."""
     task = bundle.task
-    found = [
-        x.record for x in find_lesions(dense, case, task, lambda f, m: m in f.modalities, bundle.lesion_peaks)
-    ]
-    placed = [x for x in found if x.place.centre_mm is not None]
+    found = find_lesions(dense, case, task, lambda f, m: m in f.modalities, bundle.lesion_peaks)
+    placed = [x.record for x in found if x.record.place.centre_mm is not None]
     own = {x.id: _true_number(x, row.lesions) for x in placed}
     said = [set(m.lesions) for m in match_lesions(placed, organs_of(dense, task), task)]
     modalities = sorted({m for lesion in row.lesions for m in lesion.centre_mm})
-    for i, a in enumerate(modalities):
-        for b in modalities[i + 1 :]:
-            into = scores.setdefault(f"{a}-{b}", MatchScores())
-            by = {m: [x for x in placed if x.modality == m] for m in (a, b)}
-            into.possible += len({own[x.id] for x in by[a]} & {own[x.id] for x in by[b]} - {None})
-            for x in by[a]:
-                for y in by[b]:
-                    if {x.id, y.id} in said:
-                        into.said += 1
-                        into.right += own[x.id] is not None and own[x.id] == own[y.id]
+    for a, b in combinations(modalities, 2):
+        into = scores.setdefault(f"{a}-{b}", MatchScores())
+        first, second = ([x.id for x in placed if x.modality == m] for m in (a, b))
+        into.possible += len({own[x] for x in first} & {own[y] for y in second} - {None})
+        called_one = [(x, y) for x, y in product(first, second) if {x, y} in said]
+        into.said += len(called_one)
+        into.right += sum(own[x] is not None and own[x] == own[y] for x, y in called_one)
 
 
 def _true_number(lesion: LesionRecord, true: list[TrueLesion]) -> int | None:
