@@ -42,6 +42,10 @@ class Plan:
     max_epochs: int = 1
     report_every: int = 50
 
+    def epochs_in(self, step: int) -> int:
+        """Whole epochs in so many steps; 0 where there is one endless epoch."""
+        return step // self.per_epoch if self.per_epoch else 0
+
     def progress(self, step: int) -> float:
         """Share of the epochs that are done; 0 where there is no end but the budget's."""
         return 0.0 if self.per_epoch is None else step / (self.per_epoch * self.max_epochs)
@@ -105,7 +109,7 @@ def fit(
     take = _Step(stage, optimiser)
     kept = _Kept(stage, optimiser, budget, resume, scalars)
     spent = 0.0
-    for epoch in range(step // plan.per_epoch if plan.per_epoch else 0, plan.max_epochs):
+    for epoch in range(plan.epochs_in(step), plan.max_epochs):
         stage.begin(epoch)
         mean = _Mean(endless=plan.per_epoch is None)
         for batch in stage.batches(epoch, step):

@@ -90,6 +90,13 @@ class _Heard:
         if before is None or made >= before.made:
             self.said[case, finding, reader] = _Said(there, made)
 
+    def readings(self) -> dict[tuple[str, str], list[bool]]:
+        """(case, finding) → what each reader of it said."""
+        out: dict[tuple[str, str], list[bool]] = {}
+        for (case, finding, _), said in self.said.items():
+            out.setdefault((case, finding), []).append(said.there)
+        return out
+
 
 def statements(
     records: Iterable[Record], of: Callable[[str], Predicted | None], task: Task, lexicon: Lexicon
@@ -125,21 +132,17 @@ def _claims(text: str, task: Task, lexicon: Lexicon) -> dict[str, Said]:
 
 
 def _counted(heard: _Heard, cases: dict[str, Predicted | None], task: Task) -> Statements:
-    both: dict[tuple[str, str], set[bool]] = {}
-    read: dict[tuple[str, str], int] = {}
-    for (case, finding, _), said in heard.said.items():
-        both.setdefault((case, finding), set()).add(said.there)
-        read[case, finding] = read.get((case, finding), 0) + 1
+    readings = heard.readings()
+    disputed = {of for of, said in readings.items() if len(set(said)) > 1}
     number = {f.id: n for n, f in enumerate(task.findings)}
-    people = {a: n for n, a in enumerate(sorted({reader for _, _, reader in heard.said}))}
-    patients = {p: n for n, p in enumerate(sorted({c.patient for c in cases.values() if c is not None}))}
+    people = _numbered(reader for _, _, reader in heard.said)
+    patients = _numbered(c.patient for c in cases.values() if c is not None)
     rows = []
     for (case, finding, reader), said in heard.said.items():
         known = cases[case]
-        if known is None or finding not in number or len(both[case, finding]) > 1:
+        if known is None or finding not in number or (case, finding) in disputed:
             continue
-        p = float(np.clip(known.chances[finding], LEAST_CHANCE, 1 - LEAST_CHANCE))
-        logit = float(np.log(p / (1 - p)))
+        logit = _logit(known.chances[finding])
         rows.append((number[finding], said.there, logit, patients[known.patient], people[reader]))
     columns = list(zip(*rows, strict=True)) or [(), (), (), (), ()]
     return Statements(
@@ -148,7 +151,17 @@ def _counted(heard: _Heard, cases: dict[str, Predicted | None], task: Task) -> S
         logit=np.array(columns[2], dtype=float),
         patient=np.array(columns[3], dtype=int),
         reader=np.array(columns[4], dtype=int),
-        disputed=sum(len(v) > 1 for v in both.values()),
-        agreed=sum(n > 1 and len(both[k]) == 1 for k, n in read.items()),
+        disputed=len(disputed),
+        agreed=sum(len(said) > 1 for of, said in readings.items() if of not in disputed),
         unknown=tuple(sorted(c for c, known in cases.items() if known is None)),
     )
+
+
+def _numbered(names: Iterable[str]) -> dict[str, int]:
+    """A number for each name, in the order of the alphabet."""
+    return {name: n for n, name in enumerate(sorted(set(names)))}
+
+
+def _logit(chance: float) -> float:
+    p = float(np.clip(chance, LEAST_CHANCE, 1 - LEAST_CHANCE))
+    return float(np.log(p / (1 - p)))

@@ -3,6 +3,7 @@ class counts."""
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -44,18 +45,29 @@ def _volume_problem(path: Path, image: ManifestImage, mask: Path | None) -> str:
     if path.name.lower().endswith(ITK_SUFFIXES):
         return ""  # looked into when it is read
     loaded: Any = nib.load(path)
-    if image.modality in MODALITIES and not is_cine(image.modality):
-        if (len(_axes(loaded.shape)) != 3) != (image.volume is not None):
-            return f'has shape {loaded.shape}: "volume" names one of a 4D file, and of no other'
-        if int(loaded.header["sform_code"]) == 0 and int(loaded.header["qform_code"]) == 0:
-            return "has no orientation (sform and qform are both unset)"
-        if (apart := _forms_apart(loaded.header)) > SAME_FORM_MM:
-            return (
-                f"has a sform and a qform that place its corners {apart:.1f} mm apart; keep the right one "
-                "and unset the other"
-            )
-    if mask is None:
-        return ""
+    is_volume = image.modality in MODALITIES and not is_cine(image.modality)
+    problem = _place_problem(loaded, image) if is_volume else ""
+    if problem or mask is None:
+        return problem
+    return _mask_problem(loaded, image, mask)
+
+
+def _place_problem(loaded: Any, image: ManifestImage) -> str:
+    """Three axes, or a named one of a 4D file, and one affine."""
+    if (len(_axes(loaded.shape)) != 3) != (image.volume is not None):
+        return f'has shape {loaded.shape}: "volume" names one of a 4D file, and of no other'
+    if int(loaded.header["sform_code"]) == 0 and int(loaded.header["qform_code"]) == 0:
+        return "has no orientation (sform and qform are both unset)"
+    if (apart := _forms_apart(loaded.header)) > SAME_FORM_MM:
+        return (
+            f"has a sform and a qform that place its corners {apart:.1f} mm apart; keep the right one "
+            "and unset the other"
+        )
+    return ""
+
+
+def _mask_problem(loaded: Any, image: ManifestImage, mask: Path) -> str:
+    """A label map on the same grid."""
     if not mask.exists():
         return f"has the mask {image.mask}, which does not exist"
     if not is_volume_file(mask) or mask.name.lower().endswith(ITK_SUFFIXES):
@@ -104,27 +116,28 @@ def check_manifest(task: Task, rows: list[ManifestRow], *, thorough: bool = Fals
     """With ``thorough`` also what a training would pass over without a word.
 
     Count a manifest's cases and labels, and name every problem."""
-    splits: dict[str, int] = {}
-    patients: dict[str, set[str]] = {}
-    for row in rows:
-        splits[row.split or "(none)"] = splits.get(row.split or "(none)", 0) + 1
-        patients.setdefault(row.patient_id or row.case_id, set()).add(row.split)
+    splits = dict(Counter(row.split or "(none)" for row in rows))
     problems = [f"the task's further sense {s} is not one" for s in task.further if s not in SENSES]
-    problems += [f"patient {p} stands in more than one split" for p, s in patients.items() if len(s) > 1]
+    problems += _in_several_splits(rows)
     problems += [f"no case has split {needed}" for needed in ("train", "val") if needed not in splits]
     for row in rows:
         problems += _row_problems(task, row, thorough=thorough)
     problems += shared_images(rows) if thorough else ()
     labels = label_matrix(task, rows)
     counts = {f.id: [int((labels[:, i] == v).sum()) for v in (0, 1, -1)] for i, f in enumerate(task.findings)}
-    notes = (
-        one_sided(task, labels, [r.split for r in rows])
-        if thorough and splits.keys() >= {"train", "val"}
-        else []
-    )
+    notes = []
+    if thorough and splits.keys() >= {"train", "val"}:
+        notes = one_sided(task, labels, [r.split for r in rows])
     return ManifestCheck(
         cases=len(rows), splits=splits, counts_0_1_unknown=counts, problems=problems, notes=notes
     )
+
+
+def _in_several_splits(rows: list[ManifestRow]) -> list[str]:
+    patients: dict[str, set[str]] = {}
+    for row in rows:
+        patients.setdefault(row.patient_id or row.case_id, set()).add(row.split)
+    return [f"patient {p} stands in more than one split" for p, s in patients.items() if len(s) > 1]
 
 
 def _row_problems(task: Task, row: ManifestRow, *, thorough: bool) -> Iterator[str]:

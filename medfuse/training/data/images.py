@@ -37,13 +37,26 @@ def image_problems(
     return out
 
 
+@dataclass(frozen=True)
+class _Placed:
+    """An image with a place in space, as an entry of a manifest names it."""
+
+    image: Image
+    entry: ManifestImage
+
+    @property
+    def frame(self) -> str:
+        """The frame of reference that it lies in, the manifest's before the header's; "" for none."""
+        return self.entry.frame_of_reference or self.image.frame_of_reference
+
+
 @dataclass
 class _Look:
     task: Task
     seen: dict[str, tuple[ManifestRow, str]] = field(default_factory=dict)  # by digest of pixels
 
     def row(self, row: ManifestRow) -> Iterator[str]:
-        placed: list[tuple[str, str, Image]] = []
+        placed: list[_Placed] = []
         for entry in row.images:
             path = Path(row.root) / entry.path
             if entry.modality not in MODALITIES or not path.exists():
@@ -56,15 +69,12 @@ class _Look:
             faults = [*(r.reason for r in refused), *self._entry(row, entry, images)]
             for fault in dict.fromkeys(faults):
                 yield f"{row.at}: {entry.path}: {fault}"
-            for image in images:
-                frame = entry.frame_of_reference or image.frame_of_reference
-                if image.affine is not None and frame:
-                    placed.append((frame, entry.path, image))
-        for (frame, a, one), (other, b, two) in combinations(placed, 2):
-            if frame == other and not _meet(one, two):
+            placed += [_Placed(image, entry) for image in images if image.affine is not None]
+        for a, b in combinations(placed, 2):
+            if a.frame and a.frame == b.frame and not _meet(a.image, b.image):
                 yield (
-                    f"{row.at}: {a} and {b} have one frame of reference and do not meet in space; give each "
-                    "its own"
+                    f"{row.at}: {a.entry.path} and {b.entry.path} have one frame of reference and do not "
+                    "meet in space; give each its own"
                 )
 
     def _entry(self, row: ManifestRow, entry: ManifestImage, images: list[Image]) -> Iterator[str]:

@@ -44,6 +44,7 @@ def word_faults(task: Task, row: ManifestRow) -> Iterator[str]:
             yield f"the field {name} is not known and is not read; did you mean {meant}?"
     yield from _split_faults(row)
     yield from _label_faults(task, row)
+    yield from _exclusive_faults(task, row)
     if not row.images and not task.further:
         yield "has no image; name its images, or leave the case out"
     seen: set[tuple[str, int | None]] = set()
@@ -75,6 +76,10 @@ def _label_faults(task: Task, row: ManifestRow) -> Iterator[str]:
     for finding, value in row.labels.items():
         if value is not None and not 0 <= value <= 1:
             yield f"label {finding} is {value}; write 1 present, 0 absent, between them likely, null unknown"
+
+
+def _exclusive_faults(task: Task, row: ManifestRow) -> Iterator[str]:
+    """Of findings that exclude each other exactly one holds."""
     values = [row.labels.get(f) for f in task.exclusive]
     present = [f for f, v in zip(task.exclusive, values, strict=True) if v == 1]
     if len(present) > 1:

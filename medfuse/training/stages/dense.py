@@ -93,6 +93,20 @@ def jitter(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return values * gain + offset + noise
 
 
+def _crop_centre(dense: np.ndarray, task: Task, rng: np.random.Generator) -> np.ndarray:
+    """(3,) voxel: seven in ten on a lesion, or where there is none on another small structure, two on the
+    organ, else anywhere."""
+    chance = rng.random()
+    classes = [int(c) for c in np.unique(dense)]
+    rare = [c for c in classes if c in task.lesion_indices]
+    rare = rare or [c for c in classes if c in task.small_indices]
+    if rare and chance < 0.7:
+        at = np.argwhere(dense == rng.choice(rare))
+        return at[rng.integers(len(at))] + rng.integers(-8, 9, 3)
+    at = np.argwhere(dense == task.organ_index) if chance < 0.9 else np.zeros((0, 3), int)
+    return at[rng.integers(len(at))] if len(at) else rng.integers(0, dense.shape)
+
+
 def crop_volume(
     values: np.ndarray,
     present: np.ndarray,
@@ -108,17 +122,7 @@ def crop_volume(
     spatial = dense.shape
     crop = spec.window or CROP
     size = [min(c, s) for c, s in zip(crop, spatial, strict=True)]
-    chance = rng.random()
-    classes = [int(c) for c in np.unique(dense)]
-    rare = [c for c in classes if c in task.lesion_indices]
-    rare = rare or [c for c in classes if c in task.small_indices]
-    rare = rare if chance < 0.7 else []
-    if rare:
-        at = np.argwhere(dense == rng.choice(rare))
-        centre = at[rng.integers(len(at))] + rng.integers(-8, 9, 3)
-    else:
-        at = np.argwhere(dense == task.organ_index) if chance < 0.9 else np.zeros((0, 3), int)
-        centre = at[rng.integers(len(at))] if len(at) else rng.integers(0, spatial)
+    centre = _crop_centre(dense, task, rng)
     start = [int(np.clip(c - n // 2, 0, s - n)) for c, n, s in zip(centre, size, spatial, strict=True)]
     box = tuple(slice(a, a + n) for a, n in zip(start, size, strict=True))
     keep = present & (rng.random(len(present)) < 0.8)
