@@ -77,10 +77,14 @@ class EncoderGeometry(_Strict):
     clips: int = Field(default=4, gt=0)
 
     @model_validator(mode="after")
-    def _consistent(self) -> EncoderGeometry:
+    def _sized(self) -> EncoderGeometry:
         wanted = 3 if self.dims == 3 else 2
         if len(self.size) != wanted or min(self.size) < 1:
             raise ValueError(f"size needs {wanted} numbers from 1 up, not {list(self.size)}")
+        return self
+
+    @model_validator(mode="after")
+    def _oriented(self) -> EncoderGeometry:
         letters = self.orientation
         if letters is not None and sorted(min(c, OPPOSITE.get(c, "?")) for c in letters) != ["A", "I", "L"]:
             raise ValueError(f"orientation {letters} does not name three axes, one of R/L, A/P and S/I each")
@@ -88,6 +92,10 @@ class EncoderGeometry(_Strict):
             raise ValueError(
                 f"orientation {letters} begins with the axis of slices, which is not {self.plane}"
             )
+        return self
+
+    @model_validator(mode="after")
+    def _spaced(self) -> EncoderGeometry:
         if self.spacing_mm is not None and min(self.spacing_mm) <= 0:
             raise ValueError("spacing_mm needs three numbers above 0")
         return self
@@ -109,13 +117,17 @@ class EncoderIntensity(_Strict):
     channels: int = Field(default=1, gt=0)
 
     @model_validator(mode="after")
-    def _consistent(self) -> EncoderIntensity:
+    def _windowed(self) -> EncoderIntensity:
         if not self.windows or any(low >= high for low, high in self.windows):
             raise ValueError("windows needs a lowest and a highest value, in this order, for each")
         if len(self.windows) not in (1, self.channels):
             raise ValueError(f"{len(self.windows)} windows do not fill {self.channels} channels")
         if self.kind == "percentiles" and not all(0 <= v <= 100 for w in self.windows for v in w):
             raise ValueError("windows of percentiles lie between 0 and 100")
+        return self
+
+    @model_validator(mode="after")
+    def _scaled(self) -> EncoderIntensity:
         for name, values in (("mean", self.mean), ("std", self.std)):
             if values is not None and len(values) not in (1, self.channels):
                 raise ValueError(f"{name} needs one number a channel, not {len(values)}")
@@ -185,25 +197,41 @@ class EncoderFile(_Strict):
     check: str = "reference.npz"
 
     @model_validator(mode="after")
-    def _consistent(self) -> EncoderFile:
-        code = self.takes.modality
-        if code not in MODALITIES:
-            raise ValueError(unknown(code))
+    def _known(self) -> EncoderFile:
+        if self.takes.modality not in MODALITIES:
+            raise ValueError(unknown(self.takes.modality))
         if not self.id.strip() or self.id == "own":
             raise ValueError("id needs a name, and own is the name of the encoder that training makes")
+        return self
+
+    @model_validator(mode="after")
+    def _fits_the_modality(self) -> EncoderFile:
+        code = self.takes.modality
         if is_cine(code) and (self.geometry.dims == 3 or self.geometry.orientation is not None):
             raise ValueError(f"{code} has frames without a place: dims 2 or 2+t, and orientation null")
         if not is_cine(code) and (self.geometry.dims == "2+t" or self.geometry.orientation is None):
             raise ValueError(f"{code} has volumes: dims 2 or 3, and an orientation such as RAS")
+        return self
+
+    @model_validator(mode="after")
+    def _tokens_fit(self) -> EncoderFile:
         if "x" in self.gives.tokens and self.geometry.dims != 3:
             raise ValueError(
                 f"tokens {self.gives.tokens} are parts of a volume, and dims is {self.geometry.dims}"
             )
         if len(self.gives.parts) == 1 and self.geometry.dims == 3:
             raise ValueError(f"tokens {self.gives.tokens} are runs of slices or clips, and dims is 3")
+        return self
+
+    @model_validator(mode="after")
+    def _inside(self) -> EncoderFile:
         for name in (self.weights.file, self.check):
             if Path(name).is_absolute() or ".." in Path(name).parts:
                 raise ValueError(f"{name} lies outside the folder; files of an encoder are in its folder")
+        return self
+
+    @model_validator(mode="after")
+    def _channels(self) -> EncoderFile:
         roles = self.takes.roles
         if self.takes.series == "channels" and (roles == "any" or len(roles) != self.intensity.channels):
             raise ValueError("series channels needs roles, as many as intensity has channels")

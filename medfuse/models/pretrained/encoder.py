@@ -146,23 +146,7 @@ class _Pool:
 
     def _vectors(self, one: Tensor, piece: Piece) -> tuple[Tensor, np.ndarray]:
         """(N, C) of one piece, and the part of the whole (N, D) that each lies in."""
-        width = self.file.gives.width
-        kind = self.file.gives.tokens.partition("+")[0]
-        if one.ndim == 1 and len(one) == width:
-            vectors = one[None]
-            shape: tuple[int, ...] = (1,) * len(self.extent)
-        elif one.ndim == 2 and one.shape[1] == width:
-            vectors = one[:1] if kind == "cls" else one
-            shape = (1,) * len(self.extent)
-        elif one.ndim > 2 and one.shape[0] == width and kind != "cls":
-            vectors = one.flatten(1).T
-            shape = tuple(one.shape[1:]) if one.ndim - 1 == len(self.extent) else (1,) * len(self.extent)
-        else:
-            raise UserError(
-                f"encoder {self.file.id}: its output is {tuple(one.shape)} an input, which is not {kind} "
-                "of width "
-                f"{width}; correct gives"
-            )
+        vectors, shape = self._flat(one)
         if not self.parts:
             return vectors, np.zeros((len(vectors), 0), int)
         step = self.file.geometry.size if len(self.extent) == 3 else (1,)
@@ -172,9 +156,26 @@ class _Pool:
         ]
         places = np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, len(self.parts))
         places = np.clip(places.astype(int), 0, np.array(self.parts) - 1)
-        return vectors, np.broadcast_to(places, (len(vectors), len(self.parts))) if len(
-            places
-        ) == 1 else places
+        if len(places) == 1:
+            places = np.broadcast_to(places, (len(vectors), len(self.parts)))
+        return vectors, places
+
+    def _flat(self, one: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+        """An output as (N, C), and how its N lie along the axes of the whole; all ones where they do not."""
+        width = self.file.gives.width
+        kind = self.file.gives.tokens.partition("+")[0]
+        nowhere = (1,) * len(self.extent)
+        if one.ndim == 1 and len(one) == width:
+            return one[None], nowhere
+        if one.ndim == 2 and one.shape[1] == width:
+            return one[:1] if kind == "cls" else one, nowhere
+        if one.ndim > 2 and one.shape[0] == width and kind != "cls":
+            shape = tuple(one.shape[1:])
+            return one.flatten(1).T, shape if len(shape) == len(self.extent) else nowhere
+        raise UserError(
+            f"encoder {self.file.id}: its output is {tuple(one.shape)} an input, which is not {kind} "
+            f"of width {width}; correct gives"
+        )
 
     def tokens(self) -> np.ndarray:
         """(N, C) float32: the mean, then parts or places. A part that nothing lies in is the mean."""
