@@ -159,6 +159,23 @@ def _observations(prediction: Prediction, report: Report, task: Task, subject: d
     return out
 
 
+def _attachment(report: Report, kind: str, data: bytes) -> dict:
+    return {
+        "contentType": kind,
+        "language": report.language,
+        "title": report.banner[0],
+        "data": base64.b64encode(data).decode(),
+    }
+
+
+def _conclusion(report: Report, signed: SignedOff | None) -> str:
+    """The banner, who signed it, and the impression, a line each."""
+    impression = report.section("impression")
+    sentences = impression.sentences if impression else []
+    signature = [signed.line(report.language)] if signed else []
+    return "\n".join([*report.banner, *signature, *(x.text for x in sentences if x.state != "rejected")])
+
+
 def fhir_bundle(
     prediction: Prediction,
     report: Report,
@@ -174,24 +191,9 @@ def fhir_bundle(
     subject = {"reference": patient_url}
     studies = {_urn("study", uid): s for uid, s in _studies(case, subject).items()}
     observations = _observations(prediction, report, task, subject)
-    impression = report.section("impression")
-    shown = [
-        {
-            "contentType": "text/plain; charset=utf-8",
-            "language": report.language,
-            "title": report.banner[0],
-            "data": base64.b64encode(report_text(report, signed).encode()).decode(),
-        }
-    ]
+    shown = [_attachment(report, "text/plain; charset=utf-8", report_text(report, signed).encode())]
     if pdf is not None:
-        shown.append(
-            {
-                "contentType": "application/pdf",
-                "language": report.language,
-                "title": report.banner[0],
-                "data": base64.b64encode(pdf).decode(),
-            }
-        )
+        shown.append(_attachment(report, "application/pdf", pdf))
     whole: dict = {
         "resourceType": "DiagnosticReport",
         "status": STATUS[report.state],
@@ -217,13 +219,7 @@ def fhir_bundle(
         "imagingStudy": [{"reference": url} for url in studies],
         "presentedForm": shown,
         "language": report.language,
-        "conclusion": "\n".join(
-            [
-                *report.banner,
-                *([signed.line(report.language)] if signed else []),
-                *(x.text for x in (impression.sentences if impression else []) if x.state != "rejected"),
-            ]
-        ),
+        "conclusion": _conclusion(report, signed),
     }
     if report.signed_by:
         whole["resultsInterpreter"] = [{"display": report.signed_by}]

@@ -230,15 +230,16 @@ def _facts(
     bold: str,
     signed: SignedOff | None,
 ) -> Table:
-    dates: dict[str, set[str]] = {}
-    for image in case.images:
-        dates.setdefault(image.modality, set()).add(day(image.source.date))
-    studies = ", ".join(f"{m} {' / '.join(sorted(d - {''}))}".strip() for m, d in dates.items())
     state = words[f"state {report.state}"]
     rows = [
         (words["patient"], case.patient_id or "-", words["state"], f"{state}, v{report.version}"),
         (words["born"], day(case.birth_date) or "-", words["sex"], case.sex or "-"),
-        (words["studies"], studies or "-", words["signed"] if report.signed_by else "", report.signed_by),
+        (
+            words["studies"],
+            _studies(case) or "-",
+            words["signed"] if report.signed_by else "",
+            report.signed_by,
+        ),
     ]
     if signed is not None:
         rows.append(("", "", words["when"], signed.when))
@@ -255,6 +256,14 @@ def _facts(
             ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
         ],
     )
+
+
+def _studies(case: Case) -> str:
+    """Each modality with the days of its images."""
+    dates: dict[str, set[str]] = {}
+    for image in case.images:
+        dates.setdefault(image.modality, set()).add(day(image.source.date))
+    return ", ".join(f"{m} {' / '.join(sorted(d - {''}))}".strip() for m, d in dates.items())
 
 
 def _pictures(images: list[KeyImage], words: dict, head: ParagraphStyle, small: ParagraphStyle) -> list:

@@ -146,13 +146,32 @@ def _finding_groups(
     return out
 
 
-def _nothing_assessed(
-    algorithm: AlgorithmIdentification, key: str, why: str
-) -> MeasurementsAndQualitativeEvaluations:
+def _algorithm(prediction: Prediction) -> AlgorithmIdentification:
+    """The bundle that predicted, or medfuse itself."""
+    return AlgorithmIdentification(
+        name=prediction.bundle[:64] or MODEL,
+        version=prediction.bundle_hash[:16] or __version__,
+        parameters=[f"medfuse {__version__}"],
+    )
+
+
+def _model_groups(prediction: Prediction, report: Report, case: Case, task: Task, key: str) -> list:
+    """What the model found: a group for each lesion on an image that came as DICOM, then for each finding."""
+    algorithm = _algorithm(prediction)
+    lesions = [
+        _lesion_group(x, case, task, algorithm, key)
+        for x in prediction.lesions
+        if from_dicom(case.images[x.place.image])
+    ]
+    return [*lesions, *_finding_groups(prediction, report, task, algorithm, key)]
+
+
+def _nothing_assessed(prediction: Prediction, key: str) -> MeasurementsAndQualitativeEvaluations:
     """The template wants a group: it says that no model assessed anything, and why."""
+    why = "outside the validated domain" if prediction.bundle else "no model was used"
     return MeasurementsAndQualitativeEvaluations(
         tracking_identifier=TrackingIdentifier(uid=uid_of("nothing", key), identifier=why),
-        algorithm_id=algorithm,
+        algorithm_id=_algorithm(prediction),
         qualitative_evaluations=[QualitativeEvaluation(ASSERTION, ASSERTIONS["not_assessed"])],
     )
 
@@ -199,6 +218,35 @@ def person_name(full_name: str) -> str:
     return f"{family}^{' '.join(given)}"
 
 
+def _evidence(case: Case) -> list[Dataset]:
+    """The header of each file of the case's images. Raises UserError where none came as DICOM."""
+    headers = [ds for i in dicom_images(case, "DICOM SR") for ds in headers_of(case.images[i])]
+    by_uid: dict[str, Dataset] = {}
+    for ds in headers:
+        by_uid.setdefault(ds.SOPInstanceUID, ds)  # one file may hold several images
+    return list(by_uid.values())
+
+
+def _observers(prediction: Prediction, signed_by: str) -> ObservationContext:
+    """The model, and the person who signed; "" where nobody did."""
+    device = DeviceObserverIdentifyingAttributes(
+        uid=uid_of("bundle", prediction.bundle_hash),
+        name=prediction.bundle[:64] or MODEL,
+        manufacturer_name=MANUFACTURER,
+        model_name=MODEL,
+    )
+    person = None
+    if signed_by:
+        person = ObserverContext(
+            CodedConcept("121006", "DCM", "Person"),
+            PersonObserverIdentifyingAttributes(name=person_name(signed_by)),
+        )
+    return ObservationContext(
+        observer_person_context=person,
+        observer_device_context=ObserverContext(CodedConcept("121007", "DCM", "Device"), device),
+    )
+
+
 def write_sr(
     prediction: Prediction,
     report: Report,
@@ -210,52 +258,16 @@ def write_sr(
 ) -> Comprehensive3DSR:
     """The report as an SR object, with what readers ``measured`` on the images. ``signed``: by whom and when.
     Raises UserError where no image has DICOM identifiers."""
-    there = dicom_images(case, "DICOM SR")
+    evidence = _evidence(case)
     key = report_key(report)
-    evidence: list[Dataset] = []
-    seen: set[str] = set()
-    for i in there:
-        for ds in headers_of(case.images[i]):
-            if ds.SOPInstanceUID not in seen:  # one file may hold several images
-                seen.add(ds.SOPInstanceUID)
-                evidence.append(ds)
-    verified = report.state in ("final", "amended") and bool(report.signed_by)
-    device = DeviceObserverIdentifyingAttributes(
-        uid=uid_of("bundle", prediction.bundle_hash),
-        name=prediction.bundle[:64] or MODEL,
-        manufacturer_name=MANUFACTURER,
-        model_name=MODEL,
-    )
-    person = (
-        ObserverContext(
-            CodedConcept("121006", "DCM", "Person"),
-            PersonObserverIdentifyingAttributes(name=person_name(report.signed_by)),
-        )
-        if verified
-        else None
-    )
-    context = ObservationContext(
-        observer_person_context=person,
-        observer_device_context=ObserverContext(CodedConcept("121007", "DCM", "Device"), device),
-    )
-    algorithm = AlgorithmIdentification(
-        name=prediction.bundle[:64] or MODEL,
-        version=prediction.bundle_hash[:16] or __version__,
-        parameters=[f"medfuse {__version__}"],
-    )
-    groups = [
-        _lesion_group(x, case, task, algorithm, key)
-        for x in prediction.lesions
-        if from_dicom(case.images[x.place.image])
-    ]
-    groups += _finding_groups(prediction, report, task, algorithm, key)
-    groups += reader_groups(measured or [], case, key)
-    unassessed = "outside the validated domain" if prediction.bundle else "no model was used"
+    signer = report.signed_by if report.state in ("final", "amended") else ""
+    verified = bool(signer)
+    groups = _model_groups(prediction, report, case, task, key) + reader_groups(measured or [], case, key)
     tag, meaning = LANGUAGES.get(report.language, (report.language, report.language))
     content = MeasurementReport(
-        observation_context=context,
+        observation_context=_observers(prediction, signer),
         procedure_reported=CodedConcept("363679005", "SCT", "Imaging procedure"),
-        imaging_measurements=groups or [_nothing_assessed(algorithm, key, unassessed)],
+        imaging_measurements=groups or [_nothing_assessed(prediction, key)],
         language_of_content_item_and_descendants=LanguageOfContentItemAndDescendants(
             CodedConcept(tag, "RFC5646", meaning)
         ),
@@ -274,7 +286,7 @@ def write_sr(
             is_complete=verified,
             is_final=verified,
             is_verified=verified,
-            verifying_observer_name=person_name(report.signed_by) if verified else None,
+            verifying_observer_name=person_name(signer) if verified else None,
             verifying_organization="medfuse local account" if verified else None,
             series_description="medfuse report" + ("" if verified else ", RESEARCH DRAFT"),
         )
