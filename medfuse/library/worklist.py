@@ -5,10 +5,11 @@ from __future__ import annotations
 
 import unicodedata
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from sqlalchemy import case, func, select
+from sqlalchemy.orm import Session
 
 from ..modalities import MODALITIES
 from .catalogue import CaseRow, LabelRow, ReportRow, ResultRow, SeriesRow
@@ -114,17 +115,7 @@ def worklist(library: Library, filters: Filters = Filters()) -> list[Row]:
                 CaseRow.birth_date,
             ).order_by(CaseRow.study_date.desc(), CaseRow.id)
         ).all()
-        series: dict[str, set[str]] = {}
-        unsure: dict[str, int] = {}
-        counts: dict[str, int] = {}
-        unknown = func.sum(case((SeriesRow.role == "unknown", 1), else_=0))
-        of_series = select(SeriesRow.case_id, SeriesRow.modality, func.count(), unknown)
-        for case_id, modality, count, unsaid in s.execute(
-            of_series.group_by(SeriesRow.case_id, SeriesRow.modality)
-        ):
-            series.setdefault(case_id, set()).add(modality)
-            counts[case_id] = counts.get(case_id, 0) + count
-            unsure[case_id] = unsure.get(case_id, 0) + unsaid
+        series = _series(s)
         labels = {x[0]: x[1:] for x in s.execute(select(*(getattr(LabelRow, c) for c in LABELS)))}
         newest = select(func.max(ReportRow.id)).group_by(ReportRow.case_id)
         of_reports = select(ReportRow.case_id, ReportRow.state).where(ReportRow.id.in_(newest))
@@ -139,8 +130,8 @@ def worklist(library: Library, filters: Filters = Filters()) -> list[Row]:
     for case_id, patient_id, date, conflict, simulated, sex, born in cases:
         name, accession, body_part, description, files = labels.get(case_id, NO_LABEL)
         summary = results.get(case_id) or {}
-        acquired = series.get(case_id, set())
-        states = summary.get("states") or {m: "present" if m in acquired else "absent" for m in MODALITIES}
+        acquired = series.get(case_id, NO_SERIES)
+        states = summary.get("states") or acquired.states
         state = STATES[reports[case_id]] if case_id in reports else "drafted" if case_id in results else "new"
         row = Row(
             case_id,
@@ -153,14 +144,14 @@ def worklist(library: Library, filters: Filters = Filters()) -> list[Row]:
             summary.get("in_domain"),
             summary.get("findings", {}),
             tuple(summary.get("cannot_tell", ())),
-            unsure.get(case_id, 0),
+            acquired.unsure,
             name=name,
             sex=sex,
             birth_date=born,
             accession=accession,
             body_part=body_part,
             description=description,
-            series=counts.get(case_id, 0),
+            series=acquired.count,
             files=files,
             reader=readers.get(case_id, ""),
             critical=case_id in critical,
@@ -171,21 +162,61 @@ def worklist(library: Library, filters: Filters = Filters()) -> list[Row]:
     return out
 
 
+@dataclass
+class _Series:
+    """Of one case: modalities, how many series, and how many whose role nothing says."""
+
+    modalities: set[str] = field(default_factory=set)
+    count: int = 0
+    unsure: int = 0
+
+    @property
+    def states(self) -> dict[str, str]:
+        """By modality, before a prediction has looked at the images."""
+        return {m: "present" if m in self.modalities else "absent" for m in MODALITIES}
+
+
+NO_SERIES = _Series()
+
+
+def _series(session: Session) -> dict[str, _Series]:
+    """Case → its series."""
+    unknown = func.sum(case((SeriesRow.role == "unknown", 1), else_=0))
+    counted = select(SeriesRow.case_id, SeriesRow.modality, func.count(), unknown)
+    out: dict[str, _Series] = {}
+    for case_id, modality, count, unsure in session.execute(
+        counted.group_by(SeriesRow.case_id, SeriesRow.modality)
+    ):
+        of_case = out.setdefault(case_id, _Series())
+        of_case.modalities.add(modality)
+        of_case.count += count
+        of_case.unsure += unsure
+    return out
+
+
 def fits(row: Row, f: Filters) -> bool:
     """Whether a row is wanted: what the worklist does to every row, and the viewer to rows that it has read
     already."""
-    date = row.study_date.replace("-", "") if f.since or f.until else ""
     acquired = {m for m, state in row.states.items() if state != "absent"}
     return (
         _said(row, f.words)
         and f.reader in ("", row.reader)
+        and f.state in ("", row.state)
         and set(f.with_modality) <= acquired
         and not set(f.without) & acquired
-        and f.state in ("", row.state)
-        and (not f.since or date >= f.since.replace("-", ""))
-        and (not f.until or date <= f.until.replace("-", ""))
+        and _in_time(row, f)
         and (not f.finding or row.findings.get(f.finding, 0.0) >= f.least)
     )
+
+
+def _in_time(row: Row, f: Filters) -> bool:
+    """Whether the study's day lies within the two of the filter, of which each may be missing."""
+    if not f.since and not f.until:
+        return True
+    date = row.study_date.replace("-", "")
+    first = f.since.replace("-", "")
+    last = f.until.replace("-", "")
+    return first <= date and (not last or date <= last)
 
 
 def _said(row: Row, words: str) -> bool:

@@ -113,9 +113,7 @@ def export_report(
             f"{case_id}: was predicted by another state of bundle {prediction.bundle}; predict it again"
         )
     case = store.load_case(library, case_id)
-    if not prediction.bundle:  # no model said what was acquired: its images do
-        there = dict.fromkeys((i.modality for i in case.images), "present")
-        prediction = prediction.model_copy(update={"modalities": there})
+    prediction = _with_acquired(prediction, case)
     request = ExportRequest(
         folder=out / plain_name(case_id),
         prediction=prediction,
@@ -136,9 +134,22 @@ def export_report(
         files=list(made.names),
         folder=str(request.folder.resolve()),
     )
-    unusable = workbench.unusable_measurements(library, case_id) if "sr" in formats else []
-    left_out = (f"sr: left out measurement {m.id} of {m.author}: {m.why}" for m in unusable)
+    left_out = _left_out(library, case_id) if "sr" in formats else []
     return Written(names=made.names, problems=(*made.problems, *left_out))
+
+
+def _with_acquired(prediction: Prediction, case: Case) -> Prediction:
+    """Where no model said what was acquired, the images do."""
+    if prediction.bundle:
+        return prediction
+    there = dict.fromkeys((i.modality for i in case.images), "present")
+    return prediction.model_copy(update={"modalities": there})
+
+
+def _left_out(library: Library, case_id: str) -> list[str]:
+    """Measurements that an SR cannot hold, each with its reason."""
+    unusable = workbench.unusable_measurements(library, case_id)
+    return [f"sr: left out measurement {m.id} of {m.author}: {m.why}" for m in unusable]
 
 
 def _outlines(bundle: Bundle, prediction: Prediction, case: Case) -> dict[str, LesionMask]:

@@ -7,7 +7,7 @@ Vectors are those that predict stored with each result; only results of the same
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 
 import numpy as np
 import torch
@@ -70,11 +70,16 @@ def rank(
     found.sort(key=lambda f: (-held[f[0]].probability if demands else 0.0, -f[1]))
     out: dict[str, Hit] = {}
     for case_id, score, sense in found:
-        claims = round(held[case_id].probability, 4) if demands else None
-        finding = held[case_id].finding if demands else ""
-        hit = Hit(case_id=case_id, score=round(score, 4), modality=sense, claims=claims, finding=finding)
-        out.setdefault(case_id, hit)
+        out.setdefault(case_id, _hit(case_id, score, sense, held.get(case_id)))
     return list(out.values())[: request.top]
+
+
+def _hit(case_id: str, score: float, sense: str, held: Held | None) -> Hit:
+    """A ranked case. held: how surely it holds what was asked for; None where nothing was."""
+    hit = Hit(case_id=case_id, score=round(score, 4), modality=sense)
+    if held is None:
+        return hit
+    return replace(hit, claims=round(held.probability, 4), finding=held.finding)
 
 
 def _has(prediction: results.Searchable, finding: str) -> bool:
@@ -102,11 +107,7 @@ def search(request: SearchRequest, *, library: Library | None = None) -> SearchR
     bundle = load_bundle(request.bundle)
     _known(request, bundle)
     if request.words is not None:
-        graph = task_graph(bundle.task) if request.by == "claims" else None
-        demands = asked(request.words, graph) if graph is not None else []
-        found = rank(embed_words(bundle, request.words), bundle, request, library=library, demands=demands)
-        meant = [Meant(**asdict(d)) for d in demands] or None
-        return SearchResult(query=request.words, results=found, meant=meant)
+        return _by_words(request.words, bundle, request, library)
     if request.like is not None:
         case = store.load_case(library, request.like)
     else:
@@ -118,6 +119,15 @@ def search(request: SearchRequest, *, library: Library | None = None) -> SearchR
         results=rank(query, bundle, request, library=library),
         tags=None if bundle.tokenizer is None else tags(bundle, query, names),
     )
+
+
+def _by_words(words: str, bundle: Bundle, request: SearchRequest, library: Library) -> SearchResult:
+    """Ranked by what the words claim where the task's graph knows it, else by likeness alone."""
+    graph = task_graph(bundle.task) if request.by == "claims" else None
+    demands = asked(words, graph) if graph is not None else []
+    found = rank(embed_words(bundle, words), bundle, request, library=library, demands=demands)
+    meant = [Meant(**asdict(d)) for d in demands] or None
+    return SearchResult(query=words, results=found, meant=meant)
 
 
 def _known(request: SearchRequest, bundle: Bundle) -> None:
