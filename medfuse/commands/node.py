@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from .app import app, talk, verbosity
 from .options import Bundle, Language, Port, Verbose, takes
+
+if TYPE_CHECKING:
+    from ..network.node import NodeOptions
+    from ..network.tls import Tls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ def node(given: NodeArguments) -> None:
     from contextlib import ExitStack
 
     from ..errors import WrongUse
-    from ..network.node import Node, NodeOptions, Peer
+    from ..network.node import Node
     from ..network.probes import probes
     from ..network.service import Destination, Service
     from ..network.tls import tls_of
@@ -82,26 +86,9 @@ def node(given: NodeArguments) -> None:
     tls = tls_of(given.tls_ca, given.tls_cert, given.tls_key) if given.peer_tls else None
     if given.peer_tls and tls is None:
         raise WrongUse("--peer-tls needs --tls-ca: the CA that the peers' certificates are of")
-    options = NodeOptions(
-        aet=given.aet,
-        port=given.port,
-        address=given.address,
-        allow_aets=tuple(given.allow_aet or ()),
-        allow_addresses=tuple(given.allow_address or ()),
-        destinations=tuple(Peer.parse(p, tls) for p in given.peer or ()),
-        certificate=given.tls_cert,
-        key=given.tls_key,
-        authority=given.tls_ca,
-        associations=given.associations,
-        any_called_aet=given.any_called_aet,
-    )
-    if given.predict:  # a wrong name is refused now, not when the first study has come
-        from ..bundles.bundle import load_bundle
-        from ..drafting.draft import check_writer
-        from ..workflows.outputs import check_folder
-
-        check_writer(load_bundle(given.bundle), "structured", given.language, None)
-        check_folder(given.out)
+    options = _options(given, tls)
+    if given.predict:
+        _check_outputs(given)
     service = Service(
         quiet_s=given.quiet,
         predict=given.predict,
@@ -125,3 +112,32 @@ def node(given: NodeArguments) -> None:
             service.run(stop)
     finally:
         running.stop()
+
+
+def _options(given: NodeArguments, tls: Tls | None) -> NodeOptions:
+    """How the node listens, and where it may send to."""
+    from ..network.node import NodeOptions, Peer
+
+    return NodeOptions(
+        aet=given.aet,
+        port=given.port,
+        address=given.address,
+        allow_aets=tuple(given.allow_aet or ()),
+        allow_addresses=tuple(given.allow_address or ()),
+        destinations=tuple(Peer.parse(p, tls) for p in given.peer or ()),
+        certificate=given.tls_cert,
+        key=given.tls_key,
+        authority=given.tls_ca,
+        associations=given.associations,
+        any_called_aet=given.any_called_aet,
+    )
+
+
+def _check_outputs(given: NodeArguments) -> None:
+    """A wrong bundle, language or folder is refused now, not when the first study has come."""
+    from ..bundles.bundle import load_bundle
+    from ..drafting.draft import check_writer
+    from ..workflows.outputs import check_folder
+
+    check_writer(load_bundle(given.bundle), "structured", given.language, None)
+    check_folder(given.out)

@@ -69,11 +69,7 @@ def facts_of(
     task: Task, rows: list[ManifestRow], found: CrossValidation, how: FoldSettings, funnel: str
 ) -> dict[str, str]:
     """What the checklists quote."""
-    sites = Counter(r.site for r in rows if r.site)
-    last = list(found.subsets)[-1] if found.subsets else ""
-    macro = found.subsets[last]["macro_auroc"] if last else None
     events = ", ".join(f"{name} {f.positives}" for name, f in found.per_finding.items())
-    said = Counter(s.said for r in rows for s in r.label_source.values() if s.said)
     options = how.options
     return {
         "task": task.name,
@@ -85,30 +81,47 @@ def facts_of(
         "seed": str(found.seed),
         "version": found.version,
         "kind": "simulated patients" if found.simulated else "not marked as simulated",
-        "sites": f"{len(sites)} site(s): {', '.join(sorted(sites))}"
-        if sites
-        else "the manifest names no site",
+        "sites": _sites(rows),
         "funnel": funnel or "not known: the manifest was not made by medfuse cohort build",
         "refused": str(len(found.refused)),
         "findings": ", ".join(f.id for f in task.findings),
-        "labels": (
-            "from the words of reports: " + ", ".join(f"{k} {n}" for k, n in said.most_common())
-            if said
-            else "as the manifest states them; it does not say by whom"
-        ),
+        "labels": _labels(rows),
         "senses": ", ".join(task.senses),
         "events": f"cases with each finding: {events}",
         "cases": ", ".join(f"{s} {n}" for s, n in found.cases.items()),
-        "fusions": "fusion "
-        + ", ".join(f"{name} in {n} fold(s)" for name, n in found.chosen.items())
-        + (", chosen on validation cases of each fold" if len(how.fusions) > 1 else ", given"),
-        "result": (
-            f"macro AUROC of {last}: {macro.mean} (95 % interval {macro.ci95}); every row in table.csv"
-            if macro is not None
-            else "nothing could be measured"
-        ),
+        "fusions": _fusions(found, how),
+        "result": _result(found),
         "limits": "; ".join(found.cannot_tell) or "see the intervals",
         "start": f"encoders from {options.start}" if options.start else "random weights",
         "training": f"{options.minutes:g} minutes a training"
         + (f", {options.encoder_steps} encoder steps" if options.encoder_steps else ""),
     }
+
+
+def _sites(rows: list[ManifestRow]) -> str:
+    sites = sorted({r.site for r in rows if r.site})
+    return f"{len(sites)} site(s): {', '.join(sites)}" if sites else "the manifest names no site"
+
+
+def _labels(rows: list[ManifestRow]) -> str:
+    """Where the labels come from."""
+    said = Counter(s.said for r in rows for s in r.label_source.values() if s.said)
+    if not said:
+        return "as the manifest states them; it does not say by whom"
+    return "from the words of reports: " + ", ".join(f"{k} {n}" for k, n in said.most_common())
+
+
+def _fusions(found: CrossValidation, how: FoldSettings) -> str:
+    """Which fusion each fold took, and how it was chosen."""
+    names = ", ".join(f"{name} in {n} fold(s)" for name, n in found.chosen.items())
+    chosen = "chosen on validation cases of each fold" if len(how.fusions) > 1 else "given"
+    return f"fusion {names}, {chosen}"
+
+
+def _result(found: CrossValidation) -> str:
+    """The figure of the largest subset, with its interval."""
+    last = list(found.subsets)[-1] if found.subsets else ""
+    macro = found.subsets[last]["macro_auroc"] if last else None
+    if macro is None:
+        return "nothing could be measured"
+    return f"macro AUROC of {last}: {macro.mean} (95 % interval {macro.ci95}); every row in table.csv"
