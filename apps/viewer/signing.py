@@ -40,8 +40,7 @@ def confirm(case_id: str, now: Revision, sign: Callable[[tuple[str, ...]], None]
     with st.container(border=True, key="signing"):
         st.markdown(f"**{w('signing.title')}**")
         for doubt in doubts:
-            said = f"{w(f'signing.{doubt.kind}')}{': ' if doubt.said else ''}{doubt.said}"
-            (st.error if doubt.blocks else st.warning)(said)
+            (st.error if doubt.blocks else st.warning)(_with_words(w(f"signing.{doubt.kind}"), doubt))
         with st.container(height=300):
             st.text(report_text(now.report))
         blocked = any(d.blocks for d in doubts)
@@ -49,7 +48,7 @@ def confirm(case_id: str, now: Revision, sign: Callable[[tuple[str, ...]], None]
         left, right = st.columns(2)
         if left.button(w("signing.now"), key="sign-now", type="primary", disabled=blocked or not seen):
             st.session_state.pop(asked)
-            sign(tuple(f"{d.kind}: {d.said}" if d.said else d.kind for d in doubts))
+            sign(tuple(_with_words(d.kind, d) for d in doubts))
         if right.button(w("signing.back"), key="sign-back"):
             st.session_state.pop(asked)
             redraw()
@@ -58,3 +57,8 @@ def confirm(case_id: str, now: Revision, sign: Callable[[tuple[str, ...]], None]
 def ask(case_id: str, now: Revision) -> None:
     """Show the confirmation from now on, for this revision alone."""
     st.session_state[f"signing-{case_id}"] = now.revision
+
+
+def _with_words(kind: str, doubt: Doubt) -> str:
+    """A kind of doubt with the words that it is about, where it has any."""
+    return f"{kind}: {doubt.said}" if doubt.said else kind

@@ -53,33 +53,9 @@ def whose(case_id: str) -> WhoseImages:
 def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | None, places: Places) -> None:
     """The reader: pixels by URL, everything else by message. A measurement reruns this part of the page
     alone."""
-    states = prediction.modalities if prediction else {m: s for m, s in case.states.items() if s != "absent"}
-    limits = prediction.limits if prediction else {}
-    kept = [*workbench.measurements(library(), case_id), *st.session_state.get(f"loose-{case_id}", [])]
-    earlier = results.earlier_study(library(), case_id)
-    prior = _prior_images(earlier) if earlier and st.session_state.get(f"prior-{case_id}") else []
-    own = [*_served(case.images, folder)]
+    told = _told(case_id, case, folder, prediction, places)
     done = components.reader(
-        ReaderData(
-            case_id=case_id,
-            case_key=folder.name,
-            images=[*own, *(i.model_copy(update={"index": len(own) + i.index}) for i in prior)],
-            modalities=_shown(case.images, states),
-            states={
-                m: ModalityState(state=s, why=limits.get(m, "").replace("_", " ")) for m, s in states.items()
-            },
-            places=places.boxes,
-            measurements=kept,
-            taken=st.session_state.get("drawing", 0),
-            whose=whose(case_id),
-            earlier=whose(earlier[0]) if earlier and prior else None,
-            prior_date=earlier[1] or "–" if earlier else "",
-            prior_open=bool(prior),
-            hangings=_hangings({i.modality for i in case.images}),
-            may_save=people.account() is not None,
-            keys=keys.of_person(),
-            words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
-        ),
+        told,
         key=f"reader-{folder.name}",
         on_measured_change=lambda: None,
         on_expired_change=lambda: None,
@@ -91,7 +67,7 @@ def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | 
         _measured(case_id, done.measured)
     if done.prior is not None and st.session_state.get("prior-asked") != done.prior:
         st.session_state["prior-asked"] = done.prior
-        st.session_state[f"prior-{case_id}"] = not prior
+        st.session_state[f"prior-{case_id}"] = not told.prior_open
         redraw()
     if done.hung:
         _hung({i.modality for i in case.images}, done.hung)
@@ -102,6 +78,42 @@ def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | 
     if done.keyed:
         _keyed(done.keyed)
     _unusable(case_id)
+
+
+def _told(
+    case_id: str, case: CaseImages, folder: Path, prediction: Prediction | None, places: Places
+) -> ReaderData:
+    """All that the browser is told of a case's images, and of the earlier study's where it is open."""
+    states = prediction.modalities if prediction else {m: s for m, s in case.states.items() if s != "absent"}
+    earlier = results.earlier_study(library(), case_id)
+    prior = _prior_images(earlier) if earlier and st.session_state.get(f"prior-{case_id}") else []
+    own = [*_served(case.images, folder)]
+    return ReaderData(
+        case_id=case_id,
+        case_key=folder.name,
+        images=[*own, *(i.model_copy(update={"index": len(own) + i.index}) for i in prior)],
+        modalities=_shown(case.images, states),
+        states=_with_reasons(states, prediction.limits if prediction else {}),
+        places=places.boxes,
+        measurements=[
+            *workbench.measurements(library(), case_id),
+            *st.session_state.get(f"loose-{case_id}", []),
+        ],
+        taken=st.session_state.get("drawing", 0),
+        whose=whose(case_id),
+        earlier=whose(earlier[0]) if earlier and prior else None,
+        prior_date=earlier[1] or "–" if earlier else "",
+        prior_open=bool(prior),
+        hangings=_hangings({i.modality for i in case.images}),
+        may_save=people.account() is not None,
+        keys=keys.of_person(),
+        words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
+    )
+
+
+def _with_reasons(states: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, ModalityState]:
+    """The state of each modality, and in words what limits it."""
+    return {m: ModalityState(state=s, why=limits.get(m, "").replace("_", " ")) for m, s in states.items()}
 
 
 def _served(images: Images, folder: Path) -> Images:

@@ -214,16 +214,26 @@ def _conflict(case_id: str) -> None:
 
 def _actions(case_id: str, now: Revision, signed: bool) -> None:
     who = people.account()
+    editor = who if people.may_edit() else None
     if signed:
-        st.success("✔ " + w("report.signed_by", name=now.report.signed_by))
-        if people.may_edit() and who:
-            with st.popover(w("report.amend")):
-                why = st.text_input(w("report.amend_why"), key=f"why-{case_id}")
-                if st.button(w("report.amend"), key="amend", disabled=not why.strip()):
-                    _do(reports.amend, case_id, who, why)
+        _signed_actions(case_id, now.report, editor)
+    elif editor is not None:
+        _draft_actions(case_id, now, editor)
+
+
+def _signed_actions(case_id: str, report: Report, editor: Account | None) -> None:
+    """Who signed it, and for an editor the way to amend it."""
+    st.success("✔ " + w("report.signed_by", name=report.signed_by))
+    if editor is None:
         return
-    if not people.may_edit() or who is None:
-        return
+    with st.popover(w("report.amend")):
+        why = st.text_input(w("report.amend_why"), key=f"why-{case_id}")
+        if st.button(w("report.amend"), key="amend", disabled=not why.strip()):
+            _do(reports.amend, case_id, editor, why)
+
+
+def _draft_actions(case_id: str, now: Revision, who: Account) -> None:
+    """What may be done with a draft: take a newer one, accept all, make it preliminary, sign."""
     if reports.draft_beside(library(), case_id) is not None:
         st.info(w("report.beside"))
         if st.button(w("report.take_beside"), key="take-beside"):

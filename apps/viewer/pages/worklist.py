@@ -42,14 +42,11 @@ def show() -> None:
     if not every:
         st.info(w("worklist.empty"))
         return
-    new = [r.case_id for r in found if r.state == "new" and not r.conflict]
     left, middle, right = st.columns([3, 1.4, 1.4], vertical_alignment="center")
     shown = found[:MOST]
     cut = f" · {w('worklist.first', n=MOST)}" if len(found) > MOST else ""
     left.caption(w("worklist.cases", n=len(found)) + cut + " · " + w("worklist.choose"))
-    if new and people.may_look() and middle.button(w("worklist.predict_all", n=len(new)), key="predict-all"):
-        jobs.predict(new, language(), people.account())
-        st.rerun()
+    _predict_all(found, middle)
     chosen = st.dataframe(
         _table(shown),
         # the browser names a chosen row by its number: another list is another table, with nothing chosen
@@ -65,6 +62,14 @@ def show() -> None:
     at = [*chosen["selection"]["rows"], *(cell[0] for cell in chosen["selection"].get("cells", []))]
     if at and at[0] < len(shown):
         _chosen(shown[at[0]], right)
+
+
+def _predict_all(found: list[Row], place: DeltaGenerator) -> None:
+    """A button that predicts every new case that was found, where there are any."""
+    new = [r.case_id for r in found if r.state == "new" and not r.conflict]
+    if new and people.may_look() and place.button(w("worklist.predict_all", n=len(new)), key="predict-all"):
+        jobs.predict(new, language(), people.account())
+        st.rerun()
 
 
 def _name_of(rows: list[Row]) -> str:
