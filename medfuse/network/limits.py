@@ -16,14 +16,16 @@ from dataclasses import dataclass, field
 from functools import wraps
 from threading import Lock, Thread
 from types import TracebackType
-from typing import Any
+from typing import TypeVar
 
 from pynetdicom.association import Association
 from pynetdicom.events import Event
 from pynetdicom.transport import AssociationSocket
 
 log = logging.getLogger(__name__)
-Answers = Callable[[Any, Event], Iterator[Any]]
+Owner = TypeVar("Owner")
+Answer = TypeVar("Answer")
+Handler = Callable[[Owner, Event], Iterator[Answer]]
 LONGEST_PDU = 1024 * 1024  # bytes, announced to the peer as what we take (PS3.8 D.1)
 ADMINISTRATIVE = 128 * 1024  # bytes beside: an association request may be so long
 IDLE_S = 1.0  # an association that has been silent for this long gives way to one that waits
@@ -99,14 +101,14 @@ def working(assoc: Association) -> AbstractContextManager[None]:
     return _Working(sock.pace) if isinstance(sock, LimitedSocket) else nullcontext()
 
 
-def at_work(answers: Answers) -> Answers:
+def at_work(handler: Handler[Owner, Answer]) -> Handler[Owner, Answer]:
     """A handler of queries and retrievals, whose association is not idle until its last answer is out: of a
     C-MOVE the peer hears nothing, and says nothing, while we send to somebody else."""
 
-    @wraps(answers)
-    def held(node: Any, event: Event) -> Iterator[Any]:
+    @wraps(handler)
+    def held(owner: Owner, event: Event) -> Iterator[Answer]:
         with working(event.assoc):
-            yield from answers(node, event)
+            yield from handler(owner, event)
 
     return held
 

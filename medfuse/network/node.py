@@ -57,6 +57,8 @@ REFUSED_IDENTIFIER = 0xA900
 UNKNOWN_DESTINATION = 0xA801
 CANCELLED = 0xFE00
 NOT_THERE = 0xB000
+Sent = int | tuple[int, Dataset | None]  # how many objects follow; then a status and an object each
+Address = tuple[str, int, dict[str, Any]] | tuple[None, None]  # where C-MOVE sends; the second: unknown
 
 
 @dataclass(frozen=True)
@@ -236,7 +238,7 @@ class Node:
         return files_of(self.archive.library, _uids(identifier))
 
     @at_work
-    def _move(self, event: Event) -> Iterator[Any]:
+    def _move(self, event: Event) -> Iterator[Address | Sent]:
         destination = next((p for p in self.options.destinations if p.aet == event.move_destination), None)
         if destination is None:
             yield (None, None)
@@ -252,7 +254,7 @@ class Node:
         yield from self._send(event, files)
 
     @at_work
-    def _get(self, event: Event) -> Iterator[Any]:
+    def _get(self, event: Event) -> Iterator[Sent]:
         files = self._named(event.identifier)
         self._noted(event, "objects sent", {"objects": len(files), **_uids(event.identifier)})
         yield from self._send(event, files)
@@ -261,7 +263,7 @@ class Node:
         """An entry of the audit log for what a peer reads, before it gets it."""
         record(self.archive.library, what, who=f"aet:{event.assoc.requestor.ae_title}", asked=asked)
 
-    def _send(self, event: Event, files: list) -> Iterator[Any]:
+    def _send(self, event: Event, files: list) -> Iterator[Sent]:
         yield len(files)
         for uid, _, _, path in files:
             if event.is_cancelled:
