@@ -36,8 +36,8 @@ from medfuse.simulation.patient import report_of
 from medfuse.task import Task
 from medfuse.training.budget import Budget
 from medfuse.training.data.features import extract_features
-from medfuse.training.data.tensors import preprocess_manifest
-from medfuse.training.stages.fusion import train_fusion
+from medfuse.training.data.tensors import PreparedCases, preprocess_manifest
+from medfuse.training.stages.fusion import FusionTraining, train_fusion
 
 WORDS_DROPPED = 0.4  # share of a report's tokens hidden from a training step
 PAIRS = ("case->text", "text->case", "US->CT", "CT->US", "US->MR", "MR->US", "CT->MR", "MR->CT")
@@ -52,7 +52,12 @@ def features(
     workers = os.cpu_count() or 1
     folder, entries = preprocess_manifest(task, rows, work / "tensors", workers=workers)
     data = extract_features(
-        task, encoders, folder, entries, rows, device=torch.device("cpu"), cache=work, workers=workers
+        task,
+        encoders,
+        PreparedCases(rows=rows, folder=folder, entries=entries),
+        device=torch.device("cpu"),
+        cache=work,
+        workers=workers,
     )
     return data, np.array([r.split == "train" for r in rows])
 
@@ -163,8 +168,7 @@ def main() -> None:
             sets[0],
             sets[1],
             budget=Budget(steps=options.steps),
-            seed=options.seed,
-            word_dropout=dropped,
+            how=FusionTraining(seed=options.seed, word_dropout=dropped),
         )
         print(f"{name}: validation macro AUROC over subsets {best:.4f}", flush=True)
         rows[name] = {k: v for k, v in retrieve(model, sets[2], test).items() if k in PAIRS}

@@ -32,8 +32,8 @@ from medfuse.models.subsets import name as subset_name
 from medfuse.models.subsets import subsets, use_only
 from medfuse.training.budget import Budget
 from medfuse.training.data.features import extract_features
-from medfuse.training.data.tensors import preprocess_manifest
-from medfuse.training.stages.fusion import train_fusion
+from medfuse.training.data.tensors import PreparedCases, preprocess_manifest
+from medfuse.training.stages.fusion import FusionTraining, train_fusion
 
 KINDS = ("logit_stack", "late_concat", "merge", "cross", "co", "co_additive", "specialist")
 
@@ -45,9 +45,7 @@ def features(bundle, manifest: Path, work: Path, workers: int) -> tuple[FeatureS
     found = extract_features(
         bundle.task,
         bundle.model.encoders,
-        folder,
-        entries,
-        rows,
+        PreparedCases(rows=rows, folder=folder, entries=entries),
         device=torch.device("cpu"),
         cache=work,
         workers=workers,
@@ -104,7 +102,10 @@ def one_seed(
         started = time.monotonic()
         data = [collect(task, model.sizes, s) for s in (train, val)]
         best = train_fusion(
-            model, *data, budget=Budget(steps=steps), seed=seed, max_epochs=10_000, whole=whole
+            model,
+            *data,
+            budget=Budget(steps=steps),
+            how=FusionTraining(seed=seed, max_epochs=10_000, whole=whole),
         )
         parameters = sum(
             p.numel()
@@ -143,9 +144,7 @@ def one_seed(
             model,
             *[collect(task, model.sizes, d) for d in kept],
             budget=Budget(steps=steps),
-            seed=seed,
-            max_epochs=10_000,
-            whole=True,
+            how=FusionTraining(seed=seed, max_epochs=10_000, whole=True),
         )
         log(
             f"seed {seed} specialist {subset_name(s)}: validation {best:.4f}, "

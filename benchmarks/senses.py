@@ -28,7 +28,7 @@ from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.subsets import use_only
 from medfuse.task import load_task
 from medfuse.training.budget import Budget
-from medfuse.training.stages.fusion import train_fusion
+from medfuse.training.stages.fusion import FusionTraining, train_fusion
 
 IMAGES = ("US", "CT", "MR")
 SHOWN = (
@@ -69,7 +69,9 @@ def main() -> None:
             data = [
                 collect(task, model.sizes, s) for s in (both.subset(is_train), both.subset(~is_train), test)
             ]
-            best = train_fusion(model, data[0], data[1], budget=Budget(steps=options.steps), seed=seed)
+            best = train_fusion(
+                model, data[0], data[1], budget=Budget(steps=options.steps), how=FusionTraining(seed=seed)
+            )
             print(f"{name} seed {seed}: validation {best:.4f}", flush=True)
             for s in SHOWN:
                 if set(s) <= set(task.senses):

@@ -19,11 +19,11 @@ from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.budget import Budget
 from medfuse.training.data.features import extract_features
-from medfuse.training.data.tensors import preprocess_manifest
+from medfuse.training.data.tensors import PreparedCases, preprocess_manifest
 from medfuse.training.identity import weights_digest
 from medfuse.training.stages.dense import CropSource, train_encoder
-from medfuse.training.stages.fusion import train_fusion
-from medfuse.training.stages.whole import Labelled, WholeImages, train_whole
+from medfuse.training.stages.fusion import FusionTraining, train_fusion
+from medfuse.training.stages.whole import Labelled, WholeImages, WholeTraining, train_whole
 from medfuse.training.stages.writer import WriterTraining, reports_of, train_writer
 
 ABDOMEN = load_task("upper-abdomen")
@@ -68,7 +68,7 @@ def fusion(steps: int) -> str:
         words = torch.randint(1, 9, (n, 5), generator=draw)
         return FusionData(batch, labels, words, torch.ones(n, 5).bool())
 
-    train_fusion(model, some(130), some(40), budget=Budget(steps=steps), seed=1)
+    train_fusion(model, some(130), some(40), budget=Budget(steps=steps), how=FusionTraining(seed=1))
     return weights_digest(model.state_dict())
 
 
@@ -80,7 +80,8 @@ def whole(steps: int) -> str:
     frames = [torch.rand(1, 1, 64, 64, generator=draw) for _ in range(40)]
     images = WholeImages(BREAST, Path(), frames, [{} for _ in frames], [CaseFeatures() for _ in frames])
     labels = np.eye(len(BREAST.findings), dtype=np.int64)[np.arange(40) % len(BREAST.findings)]
-    train_whole(model, images, Labelled(labels, np.arange(40) < 32), budget=Budget(steps=steps), seed=1)
+    data = Labelled(labels, np.arange(40) < 32)
+    train_whole(model, images, data, budget=Budget(steps=steps), how=WholeTraining(seed=1))
     return weights_digest(model.state_dict())
 
 
@@ -98,9 +99,7 @@ def _writer(folder: Path, manifest: Path, steps: int) -> str:
     features = extract_features(
         bundle.task,
         bundle.model.encoders,
-        tensors,
-        entries,
-        rows,
+        PreparedCases(rows=rows, folder=tensors, entries=entries),
         device=torch.device("cpu"),
         cache=None,
     )

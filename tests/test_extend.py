@@ -33,7 +33,7 @@ from medfuse.preprocess.prepare import prepare
 from medfuse.report import Report
 from medfuse.task import Task, load_task
 from medfuse.training.budget import Budget
-from medfuse.training.stages.fusion import train_fusion
+from medfuse.training.stages.fusion import FusionTraining, train_fusion
 
 PAGE = (ROOT / "docs" / "extend.md").read_text(encoding="utf-8")
 CODE = "\n".join(re.findall(r"```python\n(.*?)```", PAGE, re.DOTALL))
@@ -162,7 +162,7 @@ def test_a_loss(added, monkeypatch):
     labels = torch.randint(0, 2, (6, len(task.findings)), generator=draw)
     words = torch.randint(1, 9, (6, 5), generator=draw)
     data = FusionData(batch, labels, words, torch.ones(6, 5).bool())
-    train_fusion(model, data, data, budget=Budget(steps=2), seed=1)
+    train_fusion(model, data, data, budget=Budget(steps=2), how=FusionTraining(seed=1))
     assert asked == [6] * len(asked)
     assert len(asked) == 2 * 5  # steps × (joint, joint of a subset, three modalities)
 

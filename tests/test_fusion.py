@@ -17,7 +17,14 @@ from medfuse.models.subsets import shapley, subsets, use_only
 from medfuse.models.tokens import Tokens
 from medfuse.task import load_task
 from medfuse.training.budget import Budget
-from medfuse.training.stages.fusion import AUROC, LIKELIHOOD, criterion, draw_use, train_fusion
+from medfuse.training.stages.fusion import (
+    AUROC,
+    LIKELIHOOD,
+    FusionTraining,
+    criterion,
+    draw_use,
+    train_fusion,
+)
 
 SENSES = ("US", "CT", "MR")
 WIDTH = 16
@@ -259,8 +266,7 @@ def test_where_nothing_can_be_ranked_the_likelihood_chooses(with_it, named):
         data,
         data,
         budget=Budget(steps=8),
-        seed=1,
-        log=lambda epoch, loss, score: scores.append(score),
+        how=FusionTraining(seed=1, log=lambda epoch, loss, score: scores.append(score)),
     )
     assert kept == max(scores)
     if named == LIKELIHOOD:

@@ -21,7 +21,7 @@ from medfuse.training import loop
 from medfuse.training.budget import Budget
 from medfuse.training.checkpoint import Resume
 from medfuse.training.data.features import extract_features
-from medfuse.training.data.tensors import cache_key, preprocess_manifest
+from medfuse.training.data.tensors import PreparedCases, cache_key, preprocess_manifest
 from medfuse.training.draws import Draws
 from medfuse.training.identity import Identity, weights_digest
 from medfuse.training.options import TrainOptions
@@ -50,7 +50,12 @@ def encoders_of(seed: int) -> nn.ModuleDict:
 def features(cohort, encoders, cache):
     rows, folder, entries = cohort
     found = extract_features(
-        TASK, encoders, folder, entries, rows, device=CPU, cache=cache, workers=1, modalities=("US",)
+        TASK,
+        encoders,
+        PreparedCases(rows=rows, folder=folder, entries=entries),
+        device=CPU,
+        cache=cache,
+        modalities=("US",),
     )
     return [f.features["US"] for f in found.features]
 

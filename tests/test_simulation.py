@@ -15,7 +15,7 @@ from medfuse.simulation import ct, mr, parameters
 from medfuse.simulation.anatomy import draw_anatomy
 from medfuse.simulation.parameters import DENSE
 from medfuse.simulation.patient import simulate
-from medfuse.simulation.population import write_population
+from medfuse.simulation.population import Variant, write_population
 
 # changing the tissue table is a decision, not an accident: bundles trained before are then of another world
 FROZEN = "b7d58519d175"
@@ -179,7 +179,7 @@ def test_dicom_passes_dciodvfy(patient_dicom):
 
 
 def test_population_manifest(tmp_path):
-    manifest = write_population(tmp_path, cases=3, seed=2, file_format="nifti", missing=0.5)
+    manifest = write_population(tmp_path, cases=3, seed=2, file_format="nifti", variant=Variant(missing=0.5))
     rows = [json.loads(line) for line in manifest.read_text().splitlines()]
     assert [r["case_id"] for r in rows] == [f"SIM-2-{i:05d}" for i in range(3)]
     for row in rows:

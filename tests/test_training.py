@@ -14,7 +14,7 @@ from medfuse.bundles.calibration import expected_calibration_error, fit_temperat
 from medfuse.bundles.contracts import Calibration, Card
 from medfuse.bundles.registry import find_bundle
 from medfuse.errors import UserError
-from medfuse.evaluation.evaluate import evaluate
+from medfuse.evaluation.evaluate import OtherManifests, evaluate
 from medfuse.evaluation.findings import finding_auroc
 from medfuse.evaluation.markdown import markdown
 from medfuse.io.manifest import read_manifest
@@ -98,7 +98,9 @@ def test_save_then_load_is_the_identity(trained, tmp_path):
 
 def test_evaluate_contract(trained, population):
     out, _, _ = trained
-    found = evaluate(load_bundle(out), population, shifted=population, control=population)
+    found = evaluate(
+        load_bundle(out), population, others=OtherManifests(shifted=population, control=population)
+    )
     result = found.as_json()
     jsonschema.validate(result, schemas_json()["evaluation"])
     assert result["n"] == 6

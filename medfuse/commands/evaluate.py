@@ -125,8 +125,8 @@ def _score_reports(bundle: Loaded, given: EvaluateArguments) -> None:
 def _score_findings(bundle: Loaded, given: EvaluateArguments) -> None:
     """Findings and lesions; with --set-… what was measured is kept in the bundle."""
     from ..bundles.bundle import set_lesion_peaks, set_reliability
+    from ..evaluation.evaluate import OtherManifests, write_tables
     from ..evaluation.evaluate import evaluate as run
-    from ..evaluation.evaluate import write_tables
     from ..evaluation.markdown import markdown
 
     scored: dict = {}
@@ -135,8 +135,7 @@ def _score_findings(bundle: Loaded, given: EvaluateArguments) -> None:
         given.manifest,
         device=device_of(given.device),
         split=given.split,
-        shifted=given.shifted,
-        control=given.control,
+        others=OtherManifests(shifted=given.shifted, control=given.control),
         seed=given.seed,
         scored=scored,
         progress=progress("evaluated"),

@@ -53,18 +53,20 @@ def simulate(given: SimulateArguments) -> None:
         raise WrongUse(f"--format {given.file_format}: give dicom or nifti")
     import os
 
-    from ..simulation.population import write_population
+    from ..simulation.population import Variant, write_population
 
     manifest = write_population(
         given.out,
         cases=given.cases,
         seed=given.seed,
         file_format=given.file_format,
-        missing=given.missing,
-        shifted=given.shifted,
-        control=given.control,
+        variant=Variant(
+            missing=given.missing,
+            shifted=given.shifted,
+            control=given.control,
+            held_out=given.held_out_wording,
+        ),
         split=given.split,
-        held_out=given.held_out_wording,
         workers=min(os.cpu_count() or 1, given.cases) if given.cases > 3 else 1,
         progress=progress("simulated"),
     )

@@ -25,7 +25,7 @@ from ..models.subsets import subsets, use_only
 from ..task import Task
 from ..training.data.features import extract_features
 from ..training.data.foreign import with_foreign
-from ..training.data.tensors import Preprocessed
+from ..training.data.tensors import PreparedCases, Preprocessed
 from ..training.identity import Identity, files_of, opened, written_whole
 from ..training.options import TrainingRun, TrainOptions
 from ..training.run import train_prepared
@@ -244,9 +244,8 @@ def _features(cohort: Cohort, bundle: Bundle, test: np.ndarray, device: str) -> 
     encoders = bundle.model.encoders.to(device)
     rows = [cohort.rows[i] for i in test]
     entries = [cohort.entries[i] for i in test]
-    every = extract_features(
-        cohort.task, encoders, cohort.folder, entries, rows, device=torch.device(device), cache=None
-    )
+    cases = PreparedCases(rows=rows, folder=cohort.folder, entries=entries)
+    every = extract_features(cohort.task, encoders, cases, device=torch.device(device), cache=None)
     encoders.to("cpu")
     every = with_foreign(every, cohort.task, bundle.borrowed, rows, cohort.folder)
     return replace(every, labels=label_matrix(cohort.task, rows))

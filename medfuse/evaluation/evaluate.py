@@ -100,6 +100,15 @@ def features_of(
     ), refused
 
 
+@dataclass(frozen=True, kw_only=True)
+class OtherManifests:
+    """Further manifests to score. shifted: another scanner park. control: a population in which one modality
+    is enough, where fusion should gain nothing."""
+
+    shifted: Path | None = None
+    control: Path | None = None
+
+
 def evaluate(
     bundle: Bundle,
     manifest: Path,
@@ -107,16 +116,14 @@ def evaluate(
     device: str = "cpu",
     split: str | None = None,
     seed: int = 0,
-    shifted: Path | None = None,
-    control: Path | None = None,
+    others: OtherManifests = OtherManifests(),
     scored: dict[str, tuple[np.ndarray, np.ndarray]] | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
     """The machine-readable table. Rows with split "test" are used where there are any, else all of them.
 
-    shifted, control: further manifests, scored by their subset tables alone (another scanner park; a
-        population in which one modality is enough, where fusion should gain nothing). ``scored`` takes labels
-        and calibrated probabilities by subset.
+    ``others`` are scored by their subset tables alone. ``scored`` takes labels and calibrated probabilities
+    by subset.
     """
     started = time.perf_counter()
     lesions: dict[str, LesionScores] = {}
@@ -126,7 +133,7 @@ def evaluate(
     result: dict = {k: getattr(found, k) for k in found.model_fields_set}
     result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.items())}
     result["lesion_matches"] = {pair: scores.summary() for pair, scores in sorted(matches.items())}
-    for name, other in (("shifted", shifted), ("control", control)):
+    for name, other in (("shifted", others.shifted), ("control", others.control)):
         result[name] = OtherSet()
         if other is not None:
             more, also_refused, _, _ = _read(bundle, other, split, device, progress, None)

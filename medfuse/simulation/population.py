@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
+from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -18,10 +19,24 @@ from .parameters import digest
 from .patient import SimulatedPatient, simulate
 
 
-def _one(task: tuple) -> dict:
-    seed, index, out, file_format, missing, shifted, control, held_out = task
-    patient = simulate(seed, index, missing=missing, shifted=shifted, control=control, held_out=held_out)
-    folder = Path(out) / patient.case_id
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How a population differs from the usual one. missing: share of acquisitions that are left out. shifted:
+    another scanner park. control: one modality is enough. held_out: reported in phrasings kept from training.
+    """
+
+    missing: float = 0.0
+    shifted: bool = False
+    control: bool = False
+    held_out: bool = False
+
+
+USUAL = Variant()
+
+
+def _one(seed: int, index: int, out: Path, file_format: str, variant: Variant) -> dict:
+    patient = simulate(seed, index, **asdict(variant))
+    folder = out / patient.case_id
     if file_format == "dicom":
         from .dicom_writer import write
     else:
@@ -73,10 +88,7 @@ def write_population(
     cases: int,
     seed: int,
     file_format: str = "dicom",
-    missing: float = 0.0,
-    shifted: bool = False,
-    control: bool = False,
-    held_out: bool = False,
+    variant: Variant = USUAL,
     workers: int = 1,
     split: str | None = None,
     progress: Callable[[int, int], None] = lambda done, total: None,
@@ -89,15 +101,14 @@ def write_population(
         raise UserError(
             f"{out}: about {cases * 12 / 1000:.1f} GB are needed for {cases} patients; free some space"
         )
-    tasks = [(seed, i, str(out), file_format, missing, shifted, control, held_out) for i in range(cases)]
     rows: dict[int, dict] = {}
     if workers <= 1:
-        for task in tasks:
-            rows[task[1]] = _one(task)
+        for i in range(cases):
+            rows[i] = _one(seed, i, out, file_format, variant)
             progress(len(rows), cases)
     else:
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
-            futures = {pool.submit(_one, task): task[1] for task in tasks}
+            futures = {pool.submit(_one, seed, i, out, file_format, variant): i for i in range(cases)}
             for future in as_completed(futures):
                 rows[futures[future]] = future.result()
                 progress(len(rows), cases)

@@ -12,7 +12,7 @@ import numpy as np
 
 from ..io.manifest import ManifestRow
 from ..task import Task
-from .data.tensors import Preprocessed
+from .data.tensors import PreparedCases, Preprocessed
 
 Log = Callable[[str], None]
 
@@ -54,6 +54,11 @@ class TrainingRun:
     def simulated(self) -> bool:
         """Whether no case is a real patient's."""
         return all(r.simulated for r in self.rows)
+
+    @property
+    def prepared(self) -> PreparedCases:
+        """Its cases with their tensors."""
+        return PreparedCases(rows=self.rows, folder=self.folder, entries=self.entries)
 
     def minutes_left(self) -> float:
         """Of the whole budget; below 0 where it is spent."""

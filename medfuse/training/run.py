@@ -40,8 +40,8 @@ from .identity import Identity, files_of, weights_digest
 from .options import Log, Trained, TrainingRun, TrainOptions
 from .stages.baselines import Baselines, train_baselines
 from .stages.encoders import start_weights, train_encoders
-from .stages.fusion import criterion, train_fusion
-from .stages.whole import Labelled, WholeImages, train_whole
+from .stages.fusion import FusionTraining, criterion, train_fusion
+from .stages.whole import Labelled, WholeImages, WholeTraining, train_whole
 
 ADAPTER_CASES = 40_000  # seen in all by the training on frozen tokens, in at least 60 epochs
 
@@ -112,9 +112,13 @@ def _train_adapter(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         model,
         *[collect(task, model.sizes, s, tokenizer) for s in sets],
         budget=Budget(minutes=max(0.03, (0.6 if several else 0.9) * run.minutes_left())),
-        seed=options.seed,
-        log=lambda epoch, loss, score: run.log(f"epoch {epoch} loss {loss:.3f} validation AUROC {score:.4f}"),
-        max_epochs=max(60, ADAPTER_CASES // max(1, len(sets[0].case_ids))),
+        how=FusionTraining(
+            seed=options.seed,
+            log=lambda epoch, loss, score: run.log(
+                f"epoch {epoch} loss {loss:.3f} validation AUROC {score:.4f}"
+            ),
+            max_epochs=max(60, ADAPTER_CASES // max(1, len(sets[0].case_ids))),
+        ),
         resume=Resume(run.work / "fusion.resume", _fusion_identity(run, config, model.encoders)),
     )
     finish()
@@ -181,9 +185,8 @@ def _train_whole(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         WholeImages.read(task, run.folder, run.entries, context),
         Labelled(label_matrix(task, run.rows), run.is_train),
         budget=budget,
-        seed=options.seed,
+        how=WholeTraining(seed=options.seed, log=talk),
         device=torch.device(options.device),
-        log=talk,
         work=run.work,
     )
     finish()  # what follows takes minutes on one process: the others end here
@@ -191,7 +194,7 @@ def _train_whole(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         return {}
     round_to_half(model)
     cpu = torch.device("cpu")
-    every = extract_features(task, model.encoders, run.folder, run.entries, run.rows, device=cpu, cache=None)
+    every = extract_features(task, model.encoders, run.prepared, device=cpu, cache=None)
     borrowed.add_to(every.features)
     baselines = Baselines(replace(model.config, vocabulary=1))
     if several:  # the simple ways of combining, on the features that these encoders learned
@@ -253,9 +256,11 @@ def _train_in_stages(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         collect(task, model.sizes, train_set, tokenizer),
         val,
         budget=Budget(minutes=0.6 * left),
-        seed=options.seed,
-        log=lambda epoch, loss, score: run.log(
-            f"fusion epoch {epoch} loss {loss:.3f} validation {chosen_by} over subsets {score:.4f}"
+        how=FusionTraining(
+            seed=options.seed,
+            log=lambda epoch, loss, score: run.log(
+                f"fusion epoch {epoch} loss {loss:.3f} validation {chosen_by} over subsets {score:.4f}"
+            ),
         ),
         resume=Resume(run.work / "fusion.resume", _fusion_identity(run, config, encoders)),
     )
@@ -279,9 +284,7 @@ def _features(run: TrainingRun, encoders: nn.ModuleDict) -> FeatureSet:
     every = extract_features(
         run.task,
         encoders.to(device),
-        run.folder,
-        run.entries,
-        run.rows,
+        run.prepared,
         device=device,
         cache=run.work,
         workers=os.cpu_count() or 1,

@@ -14,7 +14,6 @@ import torch
 from safetensors.numpy import save_file
 from torch import nn
 
-from ...io.manifest import ManifestRow
 from ...modalities import is_cine
 from ...models.feature_set import FeatureSet, label_matrix
 from ...models.features import CaseFeatures, encode
@@ -23,7 +22,7 @@ from ...models.senses import add_senses
 from ...preprocess.tensors import CineInput, VolumeInput
 from ...task import Task
 from ..identity import Identity, opened, weights_digest, written_whole
-from .tensors import Preprocessed, load_input
+from .tensors import PreparedCases, load_input
 
 Progress = Callable[[int, int], None]
 
@@ -94,9 +93,7 @@ def _one_modality(
 def extract_features(
     task: Task,
     encoders: nn.ModuleDict,
-    folder: Path,
-    entries: list[Preprocessed],
-    rows: list[ManifestRow],
+    cases: PreparedCases,
     *,
     device: torch.device,
     cache: Path | None,
@@ -106,13 +103,14 @@ def extract_features(
 ) -> FeatureSet:
     """Run the frozen encoders over preprocessed cases, one modality after the other, each cached in ``cache``
     where one is given. A cache of other cases, images or weights is made anew."""
-    merged = [CaseFeatures() for _ in entries]
+    rows = cases.rows
+    merged = [CaseFeatures() for _ in rows]
     for modality in modalities or task.own_senses:
-        files = [e["files"].get(modality, []) for e in entries]
+        files = [e["files"].get(modality, []) for e in cases.entries]
         made_from = Identity.of(
             {
-                "the cases": [e["case_id"] for e in entries],
-                "the images": [folder.name, files],
+                "the cases": [e["case_id"] for e in cases.entries],
+                "the images": [cases.folder.name, files],
                 "the task's settings of the modality": task.modalities[modality].model_dump(mode="json"),
                 "the task's classes": [task.dense, task.lesion_classes, task.organ],
                 "the encoder's weights": weights_digest(encoders[modality].state_dict()),
@@ -125,7 +123,7 @@ def extract_features(
             def show(done: int, total: int, m: str = modality) -> None:
                 progress(m, done, total)
 
-            found = _one_modality(task, encoders, folder, modality, files, device, workers, show)
+            found = _one_modality(task, encoders, cases.folder, modality, files, device, workers, show)
             if path is not None:
                 write_features(path, modality, found, made_from)
         for case, one in zip(merged, found, strict=True):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -30,6 +31,15 @@ class Preprocessed(TypedDict):
     case_id: str
     files: dict[str, list[str]]
     refused: list[str]
+
+
+@dataclass(frozen=True, kw_only=True)
+class PreparedCases:
+    """Rows of a manifest whose tensors lie in ``folder`` under the names that ``entries`` say, one a row."""
+
+    rows: list[ManifestRow]
+    folder: Path
+    entries: list[Preprocessed]
 
 
 class TensorIndex(RootModel[list[Preprocessed]]):

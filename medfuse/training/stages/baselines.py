@@ -13,7 +13,7 @@ from ...models.model import FusionModel, ModelConfig
 from ...models.subsets import subsets
 from ...task import Task
 from ..budget import Budget
-from .fusion import train_fusion
+from .fusion import FusionTraining, train_fusion
 
 
 @dataclass
@@ -34,11 +34,12 @@ def train_baselines(
     singles = {}
     val_logits = {}
     share = minutes / (len(task.senses) + 1)
+    how = FusionTraining(seed=seed, max_epochs=40)
     for m in task.senses:
         model = FusionModel(task, config, modalities=(m,), encoders=False)
         sets = [s.subset(s.has(m)) if s.has(m).any() else s for s in (train, val)]
         data = [collect(task, model.sizes, s) for s in sets]
-        train_fusion(model, *data, budget=Budget(minutes=share), seed=seed, max_epochs=40)
+        train_fusion(model, *data, budget=Budget(minutes=share), how=how)
         round_to_half(model)
         singles[m] = model
         val_logits[m] = predict_logits(model, collect(task, model.sizes, val).batch)
@@ -53,8 +54,7 @@ def train_baselines(
         collect(task, late.sizes, train),
         collect(task, late.sizes, val),
         budget=Budget(minutes=share),
-        seed=seed,
-        max_epochs=40,
+        how=how,
     )
     round_to_half(late)
     return Baselines(config, singles, stack, late)

@@ -31,14 +31,19 @@ TokenBatch = dict[str, tuple[Tensor, Tensor, Tensor]]  # features (B, N, F), mas
 
 @dataclass(frozen=True, kw_only=True)
 class FusionTraining:
-    """How fusion is trained; see `train_fusion`."""
+    """How fusion is trained.
+
+    seed: of every draw. log: told the epoch, its loss and the validation score. peak: of the learning rate.
+    max_epochs: at most. whole: a specialist for all of the model's modalities together, with no modality
+    dropped and no subset scored. word_dropout: share of a report's tokens that a training step does not see.
+    """
 
     seed: int
-    log: Callable[[int, float, float], None]
-    peak: float
-    max_epochs: int
-    whole: bool
-    word_dropout: float
+    log: Callable[[int, float, float], None] = lambda epoch, loss, score: None
+    peak: float = 1.5e-3
+    max_epochs: int = 60
+    whole: bool = False
+    word_dropout: float = 0.0
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -206,23 +211,11 @@ def train_fusion(
     val: FusionData,
     *,
     budget: Budget,
-    seed: int,
-    log: Callable[[int, float, float], None] = lambda epoch, loss, score: None,
-    peak: float = 1.5e-3,
-    max_epochs: int = 60,
-    whole: bool = False,
-    word_dropout: float = 0.0,
+    how: FusionTraining,
     resume: Resume | None = None,
 ) -> float:
-    """Train in place, keep the weights that were best on validation, return that score.
-
-    ``whole``: a specialist for all of the model's modalities together, with no modality dropped and no subset
-    scored. ``word_dropout``: share of a report's tokens that a training step does not see. ``resume``: where
-    a stopped training goes on; it is deleted at the end.
-    """
-    how = FusionTraining(
-        seed=seed, log=log, peak=peak, max_epochs=max_epochs, whole=whole, word_dropout=word_dropout
-    )
+    """Train in place, keep the weights that were best on validation, return that score. ``resume``: where a
+    stopped training goes on; it is deleted at the end."""
     model.fit_standardisation(train.batch)
     stage = FusionStage(model, train, val, how)
     fit(stage, budget, resume=resume)

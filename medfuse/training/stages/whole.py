@@ -225,6 +225,16 @@ def predict_whole(model: FusionModel, images: WholeImages, index: np.ndarray) ->
     return torch.cat([model(tokens_of(model, images, i)).logits for i in parts]).float().cpu().numpy()
 
 
+@dataclass(frozen=True, kw_only=True)
+class WholeTraining:
+    """How a training in whole images goes. seed: of every draw. max_epochs: at most. log: told the epoch, its
+    loss and the validation score."""
+
+    seed: int
+    max_epochs: int = 400
+    log: Log = lambda epoch, loss, score: None
+
+
 class WholeStage(Stage[Tensor]):
     """A whole model on the images themselves. What is kept is the running mean of its weights, as it was
     when its likelihood on the validation cases was best.
@@ -236,25 +246,22 @@ class WholeStage(Stage[Tensor]):
     name = "whole images"
     state: AllWeights
 
-    def __init__(
-        self, model: FusionModel, images: WholeImages, data: Labelled, seed: int, max_epochs: int, log: Log
-    ) -> None:
+    def __init__(self, model: FusionModel, images: WholeImages, data: Labelled, how: WholeTraining) -> None:
         self.model = model
         self.images = images
         self.data = data
-        self.seed = seed
-        self.log = log
+        self.how = how
         self.y = torch.from_numpy(data.labels)
         self.standing = _Standing(model)
         self.state = AllWeights(self.standing)
-        self.draws = Draws(seed)
+        self.draws = Draws(how.seed)
         task = images.task
         self.size = BATCH if task.image_senses == (task.cine,) else BATCH // 2
         self.plan = Plan(
             peak=PEAK,
             weight_decay=0.02,
             per_epoch=max(1, len(data.train) // self.size),
-            max_epochs=max_epochs,
+            max_epochs=how.max_epochs,
         )
         self.mirror = bool(task.cine) and task.modalities[task.cine].mirror
 
@@ -264,7 +271,7 @@ class WholeStage(Stage[Tensor]):
 
     def begin(self, epoch: int) -> None:
         """Each epoch has random numbers of its own."""
-        self.draws.reseed(self.seed, epoch)
+        self.draws.reseed(self.how.seed, epoch)
         self.model.train()
 
     def batches(self, epoch: int, done: int) -> Iterator[Tensor]:
@@ -304,7 +311,7 @@ class WholeStage(Stage[Tensor]):
         likelihood = float(loss_of(cooled, self.y[val], self.images.task.exclusive_indices))
         auroc = finding_auroc(labels, logits)
         value = 0.5 if np.isnan(auroc).all() else float(np.nanmean(auroc))
-        self.log(epoch, loss, value)
+        self.how.log(epoch, loss, value)
         if likelihood <= float(self.standing.loss):
             self.standing.keep(likelihood, value)
         return {"validation_loss": likelihood, "validation_auroc": value}
@@ -316,10 +323,8 @@ def train_whole(
     data: Labelled,
     *,
     budget: Budget,
-    seed: int,
+    how: WholeTraining,
     device: torch.device = CPU,
-    log: Log = lambda epoch, loss, score: None,
-    max_epochs: int = 400,
     work: Path | None = None,
 ) -> float:
     """Train in place, keep the best running mean of the weights (see `WholeStage`), and return its macro
@@ -328,18 +333,18 @@ def train_whole(
     In ``work`` lies how far a stopped training was, epoch by epoch: it goes on there and ends the same.
     Losses go to WORK/tensorboard.
     """
-    torch.manual_seed(seed)
+    torch.manual_seed(how.seed)
     budget.started = time.monotonic()
     model.to(device)
     _fit_given(model, images, data.train)
-    stage = WholeStage(model, images, data, seed, max_epochs, log)
+    stage = WholeStage(model, images, data, how)
     made_from = Identity.of(
         {
             "the task": images.task.model_dump(mode="json"),
             "the model": asdict(model.config),
             "the images": [images.folder.name, images.volumes, [len(f) for f in images.frames]],
             "the cases and their labels": [data.labels.tolist(), data.train.tolist()],
-            "the seed": seed,
+            "the seed": how.seed,
             "the first weights": weights_digest(model.state_dict()),
         }
     )

@@ -42,7 +42,7 @@ from ..checkpoint import Resume
 from ..data.features import extract_features
 from ..data.foreign import with_foreign
 from ..data.questions import questions_of
-from ..data.tensors import preprocess_manifest
+from ..data.tensors import PreparedCases, preprocess_manifest
 from ..distributed import finish, first_alone, of_first, rank, share
 from ..distributed import start as start_together
 from ..draws import Draws
@@ -356,9 +356,8 @@ def _features(bundle: Bundle, rows: list[ManifestRow], work: Path) -> FeatureSet
     """What the bundle's encoders see of all cases, kept in ``work``."""
     folder, entries = preprocess_manifest(bundle.task, rows, work / "tensors", workers=2)
     cpu = torch.device("cpu")
-    every = extract_features(
-        bundle.task, bundle.model.encoders, folder, entries, rows, device=cpu, cache=work, workers=2
-    )
+    cases = PreparedCases(rows=rows, folder=folder, entries=entries)
+    every = extract_features(bundle.task, bundle.model.encoders, cases, device=cpu, cache=work, workers=2)
     return with_foreign(every, bundle.task, bundle.borrowed, rows, work)
 
 
