@@ -440,7 +440,7 @@ def test_a_case_without_a_prediction_is_reported_by_hand(patient_dicom, monkeypa
         reports.sign(Library(), case_id, now.revision, author)
     sent(monkeypatch, report=written("impression", "No acute disease.", now.revision, 1))
     page("reading", case=case_id, who=author)
-    app = page("reading", case=case_id, who=author, changed=1)
+    app = page("reading", case=case_id, who=author, **{"heard-changed": 1})
     assert not app.exception
     app.button(key="sign").click().run()
     assert "Findings or impression are empty" in texts(app)

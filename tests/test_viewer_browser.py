@@ -30,6 +30,7 @@ from viewers import (
     settled,
     sign_in,
     sign_up,
+    until,
     viewport,
 )
 
@@ -256,10 +257,7 @@ def test_from_a_zip_to_a_signed_pdf(patient_dicom, tmp_path, monkeypatch):
         shot(page, "worklist-uploading-en-1280")
         page.get_by_text("Predicting SIM").wait_for(state="detached", timeout=120_000)
         (row,) = store.list_cases(Library())
-        for _ in range(60):
-            if results.load_result(Library(), row.case_id):
-                break
-            page.wait_for_timeout(1000)
+        until(lambda: results.load_result(Library(), row.case_id), "the prediction is kept", page)
         opening = page.locator(".st-key-open button")
         for _ in range(3):
             choose_row(page)
@@ -485,10 +483,9 @@ def test_a_rejected_finding_takes_its_impression_along_and_escape_leaves_nothing
             page.locator(f".sentence[data-section=findings][data-n='{n}'] .text").click()
             page.keyboard.press("x")
         page.locator(".sentence.rejected[data-section=impression]").wait_for()
-        for _ in range(100):
-            now = reports.current(Library(), case_id).report
-            gone = [x for x in now.section("impression").sentences if x.finding == finding]
-            if all(x.state == "rejected" for x in gone):
-                return
-            page.wait_for_timeout(200)
-        pytest.fail("the impression outlived its finding")
+
+        def gone() -> bool:
+            impression = reports.current(Library(), case_id).report.section("impression").sentences
+            return all(x.state == "rejected" for x in impression if x.finding == finding)
+
+        until(gone, "the impression goes with its finding", page)

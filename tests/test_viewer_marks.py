@@ -6,7 +6,18 @@ import shutil
 
 import pytest
 from playwright.sync_api import expect
-from viewers import CHROMIUM, browsing, measure, open_case, serving, settled, sign_in, take_tool, viewport
+from viewers import (
+    CHROMIUM,
+    browsing,
+    measure,
+    open_case,
+    serving,
+    settled,
+    sign_in,
+    take_tool,
+    until,
+    viewport,
+)
 
 from medfuse.library import Library, accounts, desks, workbench
 
@@ -28,16 +39,19 @@ def desk(viewer_library, tmp_path_factory):
 
 def kept(page, home, case_id: str, wanted: list[str]) -> list:
     """The marks of the library, once they are of these kinds."""
-    for _ in range(150):
+
+    def now() -> list:
         marks = workbench.measurements(Library(home), case_id)
-        if [m.kind for m in marks] == wanted:
-            return marks
-        page.wait_for_timeout(200)
-    raise AssertionError([m.kind for m in marks])
+        return marks if [m.kind for m in marks] == wanted else []
+
+    return until(now, f"{wanted} are kept", page)
 
 
 def test_a_mark_is_drawn_moved_undone_listed_and_put_into_a_sentence(desk):
     home, url, case_id = desk
+    bo = accounts.list_accounts(Library(home))[0]
+    for left_over in workbench.measurements(Library(home), case_id):  # of a first try
+        workbench.remove_measurement(Library(home), left_over.id, bo)
     with browsing(url) as page:
         open_case(page, url, case_id)
         sign_in(page, "bo", "long enough")
@@ -54,11 +68,11 @@ def test_a_mark_is_drawn_moved_undone_listed_and_put_into_a_sentence(desk):
         page.mouse.down()
         page.mouse.move(x + 20, y - 20, steps=4)
         page.mouse.up()
-        for _ in range(100):
-            (moved,) = workbench.measurements(Library(home), case_id)
-            if moved.value > drawn.value:
-                break
-            page.wait_for_timeout(200)
+
+        def longer() -> list:
+            return [m for m in workbench.measurements(Library(home), case_id) if m.value > drawn.value]
+
+        (moved,) = until(longer, "the mark is longer", page)
         assert moved.value == pytest.approx(2 * drawn.value, rel=0.1)
         assert moved.id == drawn.id
         # an angle takes a line and a point
@@ -107,15 +121,45 @@ def test_the_page_of_keys_changes_them_for_this_person(desk):
         page.locator("dialog.keys [data-key=distance].on").wait_for()
         page.keyboard.press("D")
         page.locator("dialog.keys [data-key=distance]", has_text="D").wait_for()
-        for _ in range(100):
-            desk_kept = desks.desk_of(Library(home), accounts.list_accounts(Library(home))[0])
-            if desk_kept and desk_kept.keys == {"distance": "D"}:
-                break
-            page.wait_for_timeout(200)
-        else:
-            pytest.fail("the key was not kept")
+
+        def kept_keys() -> bool:
+            found = desks.desk_of(Library(home), accounts.list_accounts(Library(home))[0])
+            return found is not None and found.keys == {"distance": "D"}
+
+        until(kept_keys, "the key is kept", page)
         page.locator("dialog.keys").get_by_role("button", name="Close").click()
         page.keyboard.press("d")  # does nothing any more
         page.keyboard.press("D")
         page.locator("[data-tool=distance][aria-pressed=true]").wait_for()
         assert not page.problems
+
+
+LOST = """async () => {
+  const { mount } = await import('/medfuse/ui/medfuse.js')
+  const root = document.body.appendChild(document.createElement('div'))
+  const sentence = { text: 'No stone.', finding: '', assertion: 'absent', state: 'drafted', chips: [] }
+  const sections = [{ id: 'findings', title: 'Findings', sentences: [sentence] }]
+  const data = { part: 'report', key: 'lost', heard: {}, revision: 1, sections, may_edit: true, pending: null,
+    words: { acts: {}, sentence_states: {} }, macros: {}, keys: {} }
+  const sent = []
+  const draw = (heard) => mount({ parentElement: root, data: { ...data, heard },
+    setTriggerValue: (event, value) => sent.push([event, value.serial]) })
+  const wait = (ms) => new Promise((done) => setTimeout(done, ms))
+  draw({})
+  root.querySelector('[data-act=accept]').click()
+  await wait(2500)
+  const again = [...sent]
+  draw({ changed: sent[0][1] })
+  await wait(4500)
+  return [again, sent]
+}"""
+
+
+def test_a_message_that_is_lost_is_sent_again_until_it_was_heard(desk):
+    home, url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        again, sent = page.evaluate(LOST)
+    assert [event for event, _ in again] == ["changed", "changed"]
+    assert again[0] == again[1]
+    assert sent == again

@@ -9,13 +9,15 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 from PIL import Image as Picture
 
+T = TypeVar("T")
 CHROMIUM = shutil.which("chromium")
 FIRST_WORD = "a word of tests"  # with which the first account is made; without one, medfuse prints its own
 FLAGS = [
@@ -152,16 +154,30 @@ def measure(page, canvas, start: tuple[float, float], end: tuple[float, float]) 
     page.get_by_text("Measurements (1)").wait_for()
 
 
+def until(look: Callable[[], T], what: str, page=None, seconds: float = 90) -> T:
+    """What ``look`` gives, once it gives something; a machine that is busy is waited for."""
+    from playwright.sync_api import TimeoutError as PlaywrightTimeout
+
+    end = time.monotonic() + seconds
+    while not (found := look()):
+        if time.monotonic() > end:
+            raise PlaywrightTimeout(f"{what}: not within {seconds:.0f} s")
+        if page is None:
+            time.sleep(0.25)
+        else:
+            page.wait_for_timeout(250)  # the browser goes on meanwhile
+    return found
+
+
 def kept_measurements(case_id: str, n: int = 1) -> list:
     """The measurements of a case in the library, once they are ``n``: the page lists a drawing earlier."""
     from medfuse.library import Library, workbench
 
-    for _ in range(240):
+    def enough() -> list:
         found = workbench.measurements(Library(), case_id)
-        if len(found) >= n:
-            return found
-        time.sleep(0.25)
-    raise AssertionError(f"{len(found)} of {n} measurements were kept in a minute")
+        return found if len(found) >= n else []
+
+    return until(enough, f"{n} measurements are kept")
 
 
 def one_uploader(page):

@@ -11,6 +11,7 @@ from pydantic import BaseModel
 from pydantic.json_schema import models_json_schema
 
 from medfuse.display.contract import (
+    Asked,
     CaseImages,
     FindingsData,
     Keyed,
@@ -32,6 +33,7 @@ MESSAGES: tuple[type[BaseModel], ...] = (
     Typing,
     Hung,
     Keyed,
+    Asked,
 )
 TARGET = Path(__file__).parent / "frontend" / "contract.d.ts"
 HEAD = "// Written by `python -m apps.viewer.typedefs` from medfuse/display/contract.py. Do not edit.\n"

@@ -56,6 +56,12 @@ class Keyed(Message):
     keys: dict[str, str] = Field(max_length=100)
 
 
+class Asked(Message):
+    """From the browser: something was asked for that needs no words, such as the earlier study."""
+
+    serial: int
+
+
 class UltrasoundRegion(Message):
     """A calibrated part of an ultrasound frame: first and last pixel (x0, y0, x1, y1), mm of a pixel.
 
@@ -178,7 +184,7 @@ class ReaderData(Message):
     that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which
     stand after those of the study. prior_date: of the earlier study in the library, empty without one.
     prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys.
-    keys: by what they do.
+    keys: by what they do. heard: the serial of the newest message that arrived, by event.
     """
 
     case_id: str
@@ -196,6 +202,7 @@ class ReaderData(Message):
     hangings: list[Hanging] = Field(default_factory=list)
     may_save: bool = False
     keys: dict[str, str] = Field(default_factory=dict)
+    heard: dict[str, int] = Field(default_factory=dict)
     words: Words
 
 
@@ -301,15 +308,15 @@ class Typing(Message):
 class ReportData(Message):
     """To the browser: the report to work on.
 
-    answered: the serial of the last change that was taken. may_edit: whether the person may. pending: words
-    in the middle of an edit. macros: texts by the name that is typed for them; [x] in one is a field.
-    keys: by what they do.
+    heard: the serial of the newest message that arrived, by event. may_edit: whether the person may.
+    pending: words in the middle of an edit. macros: texts by the name that is typed for them; [x] in one is
+    a field. keys: by what they do.
     """
 
     revision: int
     sections: list[ShownSection]
     may_edit: bool
-    answered: int | None
+    heard: dict[str, int]
     pending: Typing | None
     words: Words
     macros: dict[str, str] = Field(default_factory=dict)

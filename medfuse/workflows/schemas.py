@@ -16,6 +16,7 @@ from ..cohort.results import CohortFile
 from ..crossvalidation.results import CrossValidation
 from ..deidentify.report import DeidentificationReport
 from ..display.contract import (
+    Asked,
     CaseImages,
     FindingsData,
     Keyed,
@@ -99,6 +100,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "viewer_measured": Measured,
     "viewer_hung": Hung,
     "viewer_keyed": Keyed,
+    "viewer_asked": Asked,
     "viewer_report_change": ReportChange,
     "viewer_typing": Typing,
 }

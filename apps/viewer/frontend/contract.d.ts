@@ -29,6 +29,11 @@ export interface Arrow {
   points: [[number, number], [number, number]]
 }
 
+/** From the browser: something was asked for that needs no words, such as the earlier study. */
+export interface Asked {
+  serial: number
+}
+
 /** The longest diameter of a lesion and the one across it; ``value`` is the longer.  points: ends of the long one, then of the short one. short: the shorter. unit: as of a distance. */
 export interface Bidirectional {
   id?: number
@@ -257,7 +262,7 @@ export interface Probe {
   unit: string
 }
 
-/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. */
+/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. */
 export interface ReaderData {
   case_id: string
   case_key: string
@@ -274,6 +279,7 @@ export interface ReaderData {
   hangings?: Hanging[]
   may_save?: boolean
   keys?: Record<string, string>
+  heard?: Record<string, number>
   words: Record<string, any>
 }
 
@@ -331,12 +337,12 @@ export interface ReportChange {
   sections: ChangedSection[]
 }
 
-/** To the browser: the report to work on.  answered: the serial of the last change that was taken. may_edit: whether the person may. pending: words in the middle of an edit. macros: texts by the name that is typed for them; [x] in one is a field. keys: by what they do. */
+/** To the browser: the report to work on.  heard: the serial of the newest message that arrived, by event. may_edit: whether the person may. pending: words in the middle of an edit. macros: texts by the name that is typed for them; [x] in one is a field. keys: by what they do. */
 export interface ReportData {
   revision: number
   sections: ShownSection[]
   may_edit: boolean
-  answered: number | null
+  heard: Record<string, number>
   pending: Typing | null
   words: Record<string, any>
   macros?: Record<string, string>

@@ -5,6 +5,7 @@ from __future__ import annotations
 import secrets
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import streamlit as st
 
@@ -12,8 +13,10 @@ from apps.viewer import components, hangings, keys, people, pixels, remembered
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.fragments import redraw
+from apps.viewer.post import fresh, heard
 from apps.viewer.words import branch, language, modality_words, plain, w
 from medfuse.display.contract import (
+    Asked,
     CaseImages,
     CineImage,
     Drawing,
@@ -65,19 +68,27 @@ def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | 
     )
     if done.measured:
         _measured(case_id, done.measured)
-    if done.prior is not None and st.session_state.get("prior-asked") != done.prior:
-        st.session_state["prior-asked"] = done.prior
-        st.session_state[f"prior-{case_id}"] = not told.prior_open
+    try:
+        _wishes(case_id, {i.modality for i in case.images}, done, prior_open=told.prior_open)
+    except UserError as e:
+        st.error(plain(e))
+    _unusable(case_id)
+
+
+def _wishes(case_id: str, modalities: set[str], done: Any, *, prior_open: bool) -> None:
+    """Do what the browser asked for in single messages."""
+    if hung := fresh("hung", Hung, done.hung):
+        _hung(modalities, hung)
+    if keyed := fresh("keyed", Keyed, done.keyed):
+        remembered.keep(keys=keys.checked(keyed.keys))
+        st.rerun()
+    if fresh("prior", Asked, done.prior):
+        st.session_state[f"prior-{case_id}"] = not prior_open
         redraw()
-    if done.hung:
-        _hung({i.modality for i in case.images}, done.hung)
-    if done.expired:
+    if fresh("expired", Asked, done.expired):
         pixels.shelf.take(people.session_id())
         # the whole page: it makes the images anew where the cache has dropped them, and lays a new key
         st.rerun()
-    if done.keyed:
-        _keyed(done.keyed)
-    _unusable(case_id)
 
 
 def _told(
@@ -107,6 +118,7 @@ def _told(
         hangings=_hangings({i.modality for i in case.images}),
         may_save=people.account() is not None,
         keys=keys.of_person(),
+        heard=heard("hung", "keyed", "prior", "expired"),
         words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
     )
 
@@ -148,16 +160,8 @@ def _hangings(modalities: set[str]) -> list[Hanging]:
     return hangings.fitting(known, modalities, language(), w("reader.hanging_auto"), own)
 
 
-def _hung(modalities: set[str], message: object) -> None:
+def _hung(modalities: set[str], wanted: Hung) -> None:
     """Keep how this person wants studies of this kind."""
-    try:
-        wanted = read_message(Hung, message)
-    except UserError as e:
-        st.error(plain(e))
-        return
-    if st.session_state.get("hung") == wanted.serial:
-        return
-    st.session_state["hung"] = wanted.serial
     kept = remembered.desk().hangings
     hanging = wanted.hanging.model_copy(update={"name": "own", "title": ""})
     remembered.keep(hangings={**kept, hangings.kind_of(modalities): hanging})
@@ -240,18 +244,3 @@ def _unusable(case_id: str) -> None:
         if who is not None and people.may_edit() and st.button(w("reader.remove"), key=f"remove-{row.id}"):
             workbench.remove_measurement(library(), row.id, who)
             redraw()
-
-
-def _keyed(message: object) -> None:
-    """Keep which keys this person wants."""
-    try:
-        wanted = read_message(Keyed, message)
-        chosen = keys.checked(wanted.keys)
-    except UserError as e:
-        st.error(plain(e))
-        return
-    if st.session_state.get("keyed") == wanted.serial:
-        return
-    st.session_state["keyed"] = wanted.serial
-    remembered.keep(keys=chosen)
-    st.rerun()

@@ -13,6 +13,7 @@ from apps.viewer.blank import blank_report, with_every_section, without_empty_se
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.fragments import redraw
+from apps.viewer.post import fresh, heard
 from apps.viewer.templates import Templates, fitting, load_templates, said
 from apps.viewer.words import LANGUAGES, branch, finding_word, language, names, plain, task_languages, w
 from medfuse.display.contract import (
@@ -126,7 +127,7 @@ def _editor(case_id: str, now: Revision, places: Places, *, editable: bool) -> b
         revision=now.revision,
         sections=_sections(with_every_section(now.report) if editable else now.report, places),
         may_edit=editable,
-        answered=st.session_state.get("changed"),
+        heard=heard("changed"),
         pending=_unfinished(case_id, now, who) if who else None,
         words=branch("report"),
         macros={n: said(x, now.report.language) for n, x in _known_templates().macros.items()},
@@ -153,15 +154,14 @@ def _take(case_id: str, now: Revision, changed: object, typing: object, who: Acc
     """Keep what the browser sent: words in the middle of an edit, or a change, which is saved; whether it
     was."""
     try:
-        if typing and not changed:
+        change = fresh("changed", ReportChange, changed)
+        if typing and change is None:
             _keep(case_id, read_message(Typing, typing), who)
-        change = read_message(ReportChange, changed) if changed else None
     except UserError as e:
         st.error(plain(e))
         return False
-    if change is None or st.session_state.get("changed") == change.serial:
+    if change is None:
         return False
-    st.session_state["changed"] = change.serial
     return _try(_save, case_id, change.revision, _merged(now.report, change.sections), who)
 
 

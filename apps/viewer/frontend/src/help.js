@@ -1,6 +1,7 @@
 /** The page of keys: what each does, and a way to choose another. */
 
 import { h } from './dom.js'
+import { nextSerial } from './outbox.js'
 import { shown } from './toolbar.js'
 
 export class KeyPage {
@@ -44,6 +45,6 @@ export class KeyPage {
 
   #tell(keys) {
     if (Object.keys(keys).length) this.reader.data.keys = keys
-    this.reader.tell('keyed', { serial: Date.now(), keys })
+    this.reader.tell('keyed', { serial: nextSerial(), keys })
   }
 }

@@ -5,7 +5,7 @@ import { bus, h, hear, taken } from './dom.js'
 import { KeyPage } from './help.js'
 import { bestGrid, cellsOf, hangingOf } from './hang.js'
 import { keyOf, Marks } from './marks.js'
-import { Outbox } from './outbox.js'
+import { nextSerial, Outbox } from './outbox.js'
 import { Pane } from './pane.js'
 import { Stack } from './stack.js'
 import { Strip } from './strip.js'
@@ -18,7 +18,7 @@ export class Reader {
   /**
    * @param {HTMLElement} root
    * @param {import('../contract.js').ReaderData} data
-   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | number) => void} tell
+   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | import('../contract.js').Asked) => void} tell
    */
   constructor(root, data, tell) {
     this.data = data
@@ -286,7 +286,7 @@ export class Reader {
 
   failed(_problem) {
     this.#say(this.words.pixels_failed)
-    this.tell('expired', Date.now())
+    this.tell('expired', { serial: nextSerial() })
   }
 
   drawBar() {
@@ -303,8 +303,8 @@ export class Reader {
     const acts = {
       one: () => this.#alone(),
       reset: () => this.panes.forEach((p) => { p.turn = 0; p.viewports?.forEach((v) => v.reset()) }),
-      prior: () => this.data.prior_date && this.tell('prior', Date.now()),
-      save: () => this.tell('hung', { serial: Date.now(), hanging: hangingOf(this.rows, this.columns, this.panes.slice(0, 9), this.images) }),
+      prior: () => this.data.prior_date && this.tell('prior', { serial: nextSerial() }),
+      save: () => this.tell('hung', { serial: nextSerial(), hanging: hangingOf(this.rows, this.columns, this.panes.slice(0, 9), this.images) }),
       full: () => { document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen() },
       undo: () => this.marks.undo(),
       redo: () => this.marks.redo(),

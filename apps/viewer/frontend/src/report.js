@@ -1,6 +1,7 @@
 /** The report to work on: each sentence with its state and source, to be accepted, edited, rejected, moved, added. */
 
 import { bus, h, hear, say, taken } from './dom.js'
+import { nextSerial } from './outbox.js'
 
 const MARKS = { present: '●', possible: '◐', absent: '○', not_assessed: '–', notice: '' }
 const SAVE_AFTER_MS = 2000 // of typing: less than five seconds can be lost
@@ -27,7 +28,7 @@ export class ReportEditor {
    * @param {import('../contract.js').ReportData} data
    */
   update(data) {
-    const answer = this.serial !== null && data.answered === this.serial
+    const answer = this.serial !== null && data.heard.changed === this.serial
     if (answer) this.serial = null
     this.#unsaved()
     const untouched = plain(data.sections) === this.sent
@@ -183,7 +184,7 @@ export class ReportEditor {
 
   #send() {
     this.waiting = false
-    this.serial = Date.now()
+    this.serial = nextSerial()
     this.#unsaved()
     this.sent = plain(this.sections)
     const sections = this.sections.map((x) => ({ id: x.id, sentences: x.sentences.filter((y) => y.text).map(({ chips, ...rest }) => rest) }))
