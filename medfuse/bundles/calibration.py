@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
 from scipy.special import expit
 from scipy.stats import binomtest
@@ -12,7 +13,7 @@ BINS = 10
 ENOUGH = 20
 
 
-def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
+def fit_temperature(labels: Int[np.ndarray, "b f"], logits: Float[np.ndarray, "b f"]) -> float:
     """The temperature that minimises the negative log-likelihood of labels (B, F), -1 meaning unknown; 1
     where all are."""
     known = labels >= 0
@@ -28,7 +29,9 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     return float(np.exp(minimize_scalar(nll, bounds=(-2.0, 2.0), method="bounded").x))
 
 
-def expected_calibration_error(labels: np.ndarray, probability: np.ndarray, bins: int = 15) -> float:
+def expected_calibration_error(
+    labels: Int[np.ndarray, "b f"], probability: Float[np.ndarray, "b f"], bins: int = 15
+) -> float:
     """Mean gap between confidence and frequency over equal-width bins, all findings together."""
     known = labels >= 0
     y = labels[known]
@@ -42,12 +45,14 @@ def expected_calibration_error(labels: np.ndarray, probability: np.ndarray, bins
     return float(gap)
 
 
-def calibrated(logits: np.ndarray, temperature: float, shift: np.ndarray | float = 0.0) -> np.ndarray:
+def calibrated(
+    logits: Float[np.ndarray, "*b f"], temperature: float, shift: Float[np.ndarray, " f"] | float = 0.0
+) -> Float[np.ndarray, "*b f"]:
     """Logits (…, F) to probabilities; ``shift`` (F,) is added to the calibrated logits."""
     return expit(logits / temperature + shift)
 
 
-def reliability(labels: np.ndarray, probability: np.ndarray) -> list[list[int]]:
+def reliability(labels: Int[np.ndarray, "b f"], probability: Float[np.ndarray, "b f"]) -> list[list[int]]:
     """Answers and true ones among them in each of ten bins of probability, all findings together: what
     `interval` reads."""
     known = labels >= 0

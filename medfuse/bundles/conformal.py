@@ -8,11 +8,14 @@ or, where even the likelier answer is stranger than what validation saw, none.
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Bool, Float, Int
 
 COVERAGE = 0.9
 
 
-def fit_quantiles(labels: np.ndarray, probability: np.ndarray, coverage: float = COVERAGE) -> np.ndarray:
+def fit_quantiles(
+    labels: Int[np.ndarray, "b f"], probability: Float[np.ndarray, "b f"], coverage: float = COVERAGE
+) -> Float[np.ndarray, " f"]:
     """(F,) threshold on 1 − p(answer) for each finding; labels (B, F) with -1 for unknown, probability (B,
     F)."""
     out = np.ones(labels.shape[1])
@@ -29,14 +32,18 @@ def fit_quantiles(labels: np.ndarray, probability: np.ndarray, coverage: float =
     return out
 
 
-def answer_sets(probability: np.ndarray, quantiles: np.ndarray) -> np.ndarray:
+def answer_sets(
+    probability: Float[np.ndarray, "b f"], quantiles: Float[np.ndarray, " f"]
+) -> Bool[np.ndarray, "b f 2"]:
     """(B, F, 2) bool: whether absent, present belong to the set."""
     absent = np.asarray(probability <= quantiles)
     present = np.asarray(1 - probability <= quantiles)
     return np.stack([absent, present], -1)
 
 
-def coverage_of(labels: np.ndarray, probability: np.ndarray, quantiles: np.ndarray) -> dict[str, float]:
+def coverage_of(
+    labels: Int[np.ndarray, "b f"], probability: Float[np.ndarray, "b f"], quantiles: Float[np.ndarray, " f"]
+) -> dict[str, float]:
     """Share of known labels that their set holds, and share of sets that hold both answers."""
     sets = answer_sets(probability, quantiles)
     known = labels >= 0

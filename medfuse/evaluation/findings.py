@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 from scipy.stats import rankdata
 
 from ..task import Task
 from .results import Difference, TableRow
 
 
-def finding_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
+def finding_auroc(
+    labels: Int[np.ndarray, "b f"], scores: Float[np.ndarray, "b f"]
+) -> Float[np.ndarray, " f"]:
     """(F,) AUROC of each column of scores (B, F) against labels (B, F); NaN where only one class occurs."""
     if (labels < 0).any():
         columns = [
@@ -25,7 +28,9 @@ def finding_auroc(labels: np.ndarray, scores: np.ndarray) -> np.ndarray:
         return np.where(pairs > 0, (rank_sum - positives * (positives + 1) / 2) / pairs, np.nan)
 
 
-def accuracy(labels: np.ndarray, scores: np.ndarray, exclusive: list[int]) -> float | None:
+def accuracy(
+    labels: Int[np.ndarray, "b f"], scores: Float[np.ndarray, "b f"], exclusive: list[int]
+) -> float | None:
     """Share of cases whose highest of the ``exclusive`` scores is the one that holds; None where none is
     labelled."""
     known = (labels[:, exclusive] == 1).any(1)
@@ -35,14 +40,19 @@ def accuracy(labels: np.ndarray, scores: np.ndarray, exclusive: list[int]) -> fl
     return round(float(right.mean()), 4)
 
 
-def macro(values: np.ndarray, columns: list[int]) -> float | None:
+def macro(values: Float[np.ndarray, " f"], columns: list[int]) -> float | None:
     """Mean of the ``columns`` of values (F,) that are known; None where none is."""
     chosen = values[columns]
     return None if np.isnan(chosen).all() else float(np.nanmean(chosen))
 
 
 def table_row(
-    task: Task, labels: np.ndarray, scores: np.ndarray, *, seed: int = 0, rounds: int = 200
+    task: Task,
+    labels: Int[np.ndarray, "b f"],
+    scores: Float[np.ndarray, "b f"],
+    *,
+    seed: int = 0,
+    rounds: int = 200,
 ) -> TableRow:
     """macro_auroc with ci95 (percentile bootstrap over patients), focal_auroc, diffuse_auroc, n."""
     every = list(range(len(task.findings)))
@@ -70,7 +80,12 @@ def _rounded(value: float | None) -> float | None:
 
 
 def paired_difference(
-    labels: np.ndarray, a: np.ndarray, b: np.ndarray, *, seed: int = 0, rounds: int = 500
+    labels: Int[np.ndarray, "b f"],
+    a: Float[np.ndarray, "b f"],
+    b: Float[np.ndarray, "b f"],
+    *,
+    seed: int = 0,
+    rounds: int = 500,
 ) -> Difference:
     """Macro AUROC of scores a minus that of scores b on the same patients, with a paired bootstrap interval
     by patient."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import numpy as np
+from jaxtyping import Float, Int, Num
 from scipy.special import xlogy
 
 from .results import Interaction
@@ -20,7 +21,11 @@ from .results import Interaction
 RESAMPLES = 300
 
 
-def usable_bits(labels: np.ndarray, probability: np.ndarray, weight: np.ndarray | None = None) -> np.ndarray:
+def usable_bits(
+    labels: Int[np.ndarray, "b f"],
+    probability: Float[np.ndarray, "b f"],
+    weight: Num[np.ndarray, " b"] | None = None,
+) -> Float[np.ndarray, " f"]:
     """(F,) bits saved for each finding; labels (B, F) with -1 unknown, probability (B, F), weight (B,) how
     often a case counts."""
     known = (labels >= 0) * (1.0 if weight is None else weight[:, None])
@@ -33,7 +38,9 @@ def usable_bits(labels: np.ndarray, probability: np.ndarray, weight: np.ndarray 
     return np.maximum(unknown - left, 0.0) / np.log(2)
 
 
-def split_bits(a: np.ndarray, b: np.ndarray, both: np.ndarray) -> np.ndarray:
+def split_bits(
+    a: Float[np.ndarray, " f"], b: Float[np.ndarray, " f"], both: Float[np.ndarray, " f"]
+) -> Float[np.ndarray, "4 f"]:
     """(4, F): redundancy, own of a, own of b, synergy. Where both together know less than the better one,
     synergy is negative."""
     shared = np.minimum(a, b)

@@ -4,11 +4,12 @@ oracle."""
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Float, Int
 
 KS = (1, 5, 10)
 
 
-def recall(queries: np.ndarray, gallery: np.ndarray) -> dict[str, float]:
+def recall(queries: Float[np.ndarray, "n d"], gallery: Float[np.ndarray, "n d"]) -> dict[str, float]:
     """queries, gallery (N, D) unit rows, row i of one belongs to row i of the other. Ties count against the
     query."""
     similarity = queries @ gallery.T
@@ -22,7 +23,7 @@ def chance(n: int) -> dict[str, float]:
     return {f"r{k}": round(min(1.0, k / n), 4) for k in KS} if n else {}
 
 
-def label_oracle(labels: np.ndarray, seed: int = 0) -> dict[str, float]:
+def label_oracle(labels: Int[np.ndarray, "n f"], seed: int = 0) -> dict[str, float]:
     """What knowing every finding and nothing else would give: cases with the same findings are in random
     order."""
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
+from jaxtyping import Float
 from scipy.ndimage import label, zoom
 from scipy.spatial import ConvexHull
 from scipy.spatial.distance import pdist, squareform
@@ -82,7 +83,7 @@ def _around(found: list[FoundLesion]) -> list[FoundLesion]:
     return list(largest.values())
 
 
-def name_lesion(per_class: np.ndarray, task: Task, modality: str, can_show: CanShow) -> Finding:
+def name_lesion(per_class: Float[np.ndarray, " k"], task: Task, modality: str, can_show: CanShow) -> Finding:
     """The most probable lesion class, or the nearest wider finding that this modality can support."""
     lesion_class = task.lesion_classes[int(np.argmax(per_class[task.lesion_indices]))]
     own = task.lesion_finding(lesion_class)
@@ -120,7 +121,7 @@ def _peak(output: DenseOutput, mask: np.ndarray, box: tuple[slice, ...]) -> floa
     return float(output.lesion_probability[box][mask].max())
 
 
-def diameters(points_mm: np.ndarray, pixel_mm: float) -> tuple[float, float]:
+def diameters(points_mm: Float[np.ndarray, "n 2"], pixel_mm: float) -> tuple[float, float]:
     """Longest diameter and the widest extent perpendicular to it, of points (N, 2) mm that stand for
     pixels."""
     if len(points_mm) < 2:

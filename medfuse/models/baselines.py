@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
@@ -30,7 +31,7 @@ class LateConcat(FusionModel):
 
     def logits(
         self, batch: dict[str, tuple[Tensor, Tensor, Tensor]], use: dict[str, Tensor] | None = None
-    ) -> Tensor:
+    ) -> Float[Tensor, "b f"]:
         """Scores (B, F) of a batch; arguments as of `FusionModel.forward`."""
         tokens = self.tokens(batch, use)
         present = torch.stack([t.present for t in tokens.values()], 1).float()
@@ -44,7 +45,9 @@ class LogitStack:
     def __init__(self, coefficients: dict[str, np.ndarray] | None = None) -> None:
         self.coefficients = coefficients or {}
 
-    def fit(self, subset: tuple[str, ...], logits: dict[str, np.ndarray], labels: np.ndarray) -> None:
+    def fit(
+        self, subset: tuple[str, ...], logits: dict[str, np.ndarray], labels: Int[np.ndarray, "b f"]
+    ) -> None:
         """logits: {modality: (B, findings)} of validation cases; labels (B, findings)."""
         x = np.stack([logits[m] for m in subset], -1)
         rows = []
@@ -57,7 +60,7 @@ class LogitStack:
             rows.append(np.r_[fitted.coef_[0], fitted.intercept_])
         self.coefficients["+".join(subset)] = np.stack(rows).astype(np.float32)
 
-    def predict(self, subset: tuple[str, ...], logits: dict[str, np.ndarray]) -> np.ndarray:
+    def predict(self, subset: tuple[str, ...], logits: dict[str, np.ndarray]) -> Float[np.ndarray, "b f"]:
         """(B, findings) logits."""
         x = np.stack([logits[m] for m in subset], -1)
         c = self.coefficients["+".join(subset)]

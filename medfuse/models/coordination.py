@@ -5,11 +5,18 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Bool, Float, Num
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-def siglip_loss(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, ignore: Tensor | None = None) -> Tensor:
+def siglip_loss(
+    a: Float[Tensor, "b d"],
+    b: Float[Tensor, "b d"],
+    scale: Tensor,
+    bias: Tensor,
+    ignore: Bool[Tensor, "b b"] | None = None,
+) -> Float[Tensor, ""]:
     """Sigmoid loss of Zhai et al. 2023 (2303.15343). a, b (B, D) unit rows; row i of a belongs to row i of b.
 
     ignore (B, B) bool: off-diagonal pairs that are left out, such as two patients with the same findings.
@@ -23,7 +30,9 @@ def siglip_loss(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, ignore: Tenso
     return loss.sum() / len(a)
 
 
-def info_nce_loss(a: Tensor, b: Tensor, scale: Tensor, ignore: Tensor | None = None) -> Tensor:
+def info_nce_loss(
+    a: Float[Tensor, "b d"], b: Float[Tensor, "b d"], scale: Tensor, ignore: Bool[Tensor, "b b"] | None = None
+) -> Float[Tensor, ""]:
     """Symmetric InfoNCE (van den Oord 2018; CLIP). Same arguments as `siglip_loss`."""
     logits = scale * a @ b.T
     if ignore is not None:
@@ -42,7 +51,7 @@ def _info_nce(a: Tensor, b: Tensor, scale: Tensor, bias: Tensor, ignore: Tensor 
 OBJECTIVES = {"siglip": siglip_loss, "infonce": _info_nce}
 
 
-def same_findings(labels: Tensor) -> Tensor:
+def same_findings(labels: Num[Tensor, "b f"]) -> Bool[Tensor, "b b"]:
     """(B, B) bool: pairs whose label vectors are equal."""
     return (labels[:, None] == labels[None]).all(-1)
 
@@ -63,7 +72,7 @@ class LinearCCA:
     correlation: Tensor
 
     @staticmethod
-    def fit(x: Tensor, y: Tensor, k: int, ridge: float = 0.0) -> LinearCCA:
+    def fit(x: Float[Tensor, "n d"], y: Float[Tensor, "n e"], k: int, ridge: float = 0.0) -> LinearCCA:
         """x (N, D), y (N, E), row i of one belongs to row i of the other; ``ridge`` is added to both
         covariances."""
         mean_a = x.mean(0)
@@ -81,11 +90,11 @@ class LinearCCA:
             s[:k].float(),
         )
 
-    def embed_a(self, x: Tensor) -> Tensor:
+    def embed_a(self, x: Float[Tensor, "n d"]) -> Float[Tensor, "n k"]:
         """(N, K) rows on the unit sphere, each coordinate weighted by how far it can be trusted."""
         return F.normalize((x - self.mean_a) @ self.a * self.correlation, dim=-1)
 
-    def embed_b(self, y: Tensor) -> Tensor:
+    def embed_b(self, y: Float[Tensor, "n e"]) -> Float[Tensor, "n k"]:
         """As `embed_a`, for the other side."""
         return F.normalize((y - self.mean_b) @ self.b * self.correlation, dim=-1)
 
@@ -107,6 +116,6 @@ class Projection(nn.Module):
         super().__init__()
         self.map = nn.Sequential(nn.LayerNorm(width), nn.Linear(width, shared))
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b w"]) -> Float[Tensor, "b s"]:
         """(B, W) → (B, S) unit rows."""
         return F.normalize(self.map(x), dim=-1)

@@ -89,8 +89,11 @@ class DenseEncoder(nn.Module):
 
 
 def in_windows(
-    encoder: nn.Module, window: tuple[int, int, int], values: Tensor, present: Tensor
-) -> tuple[Tensor, Tensor, Tensor]:
+    encoder: nn.Module,
+    window: tuple[int, int, int],
+    values: Float[Tensor, "b r *s"],
+    present: Bool[Tensor, "b r"],
+) -> tuple[Float[Tensor, "b k *s"], Float[Tensor, "b c *s"], Float[Tensor, "b deep *part"]]:
     """What `DenseEncoder` gives of volumes (B, R, *S), seen through windows that overlap by half, their
     results blended with Gaussian weights (MONAI). A volume smaller than a window is continued by its
     mirror image."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Int64
 from tokenizers import Tokenizer
 from torch import Tensor
 
@@ -30,11 +31,11 @@ class FeatureSet:
         """All cases as one padded batch (see `collate`); sizes: features by modality."""
         return collate(self.features, tuple(sizes), sizes)
 
-    def has(self, modality: str) -> np.ndarray:
+    def has(self, modality: str) -> Bool[np.ndarray, " b"]:
         """(B,) bool: which cases have a modality, by whichever encoder."""
         return np.array([f.has(modality) for f in self.features])
 
-    def subset(self, keep: np.ndarray) -> FeatureSet:
+    def subset(self, keep: Bool[np.ndarray, " b"]) -> FeatureSet:
         """The cases where ``keep`` (B,) is true."""
         at = np.flatnonzero(keep)
         return FeatureSet(
@@ -45,7 +46,7 @@ class FeatureSet:
         )
 
 
-def label_matrix(task: Task, rows: list[ManifestRow]) -> np.ndarray:
+def label_matrix(task: Task, rows: list[ManifestRow]) -> Int64[np.ndarray, "b f"]:
     """(B, F) of 0, 1, -1 (unknown). A derived finding is 1 when any of its parts is, where the manifest is
     silent."""
     out = np.full((len(rows), len(task.findings)), -1, np.int64)
@@ -69,7 +70,7 @@ class FusionData:
     ids: Tensor | None
     ids_mask: Tensor | None
 
-    def pick(self, index: Tensor) -> FusionData:
+    def pick(self, index: Int64[Tensor, " n"]) -> FusionData:
         """The cases of these numbers (N,)."""
         return FusionData(
             {m: tuple(t[index] for t in parts) for m, parts in self.batch.items()},  # type: ignore[misc]
@@ -94,7 +95,7 @@ def predict_logits(
     model: FusionModel | LateConcat,
     batch: dict[str, tuple[Tensor, Tensor, Tensor]],
     use: dict[str, Tensor] | None = None,
-) -> np.ndarray:
+) -> Float[np.ndarray, "b f"]:
     """(B, F) logits in evaluation mode, in pieces."""
     model.eval()
     n = next(iter(batch.values()))[1].shape[0]

@@ -11,6 +11,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 
 import torch
+from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -31,7 +32,9 @@ class Attention(nn.Module):
         self.heads = heads
         self.dropout = dropout
 
-    def forward(self, x: Tensor, context: Tensor, mask: Tensor) -> Tensor:
+    def forward(
+        self, x: Float[Tensor, "b n d"], context: Float[Tensor, "b m d"], mask: Bool[Tensor, "b m"]
+    ) -> Float[Tensor, "b n d"]:
         """x (B, N, D) reads context (B, M, D) where mask (B, M) is True."""
         b, n, d = x.shape
         q = self.q(self.norm(x)).reshape(b, n, self.heads, -1).transpose(1, 2)
@@ -106,14 +109,14 @@ class CoAttention(_Fusion):
             {m: nn.Parameter(torch.randn(self.queries, width) * 0.1) for m in self.modalities}
         )
 
-    def summary(self, m: str, t: Tokens) -> Tensor:
+    def summary(self, m: str, t: Tokens) -> Float[Tensor, "b k d"]:
         """(B, K, D); zero where the modality is absent."""
         score = self.query[m] @ t.x.transpose(1, 2) / t.x.shape[-1] ** 0.5
         score = score.masked_fill(~t.mask[:, None], -1e4)
         s = self.query[m] + score.softmax(-1) @ t.x
         return _keep(s, t.present[:, None].expand(-1, self.queries))
 
-    def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Tensor]:
+    def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Float[Tensor, "b d"]]:
         """Tokens by modality after fusion, and the global vector (B, D)."""
         state, g = self.enter(tokens)
         for private, cross, mlp, read in zip(self.private, self.cross, self.mlp, self.read, strict=True):
@@ -148,7 +151,7 @@ class MergeAttention(_Fusion):
         self.attention = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers * BLOCKS))
         self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers * BLOCKS))
 
-    def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Tensor]:
+    def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Float[Tensor, "b d"]]:
         """Tokens by modality after fusion, and the global vector (B, D)."""
         state, g = self.enter(tokens)
         mask = torch.cat([torch.ones_like(g[..., 0], dtype=torch.bool), *[t.mask for t in state.values()]], 1)
@@ -171,7 +174,7 @@ class CrossAttention(_Fusion):
         self.read = nn.ModuleList(Attention(width, heads, dropout) for _ in range(layers * BLOCKS))
         self.mlp = nn.ModuleList(Mlp(width, dropout) for _ in range(layers * BLOCKS))
 
-    def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Tensor]:
+    def forward(self, tokens: dict[str, Tokens]) -> tuple[dict[str, Tokens], Float[Tensor, "b d"]]:
         """Tokens by modality after fusion, and the global vector (B, D)."""
         state, g = self.enter(tokens)
         context = torch.cat([t.x for t in state.values()], 1)

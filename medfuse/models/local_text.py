@@ -12,6 +12,7 @@ import os
 from pathlib import Path
 
 import torch
+from jaxtyping import Bool, Float, Int64
 from tokenizers import Tokenizer
 from torch import Tensor, nn
 
@@ -70,7 +71,7 @@ class LocalTextTower(nn.Module):
         self._known: dict[bytes, Tensor] = {}
         self.project = nn.Linear(int(inner.config.hidden_size), width)
 
-    def forward(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def forward(self, ids: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         """ids (B, L), mask (B, L) → (B, D); texts that were seen are not computed again."""
         keys = [row[m].cpu().numpy().tobytes() for row, m in zip(ids, mask, strict=True)]
         new = [i for i, k in enumerate(keys) if k not in self._known]

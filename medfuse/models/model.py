@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float, Int64
 from torch import Tensor, nn
 
 from ..modalities import is_cine
@@ -187,7 +187,7 @@ class FusionModel(nn.Module):
                 scores = scores + self.own[m](pool(t)) * t.present[:, None]
         return Output(exclusive_logits(scores, self.exclusive), joint, fused, embedding)
 
-    def embed_text(self, ids: Tensor, mask: Tensor) -> Tensor:
+    def embed_text(self, ids: Int64[Tensor, "b l"], mask: Bool[Tensor, "b l"]) -> Float[Tensor, "b d"]:
         """(B, shared) on the unit sphere."""
         return self.projection["text"](self.text(ids, mask))
 

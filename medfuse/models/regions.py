@@ -14,6 +14,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+from jaxtyping import Bool, Float, Float32
 from scipy import ndimage
 from torch import Tensor
 from torch.nn import functional as F
@@ -49,7 +50,7 @@ def _weighted(weights: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     return mean, (square - mean**2).clamp_min(0).sqrt()
 
 
-def lesion_components(probability: np.ndarray) -> list[Component]:
+def lesion_components(probability: Float[np.ndarray, "*s"]) -> list[Component]:
     """Connected components above the candidate threshold, most probable mass first: (mask in its box,
     box)."""
     labels, n = ndimage.label(probability > CANDIDATE_THRESHOLD)
@@ -79,15 +80,15 @@ def _ring(mask: np.ndarray) -> np.ndarray:
 
 @torch.no_grad()
 def extract(
-    values: Tensor,
-    present: Tensor,
-    logits: Tensor,
-    fine: Tensor,
-    deep: Tensor,
+    values: Float[Tensor, " r *s"],
+    present: Bool[Tensor, " r"],
+    logits: Float[Tensor, " k *s"],
+    fine: Float[Tensor, " c *s"],
+    deep: Float[Tensor, " deep *part"],
     *,
     organ: int,
     lesions: list[int],
-) -> tuple[Regions, np.ndarray, list[Component]]:
+) -> tuple[Regions, Float32[np.ndarray, " k *s"], list[Component]]:
     """Pool one volume, or one ultrasound frame.
 
     values (R, *S), present (R,), logits (K, *S), fine (C, *S), deep (8C, *S/8). Returns the regions, the

@@ -5,6 +5,7 @@ from __future__ import annotations
 from itertools import combinations
 
 import torch
+from jaxtyping import Bool
 from torch import Tensor
 
 
@@ -18,7 +19,9 @@ def name(subset: tuple[str, ...]) -> str:
     return "+".join(subset) if subset else "none"
 
 
-def use_only(subset: tuple[str, ...], modalities: tuple[str, ...], batch: int) -> dict[str, Tensor]:
+def use_only(
+    subset: tuple[str, ...], modalities: tuple[str, ...], batch: int
+) -> dict[str, Bool[Tensor, " b"]]:
     """(B,) bool by modality: True for those of the subset, as `FusionModel.forward` takes it."""
     return {m: torch.full((batch,), m in subset) for m in modalities}
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
+from jaxtyping import Float, Int64
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, trainers
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -146,7 +147,7 @@ class Writer(nn.Module):
         """The blocks in order."""
         return list(self.blocks)  # type: ignore[arg-type]
 
-    def memory(self, fused: dict[str, Tokens], logits: Tensor) -> Memory:
+    def memory(self, fused: dict[str, Tokens], logits: Float[Tensor, "b f"]) -> Memory:
         """fused {modality: Tokens}, findings logits (B, F) → Memory. The finding tokens are always there."""
         b = logits.shape[0]
         known = torch.stack([logits.clamp(-8, 8) / 4, logits.sigmoid(), (logits > 0).float()], -1)
@@ -168,7 +169,9 @@ class Writer(nn.Module):
         mask = None if bool(memory.mask.all()) else memory.mask[:, None, None]
         return Cache(own, [b.cross.keys(memory.x) for b in self.layers], mask)
 
-    def forward(self, ids: Tensor, memory: Memory) -> tuple[Tensor, Tensor]:
+    def forward(
+        self, ids: Int64[Tensor, "b l"], memory: Memory
+    ) -> tuple[Float[Tensor, "b l v"], Float[Tensor, "b l d"]]:
         """ids (B, L) → logits (B, L, V) of the next token, states (B, L, D). Without a cache: what training
         runs through."""
         if ids.shape[1] > self.config.length:
@@ -181,7 +184,9 @@ class Writer(nn.Module):
         x = self.norm(x)
         return x @ self.embed.weight.T, x
 
-    def extend(self, ids: Tensor, cache: Cache) -> tuple[Tensor, Tensor]:
+    def extend(
+        self, ids: Int64[Tensor, "b l"], cache: Cache
+    ) -> tuple[Float[Tensor, "b l v"], Float[Tensor, "b l d"]]:
         """New positions ids (B, L) after those in ``cache``, which grows. Raises ValueError past the longest
         length."""
         n = ids.shape[1]
@@ -209,7 +214,7 @@ class Writer(nn.Module):
     @torch.inference_mode()
     def generate(
         self,
-        prefix: Tensor,
+        prefix: Int64[Tensor, "b l"],
         memory: Memory,
         *,
         end: int,

@@ -8,6 +8,7 @@ before scoring, for every method alike. Entropy and mutual information are in bi
 from __future__ import annotations
 
 import numpy as np
+from jaxtyping import Num
 from scipy.ndimage import gaussian_filter, sobel, uniform_filter
 
 WARNINGS = {
@@ -23,26 +24,26 @@ WARNINGS = {
 BACKGROUND = 1.0  # grey value up to which both sources count as background
 
 
-def entropy(f: np.ndarray) -> float:
+def entropy(f: Num[np.ndarray, "h w"]) -> float:
     """EN: Shannon entropy of the histogram of 256 levels, bits (Roberts et al. 2008)."""
     p = np.bincount(_levels(f).ravel(), minlength=256) / f.size
     p = p[p > 0]
     return float(-(p * np.log2(p)).sum())
 
 
-def deviation(f: np.ndarray) -> float:
+def deviation(f: Num[np.ndarray, "h w"]) -> float:
     """SD: standard deviation of grey values (Rao 1997)."""
     return float(np.std(f))
 
 
-def spatial_frequency(f: np.ndarray) -> float:
+def spatial_frequency(f: Num[np.ndarray, "h w"]) -> float:
     """SF: root of the mean squared differences along rows and columns (Eskicioglu & Fisher 1995)."""
     rows = np.diff(f, axis=1)
     columns = np.diff(f, axis=0)
     return float(np.sqrt((rows**2).mean() + (columns**2).mean()))
 
 
-def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
+def mutual_information(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"]) -> float:
     """Mutual information of two pictures' 256-level histograms, bits."""
     joint = (
         np.bincount((_levels(a).ravel() * 256 + _levels(b).ravel()), minlength=65536).reshape(256, 256)
@@ -53,19 +54,19 @@ def mutual_information(a: np.ndarray, b: np.ndarray) -> float:
     return float((joint[there] * np.log2(joint[there] / outer[there])).sum())
 
 
-def correlation(a: np.ndarray, b: np.ndarray) -> float:
+def correlation(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"]) -> float:
     a = a - a.mean()
     b = b - b.mean()
     below = np.sqrt((a**2).sum() * (b**2).sum())
     return float((a * b).sum() / below) if below > 0 else 0.0
 
 
-def scd(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
+def scd(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], f: Num[np.ndarray, "h w"]) -> float:
     """Sum of the correlations of differences (Aslantas & Bendes 2015)."""
     return correlation(f - b, a) + correlation(f - a, b)
 
 
-def vif(reference: np.ndarray, distorted: np.ndarray, noise: float = 2.0) -> float:
+def vif(reference: Num[np.ndarray, "h w"], distorted: Num[np.ndarray, "h w"], noise: float = 2.0) -> float:
     """Visual information fidelity in the pixel domain, four scales (Sheikh & Bovik 2006, the authors'
     vifp)."""
     a = reference.astype(np.float64)
@@ -113,7 +114,7 @@ _KA = -22.0
 _SA = 0.8
 
 
-def qabf(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> float:
+def qabf(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], f: Num[np.ndarray, "h w"]) -> float:
     """Q_AB/F: how well strength and direction of the sources' edges are kept (Xydeas & Petrovic 2000), Sobel
     edges."""
     (ga, da), (gb, db), (gf, df) = (_edges(x) for x in (a, b, f))
@@ -137,7 +138,7 @@ def _edges(x: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return np.hypot(horizontal, vertical), direction
 
 
-def ssim(a: np.ndarray, b: np.ndarray) -> float:
+def ssim(a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"]) -> float:
     """SSIM with Gaussian window of 11 pixels, sigma 1.5, data range 255 (Wang et al. 2004), mean over the
     valid part."""
     c1 = (0.01 * 255) ** 2
@@ -156,7 +157,9 @@ def ssim(a: np.ndarray, b: np.ndarray) -> float:
     return float(value.mean())
 
 
-def score(a: np.ndarray, b: np.ndarray, f: np.ndarray) -> dict[str, float]:
+def score(
+    a: Num[np.ndarray, "h w"], b: Num[np.ndarray, "h w"], f: Num[np.ndarray, "h w"]
+) -> dict[str, float]:
     """All metrics of a fused picture f against its sources a and b, each (H, W) with grey values 0 to 255."""
     a, b, f = (np.clip(np.asarray(x, np.float64), 0, 255) for x in (a, b, f))
     background = uniform_filter(np.maximum(a, b), 3) <= BACKGROUND

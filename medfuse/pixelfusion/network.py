@@ -15,6 +15,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from jaxtyping import Float, Num
 from safetensors.torch import load_file, save_file
 from scipy.ndimage import gaussian_filter, uniform_filter, zoom
 from torch import Tensor, nn
@@ -26,15 +27,17 @@ from ..models.precision import autocast
 SHIPPED = Path(__file__).resolve().parent.parent / "bundles" / "pixel-fusion-simulated" / "fusion.safetensors"
 
 
-def fuse_max(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def fuse_max(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     return np.maximum(a, b)
 
 
-def fuse_average(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def fuse_average(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     return (a + b) / 2
 
 
-def fuse_laplacian(a: np.ndarray, b: np.ndarray, levels: int = 4) -> np.ndarray:
+def fuse_laplacian(
+    a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"], levels: int = 4
+) -> Float[np.ndarray, "h w"]:
     """Burt & Adelson 1983: the larger coefficient at every level, the average of the coarsest."""
     details = []
     x = a
@@ -60,7 +63,7 @@ def _larger(x: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:
     )
 
 
-def fuse_guided(a: np.ndarray, b: np.ndarray) -> np.ndarray:
+def fuse_guided(a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"]) -> Float[np.ndarray, "h w"]:
     """Li, Kang & Hu 2013: saliency weights smoothed by guided filters, base and detail apart."""
     base = [uniform_filter(x, 31) for x in (a, b)]
     saliency = [gaussian_filter(np.abs(x - gaussian_filter(x, 1.0)), 5.0) for x in (a, b)]
@@ -110,11 +113,11 @@ class PixelFusion(nn.Module):
         with torch.no_grad():
             self.mix[-1].bias.copy_(torch.tensor([0.0, 0.0, 2.0]))  # type: ignore[union-attr, operator]
 
-    def encode(self, x: Tensor) -> Tensor:
+    def encode(self, x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b c h w"]:
         x = F.gelu(self.first(x))
         return F.gelu(self.wide(x + F.gelu(self.second(x))))
 
-    def forward(self, a: Tensor, b: Tensor) -> Tensor:
+    def forward(self, a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
         p, q = self.encode(torch.cat([a, b])).chunk(2)
         one, two = self.mix(torch.cat([torch.cat([p, q], 1), torch.cat([q, p], 1)])).float().chunk(2)
         weight = torch.sigmoid(one[:, :1] - two[:, :1])
@@ -125,13 +128,13 @@ class PixelFusion(nn.Module):
         return fused.clamp(0, 1)
 
 
-def gradients(x: Tensor) -> Tensor:
+def gradients(x: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 2 h w"]:
     """(B, 2, H, W) Sobel derivatives along x and y."""
     kernel = torch.tensor([[-1.0, 0, 1], [-2, 0, 2], [-1, 0, 1]], device=x.device, dtype=x.dtype) / 4
     return F.conv2d(F.pad(x, (1, 1, 1, 1), mode="replicate"), torch.stack([kernel, kernel.T])[:, None])
 
 
-def similarity(a: Tensor, b: Tensor) -> Tensor:
+def similarity(a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"]) -> Float[Tensor, "b 1 h w"]:
     """(B, 1, H, W) structural similarity in windows of 11 pixels (average window), values 0 to 1."""
 
     def w(x: Tensor) -> Tensor:
@@ -148,7 +151,9 @@ def similarity(a: Tensor, b: Tensor) -> Tensor:
 WEIGHTS = {"gradient": 30.0, "structure": 1.0, "intensity": 5.0}
 
 
-def fusion_loss(a: Tensor, b: Tensor, f: Tensor) -> Tensor:
+def fusion_loss(
+    a: Float[Tensor, "b 1 h w"], b: Float[Tensor, "b 1 h w"], f: Float[Tensor, "b 1 h w"]
+) -> Float[Tensor, ""]:
     """Unsupervised: at every pixel the gradient of the source that has the stronger one, the structure of
     both, the larger value."""
     ga = gradients(a)
@@ -183,7 +188,9 @@ def save_fusion(model: PixelFusion, path: Path) -> None:
     save_file({k: v.half().contiguous() for k, v in model.state_dict().items()}, path)
 
 
-def fuse_learned(a: np.ndarray, b: np.ndarray, model: PixelFusion) -> np.ndarray:
+def fuse_learned(
+    a: Float[np.ndarray, "h w"], b: Float[np.ndarray, "h w"], model: PixelFusion
+) -> Float[np.ndarray, "h w"]:
     """(H, W) in 0 to 1. Convolutions in bfloat16 where the processor has it: a grey level of 255 at most, a
     third of the time."""
     with torch.inference_mode(), autocast(torch.device("cpu")):
@@ -191,7 +198,9 @@ def fuse_learned(a: np.ndarray, b: np.ndarray, model: PixelFusion) -> np.ndarray
         return model(x, y)[0, 0].float().numpy().astype(np.float64)
 
 
-def scaled(x: np.ndarray, *, low: float | None = None, high: float | None = None) -> np.ndarray:
+def scaled(
+    x: Num[np.ndarray, "*s"], *, low: float | None = None, high: float | None = None
+) -> Float[np.ndarray, "*s"]:
     """Grey values to 0 to 1: bytes by 255, others by their own 1st and 99.5th percentile of what is not
     background."""
     if x.dtype == np.uint8:

@@ -15,6 +15,7 @@ from typing import Literal
 
 import numpy as np
 import SimpleITK as sitk
+from jaxtyping import Float, Num
 
 from ..errors import UserError
 
@@ -246,12 +247,12 @@ def resampled(
     )
 
 
-def moved(points: np.ndarray, transform: sitk.Transform) -> np.ndarray:
+def moved(points: Num[np.ndarray, "n 3"], transform: sitk.Transform) -> Float[np.ndarray, "n 3"]:
     """(N, 3) LPS mm of the fixed image → of the moving one."""
     return np.array([transform.TransformPoint([float(v) for v in p]) for p in points])
 
 
-def by_landmarks(moving: np.ndarray, fixed: np.ndarray) -> sitk.Transform:
+def by_landmarks(moving: Float[np.ndarray, "n 3"], fixed: Float[np.ndarray, "m 3"]) -> sitk.Transform:
     """The rigid transform that brings matched points (N, 3) LPS mm onto each other in the least-squares
     sense: where intensity fails, as between MR and ultrasound (experimental)."""
     if len(moving) != len(fixed) or len(fixed) < 3:
@@ -263,7 +264,7 @@ def by_landmarks(moving: np.ndarray, fixed: np.ndarray) -> sitk.Transform:
     )
 
 
-def matrix_of(transform: sitk.Transform) -> np.ndarray:
+def matrix_of(transform: sitk.Transform) -> Float[np.ndarray, "4 4"]:
     """(4, 4) of a linear transform in LPS mm."""
     out = np.eye(4)
     zero = np.array(transform.TransformPoint([0.0, 0.0, 0.0]))

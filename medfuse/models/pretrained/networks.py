@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -28,7 +29,7 @@ class Bottleneck3d(nn.Module):
         else:
             self.downsample = nn.Sequential()
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c d h w"]) -> Float[Tensor, "b out d2 h2 w2"]:
         """(B, C, D, H, W) → (B, 4 · inner, D/stride, H/stride, W/stride)."""
         y = F.relu(self.bn1(self.conv1(x)))
         y = F.relu(self.bn2(self.conv2(y)))
@@ -56,7 +57,7 @@ class InflatedResNet(nn.Module):
             self.add_module(f"layer{i + 1}", nn.Sequential(*stage))
         self.stages = len(layers)
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, "b c i j k"]) -> Float[Tensor, "b out i2 j2 k2"]:
         """The last feature map, in the order of axes of the input."""
         x = x.permute(0, 1, 4, 2, 3)
         if x.shape[1] == 1:
@@ -83,7 +84,7 @@ class Taken(nn.Module):
     def _keep(self, module: nn.Module, given: object, found: Tensor) -> None:
         self._inside = [found]
 
-    def forward(self, x: Tensor) -> Tensor:
+    def forward(self, x: Float[Tensor, " b *input"]) -> Tensor:
         """The wanted output. Raises LookupError where the network has none of that place or name."""
         found = self.network(x)
         if self.hooked:
