@@ -12,11 +12,11 @@ from ..case import Geometry, Image
 from ..errors import UnsupportedError
 from .acquired import number
 from .decode import read_pixels
-from .frames import dimensions_of, flat_header
+from .frames import dimensions_of, flat_header, position_column
 from .geometry import stack_slices
 from .headers import FileEntry
 from .pairing import Slice, slice_of
-from .planes import Plane, plane_of, planes, volumes_of
+from .planes import Plane, check_apart, plane_of, planes, volumes_of
 from .roles import role_of, traits
 from .scaling import linear, scaled_apart
 from .source import source_of
@@ -46,7 +46,9 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
         raise UnsupportedError(entry.path, "is an enhanced image in colour; only grey ones are read")
     file = _File(entry=entry, frames=frames, pixels=pixels, apart=scaled_apart([f.header for f in frames]))
     found: list[tuple[Plane, list[int], list[int]]] = []
-    for members in planes([f.header for f in frames], [entry.path] * len(frames)):
+    parts = planes([f.header for f in frames], [entry.path] * len(frames))
+    check_apart([[frames[i].header for i in members] for members in parts], entry.path)
+    for members in parts:
         chosen = [frames[i] for i in members]
         plane = plane_of([s.header for s in chosen], [entry.path] * len(chosen))
         found += [(plane, members, volume) for volume in volumes_of(chosen, plane, entry.path)]
@@ -62,14 +64,18 @@ def _slices(entry: FileEntry, ds: Dataset) -> list[Slice]:
             entry.path, f"describes {len(frames)} frames but says it has {ds.get('NumberOfFrames')}"
         )
     out = []
+    column = position_column(ds)
     for n, frame in enumerate(frames, 1):
         header = flat_header(ds, frame, shared)
+        dimensions = dimensions_of(frame, shared)
+        if "InStackPositionNumber" not in header and 0 < column < len(dimensions):
+            header.InStackPositionNumber = dimensions[column]
         if any(k not in header for k in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")):
             raise UnsupportedError(
                 entry.path,
                 f"frame {n} has no position, orientation or spacing, so it has no place in the patient",
             )
-        out.append(slice_of(header, dimensions_of(frame, shared)))
+        out.append(slice_of(header, dimensions))
     return out
 
 

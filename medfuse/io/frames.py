@@ -33,6 +33,12 @@ GROUPS = (
     ("InversionTime", "MRModifierSequence", "InversionTimes"),
     ("ReceiveCoilName", "MRReceiveCoilSequence", "ReceiveCoilName"),
     ("DiffusionBValue", "MRDiffusionSequence", "DiffusionBValue"),
+    ("DiffusionDirectionality", "MRDiffusionSequence", "DiffusionDirectionality"),
+    (
+        "NominalRespiratoryTriggerDelayTime",
+        "RespiratorySynchronizationSequence",
+        "NominalRespiratoryTriggerDelayTime",
+    ),
     ("TriggerTime", "CardiacSynchronizationSequence", "NominalCardiacTriggerDelayTime"),
     ("NominalPercentageOfCardiacPhase", "CardiacSynchronizationSequence", "NominalPercentageOfCardiacPhase"),
     ("ComplexImageComponent", "MRImageFrameTypeSequence", "ComplexImageComponent"),
@@ -42,8 +48,11 @@ GROUPS = (
     ("ConvolutionKernel", "CTReconstructionSequence", "ConvolutionKernel"),
     ("StackID", "FrameContentSequence", "StackID"),
     ("TemporalPositionIdentifier", "FrameContentSequence", "TemporalPositionIndex"),
+    ("InStackPositionNumber", "FrameContentSequence", "InStackPositionNumber"),
     ("AcquisitionNumber", "FrameContentSequence", "FrameAcquisitionNumber"),
+    ("AcquisitionDateTime", "FrameContentSequence", "FrameReferenceDateTime"),
     ("AcquisitionDateTime", "FrameContentSequence", "FrameAcquisitionDateTime"),
+    ("ImageComments", "FrameContentSequence", "FrameLabel"),
 )
 # said once for all frames
 WHOLE = (
@@ -111,6 +120,15 @@ def dimensions_of(frame: Dataset, shared: Dataset) -> tuple[int, ...]:
         return (milliseconds, *(int(v) for v in listed))
     except (TypeError, ValueError):
         return (milliseconds,)
+
+
+def position_column(ds: Dataset) -> int:
+    """Which of `dimensions_of` counts the slices of a stack (its pointer is InStackPositionNumber); 0 where
+    none does."""
+    for n, item in enumerate(ds.get("DimensionIndexSequence") or (), 1):
+        if item.get("DimensionIndexPointer") == 0x00209057:
+            return n
+    return 0
 
 
 def _group(frame: Dataset, shared: Dataset, name: str) -> Dataset | None:

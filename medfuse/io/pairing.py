@@ -72,9 +72,19 @@ LABELS: dict[str, Callable[[Slice], object]] = {
     "ASLContext": _text("ASLContext"),
     "VelocityEncodingDirection": _text("VelocityEncodingDirection"),
     "NominalPercentageOfCardiacPhase": _text("NominalPercentageOfCardiacPhase"),
+    "NominalRespiratoryTriggerDelayTime": _text("NominalRespiratoryTriggerDelayTime"),
+    "DiffusionDirectionality": _text("DiffusionDirectionality"),
     "TriggerTime": _scalar("trigger_ms"),
     "AcquisitionNumber": _text("AcquisitionNumber"),
+    "SliceThickness": _text("SliceThickness"),
+    "ContrastBolusAgent": _text("ContrastBolusAgent"),
+    "ScanOptions": _text("ScanOptions"),
+    "SeriesDescription": _text("SeriesDescription"),
+    "ProtocolName": _text("ProtocolName"),
+    "ImageComments": _text("ImageComments"),
 }
+BY_SLICE = "TemporalPositionIdentifier"  # some writers number every slice in it, not every volume
+LAST_RESORTS = ("ContentTime", "InstanceNumber")  # anybody writes these anew: only where nothing else decides
 
 
 def classes(values: Sequence[object]) -> list[int]:
@@ -117,17 +127,19 @@ def pair(
     slices: Sequence[Slice],
     places: Sequence[Sequence[int]],
     same_location_mm: float = SAME_LOCATION_MM,
+    without: str = "",
 ) -> list[list[int]]:
     """Sets of slices that are one volume each, from the slices at each place, bottom to top.
 
-    same_location_mm: the SliceLocations stated at one place lie no farther apart. Raises CannotPair.
+    same_location_mm: the SliceLocations stated at one place lie no farther apart. without: an attribute of
+    PHYSICS that parts nothing here. Raises CannotPair.
     """
-    _check_locations(slices, places, min(same_location_mm, SAME_LOCATION_MM))
+    _check_locations(slices, places, same_location_mm)
     if all(len(p) == 1 for p in places):
         one = [p[0] for p in places]
         _check_constant(slices, one, ("EchoTime", "b-value", "KVP"))
         return [one]
-    physics = _signatures(slices, PHYSICS)
+    physics = _signatures(slices, {n: read for n, read in PHYSICS.items() if n != without})
     parts: dict[object, list[list[int]]] = {}
     for place in places:
         for key in sorted({physics[i] for i in place}):
@@ -149,6 +161,23 @@ def _check_locations(slices: Sequence[Slice], places: Sequence[Sequence[int]], w
                 f"{len(place)} slices state one ImagePositionPatient while their SliceLocation runs from "
                 f"{min(heights):g} to {max(heights):g} mm"
             )
+    if len(places) == 1 and len(places[0]) > 1:
+        stated = [slices[i].header.get("InStackPositionNumber") for i in places[0]]
+        if None not in stated and len(set(stated)) == len(stated):
+            raise CannotPair(
+                f"{len(stated)} frames state one ImagePositionPatient while their InStackPositionNumber runs "
+                f"from {min(stated)} to {max(stated)}"
+            )
+
+
+def differing(slices: Sequence[Slice], one: Sequence[int], other: Sequence[int]) -> str:
+    """What slices of two sets differ in, as words."""
+    names = [
+        name
+        for name, read in (PHYSICS | LABELS).items()
+        if len(set(classes([read(slices[i]) for i in (one[0], other[0])]))) > 1
+    ]
+    return ", ".join(names) or "no attribute that is known here"
 
 
 def _check_constant(slices: Sequence[Slice], volume: Sequence[int], names: Sequence[str]) -> None:
@@ -236,11 +265,12 @@ def _by_order(slices: Sequence[Slice], places: list[list[int]]) -> list[list[int
     place by place. Where two of these disagree, or none does, refused."""
     found: dict[str, list[list[int]]] = {}
     for name, values in _clocks(slices, places).items():
-        volumes = _ordered(values, places, climbing=name == "InstanceNumber")
+        volumes = _ordered(values, places, climbing=name in LAST_RESORTS)
         if volumes:
             found[name] = volumes
-    if len(found) > 1:
-        found.pop("InstanceNumber", None)  # anybody numbers anew: it decides only where nothing else does
+    for name in reversed(LAST_RESORTS):
+        if len(found) > 1:
+            found.pop(name, None)
     names = list(found)
     if not names or (names == ["InstanceNumber"] and _chance(len(places), len(places[0])) > BY_CHANCE):
         raise CannotPair(
@@ -263,7 +293,7 @@ def _clocks(slices: Sequence[Slice], places: list[list[int]]) -> dict[str, dict[
         seconds = {i: s + (2 * HALF_A_DAY if s < HALF_A_DAY else 0) for i, s in seconds.items()}
     out = {"AcquisitionTime": seconds}
     out["TriggerTime"] = {i: t for i in members if (t := slices[i].facts.trigger_ms) is not None}
-    for key in ("AcquisitionNumber", "InstanceNumber"):
+    for key in ("AcquisitionNumber", BY_SLICE, "ContentTime", "InstanceNumber"):
         out[key] = {}
         for i in members:
             with suppress(TypeError, ValueError):  # a slice without the number: then it orders nothing

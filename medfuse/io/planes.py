@@ -13,10 +13,15 @@ from pydicom.dataset import Dataset
 
 from ..errors import UnsupportedError
 from .geometry import check_orientation, normal_of, same_place_mm, same_places, stack_slices
-from .pairing import CannotPair, Slice, pair
+from .interleaved import combs, moved_repeats
+from .pairing import BY_SLICE, SAME_LOCATION_MM, CannotPair, Slice, differing, pair
 
 SAME_COSINE = 1e-3  # two orientations are one
-SAME_SPACING = 1e-4  # share of it below which two pixel spacings are one
+SAME_SPACING = 5e-4  # share of it below which two pixel spacings are one
+NEARLY = 0.02  # of a cosine or a spacing: parts that differ by less may be one that was rounded
+PARTED_BY = ("ImageType", "ImageOrientationPatient", "PixelSpacing")
+FLATTEST = 0.2  # depth of a stack by how far its slices lie beside one another: no gantry tilts so far
+STACKED_BY = ("StackID", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "EchoTime")
 OFF_LINE = 0.5  # of the step: slices farther than this off one straight line are not one stack
 
 
@@ -69,6 +74,39 @@ def _same_plane(a: Sequence[np.ndarray], b: Sequence[np.ndarray]) -> bool:
     )
 
 
+def check_apart(parts: Sequence[Sequence[Dataset]], path: Path) -> None:
+    """Raises UnsupportedError where parts of one series lie between one another with one matrix, orientation
+    and spacing but for what rounding or a label does: each would be a volume with twice the true step."""
+    for n, one in enumerate(parts):
+        for other in parts[n + 1 :]:
+            if len(one) > 1 and len(other) > 1 and _nearly_one(one[0], other[0]):
+                normal = normal_of(floats(one[0], "ImageOrientationPatient", 6, path))
+                heights = [
+                    np.array([floats(h, "ImagePositionPatient", 3, path) @ normal for h in part])
+                    for part in (one, other)
+                ]
+                spacing = floats(one[0], "PixelSpacing", 2, path)
+                if combs(heights, same_place_mm(spacing)) is not None:
+                    names = [k for k in PARTED_BY if str(one[0].get(k)) != str(other[0].get(k))]
+                    raise UnsupportedError(
+                        path,
+                        f"slices that lie between one another differ in {', '.join(names)}, so they are "
+                        "neither one volume nor several; send the series again from the archive",
+                    )
+
+
+def _nearly_one(a: Dataset, b: Dataset) -> bool:
+    if any(a.get(k) != b.get(k) for k in ("Rows", "Columns")):
+        return False
+    for key, share in (("ImageOrientationPatient", NEARLY), ("PixelSpacing", NEARLY)):
+        if key not in a or key not in b or len(a[key].value or ()) != len(b[key].value or ()):
+            return False
+        x, y = (np.array([float(v) for v in ds[key].value]) for ds in (a, b))
+        if not len(x) or (np.abs(x - y) > share * np.abs(x).max()).any():
+            return False
+    return True
+
+
 @dataclass(frozen=True, kw_only=True)
 class Plane:
     """Slices of one orientation: positions (N, 3) LPS mm, cosines (6,), pixel spacing (row, column) mm."""
@@ -82,10 +120,11 @@ class Plane:
         """(3,) LPS unit normal."""
         return normal_of(self.orientation)
 
-    def places(self, members: Sequence[int]) -> list[list[int]]:
-        """``members`` by the place where they lie, in order along the normal."""
+    def places(self, members: Sequence[int], within: float = 0.0) -> list[list[int]]:
+        """``members`` by the place where they lie (within so many mm), in order along the normal."""
         chosen = list(members)
-        found = same_places(self.positions[chosen], self.normal, same_place_mm(self.spacing))
+        near = within or same_place_mm(self.spacing)
+        found = same_places(self.positions[chosen], self.normal, near)
         return [[chosen[i] for i in place] for place in found]
 
 
@@ -105,22 +144,12 @@ def plane_of(headers: Sequence[Dataset], paths: Sequence[Path]) -> Plane:
 def volumes_of(slices: Sequence[Slice], plane: Plane, path: Path) -> list[list[int]]:
     """Sets of slices of one plane that are one volume each; ``path`` is named in errors.
 
-    Stacks (StackID) whose slices interleave are one volume; stacks that lie apart, or overlap, are parted.
-    Raises UnsupportedError where repeats at one place cannot be told apart.
+    Stacks (StackID, or another number by which a scanner counts them) whose slices interleave are one
+    volume; stacks that lie apart, or overlap, are parted. Raises UnsupportedError where repeats at one place
+    cannot be told apart, where sets lie between one another, and where slices lie beside one another.
     """
-    stacks: dict[str, list[int]] = {}
-    for i, s in enumerate(slices):
-        stacks.setdefault(str(s.header.get("StackID", "") or ""), []).append(i)
-    same_location = 5 * same_place_mm(plane.spacing)
     try:
-        try:
-            together = pair(slices, plane.places(range(len(slices))), same_location)
-            if len(stacks) == 1 or all(_one_stack(plane, s, stacks) for s in together):
-                return together
-        except CannotPair:
-            if len(stacks) == 1:
-                raise
-        return [s for members in stacks.values() for s in pair(slices, plane.places(members), same_location)]
+        found = _volumes(slices, plane)
     except CannotPair as e:
         raise UnsupportedError(
             path,
@@ -128,9 +157,70 @@ def volumes_of(slices: Sequence[Slice], plane: Plane, path: Path) -> list[list[i
             str(e),
             "slices that one attribute parts into whole volumes",
         ) from None
+    for one in found:
+        _check_behind(plane, one, path)
+    return found
 
 
-def _one_stack(plane: Plane, volume: list[int], stacks: dict[str, list[int]]) -> bool:
+def _volumes(slices: Sequence[Slice], plane: Plane) -> list[list[int]]:
+    """As `volumes_of`: all together, then without the number that some count slices by, then stack by
+    stack. Raises CannotPair, of the first try."""
+    every = list(range(len(slices)))
+    stacks: dict[tuple[str, ...], list[int]] = {}
+    for i, s in enumerate(slices):
+        stacks.setdefault(tuple(str(s.header.get(k, "") or "") for k in STACKED_BY), []).append(i)
+    first: CannotPair | None = None
+    for without in ("", BY_SLICE):
+        try:
+            together = _whole(slices, plane, [every], without)
+            if len(stacks) == 1 or all(_one_stack(plane, s, stacks) for s in together):
+                return together
+            break
+        except CannotPair as e:
+            first = first or e
+    try:
+        if len(stacks) > 1:
+            return _whole(slices, plane, list(stacks.values()), "")
+    except CannotPair as e:
+        first = first or e
+    assert first is not None
+    raise first
+
+
+def _whole(
+    slices: Sequence[Slice], plane: Plane, groups: Sequence[Sequence[int]], without: str
+) -> list[list[int]]:
+    """The volumes of groups of slices that are paired each by itself. Raises CannotPair, also where two of
+    them lie between one another."""
+    within = same_place_mm(plane.spacing)
+    along = plane.positions @ plane.normal
+    found: list[list[int]] = []
+    for members in groups:
+        moved = moved_repeats(along[list(members)], within)
+        places = plane.places(members, 1.01 * moved if moved else within)
+        found += pair(slices, places, max(1.5 * moved, min(5 * within, SAME_LOCATION_MM)), without)
+    comb = combs([along[s] for s in found], within)
+    if comb is not None:
+        one, other = (found[k] for k in comb)
+        raise CannotPair(f"slices that lie between one another differ in {differing(slices, one, other)}")
+    return found
+
+
+def _check_behind(plane: Plane, volume: Sequence[int], path: Path) -> None:
+    """Raises UnsupportedError where slices lie beside one another in one plane and not behind."""
+    positions = plane.positions[list(volume)]
+    moves = positions - positions[0]
+    deep = float(np.ptp(positions @ plane.normal))
+    beside = float(np.linalg.norm(moves - np.outer(moves @ plane.normal, plane.normal), axis=1).max())
+    if len(volume) > 1 and deep < FLATTEST * beside:
+        raise UnsupportedError(
+            path,
+            f"its slices lie beside one another ({beside:.1f} mm) and not behind ({deep:.1f} mm), "
+            "so they are no volume",
+        )
+
+
+def _one_stack(plane: Plane, volume: list[int], stacks: dict[tuple[str, ...], list[int]]) -> bool:
     """Whether slices of several stacks lie as one: at equal steps, or on one line and between each other."""
     positions = plane.positions[volume]
     spacing = (float(plane.spacing[0]), float(plane.spacing[1]))

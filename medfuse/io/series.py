@@ -19,7 +19,7 @@ from .enhanced import read_enhanced
 from .headers import FileEntry, header_from_text
 from .index import read_headers
 from .mosaic import is_mosaic, read_mosaic
-from .planes import measures, planes
+from .planes import check_apart, measures, planes
 from .stack import Acquisition, acquisitions, read_stack
 from .ultrasound import read_ultrasound
 
@@ -29,9 +29,7 @@ Grouped = list[FileEntry]
 def split_key(ds: Dataset) -> tuple:
     """What is text or whole numbers in a slice and parts a series; see `groups_of` for the rest."""
     kinds = tuple(str(v) for v in (ds.get("ImageType") or [])[2:4])
-    echo = ds.get("EchoNumbers")
-    values = tuple(str(ds.get(k, "")) for k in ("DiffusionBValue", "TemporalPositionIdentifier"))
-    return (int(ds.Rows), int(ds.Columns), kinds, str(echo or ""), *values)
+    return (int(ds.Rows), int(ds.Columns), kinds)
 
 
 def groups_of(keyed: dict[tuple, Grouped]) -> list[Grouped]:
@@ -94,9 +92,18 @@ def read_series(entries: Grouped) -> tuple[list[Image], list[Refusal]]:
         damaged = next(e for e in entries if e.status in ("damaged", "unsupported"))
         return [], refused + _leave_out([e for g in groups.values() for e in g], damaged)
     parted = groups_of(groups)
+    try:
+        check_apart([[e.header for e in g if e.header is not None] for g in parted], entries[0].path.parent)
+    except UnsupportedError as e:
+        _attempt([x for g in parted for x in g], partial(_fail, e), images, refused)
+        return images, refused
     for group in parted:
         _read_group(group, images, refused, split=len(parted) > 1)
     return images, refused
+
+
+def _fail(error: UnsupportedError) -> list[Image]:
+    raise error
 
 
 def _keyed(entries: Grouped) -> tuple[dict[tuple, Grouped], list[Refusal]]:
