@@ -153,6 +153,9 @@ def write_mosaic(path: Path, *, csa: bool = True, image_type=("ORIGINAL", "PRIMA
     ds = mr_slice(path, 0, 0, size=(rows, columns), spacing=(2.0, 2.0), ImageType=list(image_type))
     ds.ImagePositionPatient = [float(v) for v in corner]
     ds.SpacingBetweenSlices = 3.5
+    ds.Manufacturer = "SIEMENS"
+    ds.add_new(0x00190010, "LO", "SIEMENS MR HEADER")
+    ds.add_new(0x0019100A, "US", 5)
     if csa:
         ds.add_new(0x00290010, "LO", "SIEMENS CSA HEADER")
         ds.add_new(0x00291010, "OB", csa_header(5, (0, 0, -1.0)))
@@ -160,8 +163,9 @@ def write_mosaic(path: Path, *, csa: bool = True, image_type=("ORIGINAL", "PRIMA
     ds.save_as(path, enforce_file_format=True)
 
 
-def test_a_mosaic_is_unpacked_to_where_its_slices_lie(tmp_path):
-    write_mosaic(tmp_path / "a.dcm")
+@pytest.mark.parametrize("kind", [("ORIGINAL", "PRIMARY", "M", "ND", "MOSAIC"), ("DERIVED", "SECONDARY"), ""])
+def test_a_mosaic_is_unpacked_to_where_its_slices_lie(tmp_path, kind):
+    write_mosaic(tmp_path / "a.dcm", image_type=kind)
     (case,) = find_cases(tmp_path).cases
     (image,) = case.images
     assert image.pixels.shape == (6, 4, 5)
@@ -174,6 +178,17 @@ def test_a_mosaic_without_its_csa_header_is_refused_by_name(tmp_path):
     write_mosaic(tmp_path / "a.dcm", csa=False)
     found = find_cases(tmp_path)
     assert not found.cases
+    assert "Siemens mosaic without its CSA header" in found.scan.refused[0].reason
+
+
+def test_mosaics_that_lost_the_word_are_a_volume_each(tmp_path):
+    for n in range(2):
+        write_mosaic(tmp_path / f"{n}.dcm", image_type=("ORIGINAL", "PRIMARY"))
+    (case,) = find_cases(tmp_path).cases
+    assert [i.pixels.shape for i in case.images] == [(6, 4, 5)] * 2
+    write_mosaic(tmp_path / "0.dcm", image_type=("ORIGINAL", "PRIMARY"), csa=False)
+    found = find_cases(tmp_path)
+    assert len(found.cases[0].images) == 1
     assert "Siemens mosaic without its CSA header" in found.scan.refused[0].reason
 
 

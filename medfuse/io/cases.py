@@ -19,6 +19,34 @@ from .names import stem_name
 from .scan import Identity, Key, Scan, opened, same_name, scan
 
 DEFAULT_WINDOW = 30
+# as `same_name` writes them
+NOBODY = frozenset(
+    {
+        *(
+            "anonymous",
+            "anonymized",
+            "anonymised",
+            "anonymous patient",
+            "anonym",
+            "anon",
+            "unknown",
+            "unnamed",
+        ),
+        *(
+            "none",
+            "null",
+            "nil",
+            "n a",
+            "na",
+            "no id",
+            "noid",
+            "no name",
+            "noname",
+            "removed",
+            "deidentified",
+        ),
+    }
+)
 
 
 @dataclass
@@ -95,12 +123,20 @@ def join_studies(
             names = ", ".join(sorted((identity.name, identity.other_name)))
             groups.append([identity])
             conflicts.append(f"study {identity.study_uid} holds files of several patient names ({names})")
+        elif identity.differs:
+            groups.append([identity])
+            conflicts.append(f"study {identity.study_uid} holds files of several {identity.differs}")
         elif identity.patient_id:
             people.setdefault((identity.patient_id, identity.issuer), []).append(identity)
         else:
             groups.append([identity])
             conflicts.append("")
     for (patient, _), studies in people.items():
+        if len(studies) > 1 and is_placeholder(patient):
+            why = f"patient id {patient} names nobody: its {len(studies)} studies may be of several people"
+            groups += [[s] for s in studies]
+            conflicts += [why] * len(studies)
+            continue
         for what in ("sex", "birth_date", "name"):
             values = {same_name(s.name) if what == "name" else getattr(s, what) for s in studies} - {""}
             if len(values) > 1:
@@ -114,6 +150,11 @@ def join_studies(
             groups += joined
             conflicts += [""] * len(joined)
     return groups, conflicts
+
+
+def is_placeholder(patient_id: str) -> bool:
+    """Whether a patient id is a word that anonymisers and scanners write for anybody."""
+    return same_name(patient_id) in NOBODY or not set(patient_id) - set("0xX-_. ")
 
 
 def _by_region_and_date(studies: list[Identity], window: int) -> list[list[Identity]]:

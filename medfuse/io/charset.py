@@ -6,7 +6,7 @@ import logging
 import re
 import warnings
 
-from pydicom.charset import python_encoding
+from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
 from pydicom.dataset import Dataset
 
 DEFAULT = ("", "ISO_IR 6", "ISO 2022 IR 6")
@@ -14,9 +14,16 @@ MISSPELT = {
     "UTF8": "ISO_IR 192",
     "UTF-8": "ISO_IR 192",
     "ISO 2022 IR 192": "ISO_IR 192",
+    "UTF_8": "ISO_IR 192",
+    "UTF 8": "ISO_IR 192",
     "CN 58": "ISO 2022 IR 58",
     "ISO_IR 58": "ISO 2022 IR 58",
 }
+# by this name pydicom leaves the escape sequence in the text, as if Python took it away
+python_encoding["ISO 2022 IR 58"] = CODES_TO_ENCODINGS[b"\x1b$)A"] = "gb2312"
+# not of the standard, or too new for pydicom, and met
+python_encoding.update({"ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"})
+python_encoding.update({"SHIFT_JIS": "cp932", "EUC-KR": "euc_kr", "EUC_KR": "euc_kr", "BIG5": "big5"})
 # pydicom decodes by this table alone, in every file and in every nested item
 python_encoding.update({said: python_encoding[meant] for said, meant in MISSPELT.items()})
 

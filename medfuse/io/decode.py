@@ -118,6 +118,8 @@ def plain_tail(path: Path, header: Dataset) -> np.ndarray | None:
     stored = int(header.get("BitsStored") or 0)
     if not _grey_as_it_stands(header, bits, stored):
         return None
+    if int(header.get("HighBit") or stored - 1) != stored - 1:  # the values do not begin at the lowest bit
+        return None
     signed = bool(int(header.get("PixelRepresentation") or 0))
     values = np.empty((1, int(header.Rows), int(header.Columns)), f"<{'i' if signed else 'u'}{bits // 8}")
     if not _read_tail(path, values, explicit=_syntax(header) == ExplicitVRLittleEndian):
@@ -186,6 +188,7 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
     stop = frames if stop is None else stop
     syntax = ds.file_meta.TransferSyntaxUID
     reasons = []
+    unused = _low_bits(ds)
     for plugin in ("",) if syntax in UNCOMPRESSED else ORDER:
         try:
             if stop - start == frames:
@@ -202,11 +205,26 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
         if not _decodable(ds):
             return f"{UNSUPPORTED} {syntax.name} ({syntax}), which no decoder here can read; see medfuse info"
         return f"its pixels ({syntax.name}, {syntax}) cannot be decoded: {reasons[0]}"
+    if unused:
+        array = np.right_shift(array, unused)
     if _palette(ds):
         array = apply_color_lut(array, ds)
         if array.dtype != np.uint8:
             array = (array >> 8).astype(np.uint8)
     return array
+
+
+def _low_bits(ds: Dataset) -> int:
+    """How many bits below the values of uncompressed pixels are no part of them, by HighBit (PS3.5 8.1.1);
+    the decoder is told to keep them, as it would cut off the upper ones."""
+    stored = int(ds.get("BitsStored") or 0)
+    high = int(ds.get("HighBit") or 0)
+    plain = ds.file_meta.TransferSyntaxUID in (*UNCOMPRESSED, DeflatedExplicitVRLittleEndian)
+    unused = high + 1 - stored
+    if not plain or unused <= 0 or stored < 1 or high >= int(ds.get("BitsAllocated") or 0):
+        return 0
+    ds.BitsStored = high + 1
+    return unused
 
 
 def _decodable(ds: Dataset) -> bool:

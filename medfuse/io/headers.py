@@ -15,7 +15,7 @@ from pydicom.dataelem import DataElement, RawDataElement, convert_raw_data_eleme
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.errors import InvalidDicomError
 from pydicom.multival import MultiValue
-from pydicom.tag import BaseTag
+from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 from pydicom.valuerep import VR
 
@@ -96,6 +96,7 @@ WANTED: list[Any] = [
     "FrameIncrementPointer",
     "FrameTime",
     "FrameTimeVector",
+    "HighBit",
     "ImageComments",
     "ImageOrientationPatient",
     "ImagePositionPatient",
@@ -135,6 +136,7 @@ WANTED: list[Any] = [
     *private.TAGS,
     *suv.WANTED,
 ]
+WANTED_TAGS = frozenset(Tag(w) for w in WANTED)
 # Of these, what a classic CT or MR slice keeps as plain text or small numbers, which a scanner of text reads
 # exactly.
 PLAIN = (
@@ -145,7 +147,10 @@ PLAIN = (
         if isinstance(k, str) and dictionary_VR(k) not in ("SQ", "AT") and k not in suv.WANTED
     ),
 )
-NUMBERS = {"Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "PixelRepresentation"}
+NUMBERS = {
+    *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
+    "InStackPositionNumber",
+}
 
 
 @dataclass
@@ -182,8 +187,10 @@ def full_header(path: Path) -> Dataset | str:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of odd values; what matters is checked by name
         try:
-            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=WANTED)
+            ds = pydicom.dcmread(path, stop_before_pixels=True, force=True)
             private.gather(ds)
+            for tag in [t for t in list(ds.keys()) if t not in WANTED_TAGS]:  # quicker than to ask for WANTED
+                del ds[tag]
             if "SpecificCharacterSet" in ds:
                 ds.SpecificCharacterSet = charset.terms_of(ds.SpecificCharacterSet)
             for element in ds.iterall():  # parse now: a sequence that is damaged inside must fail here

@@ -48,7 +48,8 @@ def _texts(paths: list[str], keys: tuple[str, ...]) -> dict[str, dict[str, str]]
     for path in paths:
         if scanner.IsKey(path):
             values = {key: v.strip(" \0") for key, tag in tags.items() if (v := scanner.GetValue(path, tag))}
-            if all(v.isascii() for v in values.values()):  # gdcm knows no character sets
+            # gdcm knows no character sets, and an escape to one is ASCII too
+            if all(v.isascii() and "\x1b" not in v for v in values.values()):
                 out[path] = values
     return out
 

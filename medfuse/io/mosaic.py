@@ -23,13 +23,12 @@ from .geometry import check_orientation, normal_of, slice_affine
 from .headers import FileEntry
 from .index import with_private
 from .planes import floats
-from .private import PrivateElement, find
+from .private import SIEMENS_TILES, PrivateElement, find, numbers
 from .roles import role_of, traits
 from .scaling import rescale
 from .source import source_of
 
 MR_IMAGE = "1.2.840.10008.5.1.4.1.1.4"
-TILES = PrivateElement(0x0019, "SIEMENS MR HEADER", 0x0A, "US")
 CSA = PrivateElement(0x0029, "SIEMENS CSA HEADER", 0x10, "OB")
 
 
@@ -49,8 +48,19 @@ class Mosaic:
 
 def is_mosaic(header: Dataset) -> bool:
     """Whether a classic MR image says it is a mosaic. Enhanced images use the word for other things."""
-    kinds = {str(v).upper() for v in header.get("ImageType") or ()}
+    kinds = {str(v).upper() for v in _listed(header.get("ImageType"))}
     return "MOSAIC" in kinds and str(header.get("SOPClassUID", "")) == MR_IMAGE
+
+
+def counts_tiles(header: Dataset) -> bool:
+    """Whether a classic MR image counts several slices in it, (0019,100A), whatever its ImageType says: an
+    anonymiser may have taken the word. ``header`` holds the vendors' elements."""
+    tiles = numbers(header, SIEMENS_TILES)
+    return str(header.get("SOPClassUID", "")) == MR_IMAGE and bool(tiles) and tiles[0] > 1
+
+
+def _listed(value: object) -> list[object]:
+    return [value] if isinstance(value, str) else list(value or ())  # type: ignore[call-overload]
 
 
 def read_csa(path: Path) -> Mosaic | str:
@@ -80,7 +90,7 @@ def read_csa(path: Path) -> Mosaic | str:
 
 def _tiles(ds: Dataset) -> int:
     """The number of slices by (0019,100A), 0 where it is silent."""
-    element = find(ds, TILES)
+    element = find(ds, SIEMENS_TILES)
     if element is None:
         return 0
     raw = element.value

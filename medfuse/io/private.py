@@ -28,6 +28,7 @@ GE_ECHO = PrivateElement(0x0019, "GEMS_ACQU_01", 0xA2, "SL")  # raw data run: on
 GE_B_VALUE = PrivateElement(0x0043, "GEMS_PARM_01", 0x39, "IS")
 GE_DIRECTION = tuple(PrivateElement(0x0019, "GEMS_ACQU_01", n, "DS") for n in (0xBB, 0xBC, 0xBD))
 SIEMENS_B_VALUE = PrivateElement(0x0019, "SIEMENS MR HEADER", 0x0C, "IS")
+SIEMENS_TILES = PrivateElement(0x0019, "SIEMENS MR HEADER", 0x0A, "US")  # slices in a mosaic
 SIEMENS_DIRECTION = PrivateElement(0x0019, "SIEMENS MR HEADER", 0x0E, "FD")
 PHILIPS_B_VALUE = PrivateElement(0x2001, "Philips Imaging DD 001", 0x03, "FL")
 PHILIPS_DIRECTION = tuple(
@@ -38,6 +39,7 @@ UIH_B_VALUE = PrivateElement(0x0065, "Image Private Header", 0x09, "FD")
 UIH_DIRECTION = PrivateElement(0x0065, "Image Private Header", 0x37, "FD")
 KNOWN = (
     GE_ECHO,
+    SIEMENS_TILES,
     GE_B_VALUE,
     *GE_DIRECTION,
     SIEMENS_B_VALUE,
@@ -48,35 +50,42 @@ KNOWN = (
     UIH_B_VALUE,
     UIH_DIRECTION,
 )
-BLOCKS = range(0x10, 0x40)  # where a vendor, or an archive that moved them, puts its elements
-# creators and known elements of every block: what a reader of chosen attributes has to ask for
-TAGS = tuple(
-    sorted(
-        {w.group << 16 | b for w in KNOWN for b in BLOCKS}
-        | {w.group << 16 | b << 8 | w.last for w in KNOWN for b in BLOCKS}
-    )
-)
-FORMATS = {"FL": "f", "FD": "d", "SL": "i"}
+BLOCKS = range(0x10, 0x100)  # where a vendor, or an archive that moved them, puts its elements (PS3.5 7.8.1)
+TAGS = tuple(sorted(w.tag for w in KNOWN))  # where `gather` puts them
+GROUPS = frozenset(w.group for w in KNOWN)
+GROUPS_READ = GROUPS | {0x0029}  # and that of the CSA header, which `mosaic` reads by itself
+FORMATS = {"FL": "f", "FD": "d", "SL": "i", "US": "H"}
 
 
 def find(ds: Dataset, what: PrivateElement) -> DataElement | None:
     """The element in whichever block its creator has reserved; where no creator is written, in block 10."""
-    reserved = False
-    for block in BLOCKS:
-        creator = ds.get((what.group, block))
-        if creator is None:
-            continue
-        reserved = True
-        if str(creator.value).strip(" \0") == what.creator:
-            return ds.get((what.group, block << 8 | what.last))
-    return None if reserved else ds.get(what.tag)
+    return _in_block(ds, what, _creators(ds))
+
+
+def _creators(ds: Dataset) -> dict[int, dict[str, int]]:
+    """Group → creator in capital letters → its block, of the groups that are known here."""
+    found: dict[int, dict[str, int]] = {}
+    for tag in list(ds.keys()):
+        if tag.group in GROUPS_READ and tag.element in BLOCKS:
+            creator = str(ds[tag].value).strip(" \0").upper()
+            found.setdefault(tag.group, {}).setdefault(creator, tag.element)
+    return found
+
+
+def _in_block(ds: Dataset, what: PrivateElement, creators: dict[int, dict[str, int]]) -> DataElement | None:
+    here = creators.get(what.group)
+    if not here:
+        return ds.get(what.tag)
+    block = here.get(what.creator.upper())
+    return None if block is None else ds.get((what.group, block << 8 | what.last))
 
 
 def gather(ds: Dataset) -> None:
-    """Move the known private elements of ``ds`` to their place in block 10, and drop all others of TAGS."""
+    """Move the known private elements of ``ds`` to their place in block 10, and drop all others of their
+    groups."""
     found = list(_known(ds))
-    for tag in TAGS:
-        if tag in ds:
+    for tag in list(ds.keys()):
+        if tag.group in GROUPS:
             del ds[tag]
     for element in found:
         ds.add(element)
@@ -92,8 +101,9 @@ def copy_known(source: Dataset, target: Dataset) -> None:
 
 
 def _known(ds: Dataset) -> Iterator[DataElement]:
+    creators = _creators(ds)
     for what in KNOWN:
-        element = find(ds, what)
+        element = _in_block(ds, what, creators)
         if element is not None and element.value not in (None, "", b""):
             value = _decoded(element.value, what.vr)
             if value is not None:

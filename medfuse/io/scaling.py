@@ -14,17 +14,18 @@ PHILIPS_SCALE_SLOPE = 0x2005100E
 def _number(value: Any, default: float) -> float:
     """A finite number, or the default where there is none."""
     try:
-        number = float(default if value in (None, "") else value)
+        number = float(default if value is None or value == "" else value)
     except (TypeError, ValueError):
         return default
     return number if np.isfinite(number) else default
 
 
 def _philips(ds: Dataset) -> float:
-    """Philips' private scale slope, 0 where there is none."""
+    """Philips' private scale slope, 0 where there is none. Anonymisers empty Manufacturer, so only another
+    maker's name speaks against it."""
     private = ds.get(PHILIPS_SCALE_SLOPE)
-    is_philips = "philips" in str(ds.get("Manufacturer", "")).lower()
-    return _number(private.value, 0.0) if private is not None and is_philips else 0.0
+    maker = str(ds.get("Manufacturer", "") or "").lower()
+    return _number(private.value, 0.0) if private is not None and (not maker or "philips" in maker) else 0.0
 
 
 def scaled_apart(slices: Iterable[Dataset]) -> bool:
@@ -35,6 +36,26 @@ def scaled_apart(slices: Iterable[Dataset]) -> bool:
         for d in slices
     }
     return len(seen) > 1 and all(scale for *_, scale in seen)
+
+
+def some_scaled(slices: Iterable[Dataset]) -> bool:
+    """Whether only some of these slices have Philips' private scale slope, and are scaled apart: then no
+    values of them compare."""
+    scales = [(_philips(d), _number(d.get("RescaleSlope"), 1.0)) for d in slices]
+    return 0 < sum(bool(s) for s, _ in scales) < len(scales) and len({r for _, r in scales}) > 1
+
+
+def wrong_scaling(ds: Dataset) -> str:
+    """What is wrong with a RescaleSlope or RescaleIntercept that is there; empty where nothing is."""
+    for key in ("RescaleSlope", "RescaleIntercept"):
+        value = ds.get(key)
+        if value is None or value == "":
+            continue
+        if not np.isfinite(_number(value, np.nan)):
+            return f"its {key} ({value}) is not one number, so its values mean nothing"
+        if key == "RescaleSlope" and _number(value, 1.0) == 0:
+            return "its RescaleSlope is 0, so its values mean nothing"
+    return ""
 
 
 def linear(ds: Dataset, apart: bool = False) -> tuple[float, float, str]:

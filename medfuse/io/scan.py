@@ -42,6 +42,7 @@ class Identity:
     body_part: str = ""
     name: str = ""
     other_name: str = ""  # what another file of the same study and patient id says instead
+    differs: str = ""  # what else files of the same study and patient id contradict each other in
 
 
 @dataclass
@@ -170,6 +171,7 @@ def scan_files(
                 tags.get("PatientName", ""),
             )
         _compare_names(result.identity[key[1:]], tags.get("PatientName", ""))
+        _compare_person(result.identity[key[1:]], tags)
     return result
 
 
@@ -214,6 +216,24 @@ def _compare_names(identity: Identity, name: str) -> None:
         identity.name = name
     elif same_name(name) != same_name(identity.name):
         identity.other_name = identity.other_name or name
+
+
+def _compare_person(identity: Identity, tags: dict[str, str]) -> None:
+    """Keep what a file of this study says of the person, and the first contradiction."""
+    for what, key in (
+        ("sex", "PatientSex"),
+        ("birth_date", "PatientBirthDate"),
+        ("issuer", "IssuerOfPatientID"),
+    ):
+        known = getattr(identity, what)
+        said = tags.get(key, "")
+        if said and not known:
+            setattr(identity, what, said)
+        elif said and said != known:
+            several = {"sex": "sexes", "birth_date": "birth dates", "issuer": "issuers of one patient id"}[
+                what
+            ]
+            identity.differs = identity.differs or f"{several} ({', '.join(sorted((known, said)))})"
 
 
 LOST = ", but other bytes: only the first is used"

@@ -17,8 +17,8 @@ from ..errors import UnreadableError, UnsupportedError
 from ..modalities import is_cine
 from .enhanced import read_enhanced
 from .headers import FileEntry, header_from_text
-from .index import read_headers
-from .mosaic import is_mosaic, read_mosaic
+from .index import read_headers, with_private
+from .mosaic import MR_IMAGE, counts_tiles, is_mosaic, read_mosaic
 from .planes import check_apart, measures, planes
 from .stack import Acquisition, acquisitions, read_stack
 from .ultrasound import read_ultrasound
@@ -140,12 +140,31 @@ def _read_group(group: Grouped, images: list[Image], refused: list[Refusal], *, 
         _attempt(group, partial(read_enhanced, group[0]), images, refused)
     elif is_mosaic(header):
         _attempt(group, partial(read_mosaic, group[0], split=split), images, refused)
+    elif _tiled(group):
+        for entry in group:
+            _attempt([entry], partial(read_mosaic, entry, split=split or len(group) > 1), images, refused)
     else:
         found: list[Acquisition] = []
         _attempt(group, partial(acquisitions, group), found, refused)
         for one in found:  # each by itself: one that cannot be decoded does not cost the others
             several = split or len(found) > 1
             _attempt(one.slices, partial(read_stack, one, modality, split=several), images, refused)
+
+
+def _tiled(group: Grouped) -> bool:
+    """Whether pictures of Siemens that do not say so are mosaics."""
+    header = group[0].header
+    assert header is not None
+    if str(header.get("SOPClassUID", "")) != MR_IMAGE or not str(
+        header.get("Manufacturer", "") or "SIEMENS"
+    ).upper().startswith("SIEMENS"):
+        return False
+    try:
+        with_private(group[:1])
+    except UnreadableError:
+        return False  # whoever reads the slices names it
+    assert group[0].header is not None
+    return counts_tiles(group[0].header)
 
 
 def _attempt(group: Grouped, work: Callable[[], Any], results: list, refused: list[Refusal]) -> None:

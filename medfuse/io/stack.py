@@ -18,8 +18,9 @@ from .headers import FileEntry
 from .index import with_private
 from .pairing import slice_of
 from .planes import plane_of, volumes_of
+from .private import PHILIPS_SCALE
 from .roles import role_of, traits
-from .scaling import rescale, scaled_apart
+from .scaling import rescale, scaled_apart, some_scaled, wrong_scaling
 from .source import source_of
 from .suv import NoSuv, Uptake, said, uptake_of
 
@@ -59,15 +60,14 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
     UnreadableError."""
     group = acquisition.slices
     spacing = acquisition.spacing
+    _with_vendors(group)
     headers = [e.header for e in group if e.header is not None]
     first = headers[0]
+    _check_scaling(group, headers)
     thickness = number(first, "SliceThickness") or 0.0
     stack = stack_slices(acquisition.positions, acquisition.orientation, (spacing[0], spacing[1]), thickness)
     values = _values([group[i] for i in stack.order], [headers[i] for i in stack.order], modality)
-    if str(first.get("SOPClassUID", "")) in MR_CLASSIC or "RescaleSlope" not in first:
-        with_private(group[:1])  # b-values and directions are often private; a table of values is a sequence
-    told = group[0].header
-    assert told is not None
+    told = first
     role, confidence = role_of(told, modality)
     geometry = stack.geometry
     if split and geometry.outcome == "exact":
@@ -86,6 +86,32 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
         traits=traits(told, modality) | values.said,
         plane=stack.plane,
     )
+
+
+def _with_vendors(group: list[FileEntry]) -> None:
+    """Headers with the vendors' own elements: of one slice for b-value and direction, and of all where it has
+    a scale slope of its own; a table of values is a sequence, which no text has."""
+    first = group[0].header
+    assert first is not None
+    if str(first.get("SOPClassUID", "")) not in MR_CLASSIC and "RescaleSlope" in first:
+        return
+    with_private(group[:1])
+    slopes = {str(e.header.get("RescaleSlope")) for e in group if e.header is not None}
+    if len(slopes) > 1 or (group[0].header is not None and PHILIPS_SCALE.tag in group[0].header):
+        with_private([e for e in group[1:] if e.header is not None and PHILIPS_SCALE.tag not in e.header])
+
+
+def _check_scaling(group: list[FileEntry], headers: list[Dataset]) -> None:
+    """Raises UnsupportedError where stored values cannot become the scanner's numbers."""
+    for entry, header in zip(group, headers, strict=True):
+        wrong = wrong_scaling(header)
+        if wrong:
+            raise UnsupportedError(entry.path, wrong)
+    if some_scaled(headers):
+        what = (
+            "only some of its slices have Philips' private scale slope (2005,100E), and each is scaled apart"
+        )
+        raise UnsupportedError(group[0].path.parent, f"{what}, so their values do not compare")
 
 
 def _notes(slices: int, told: Dataset, geometry: Geometry) -> list[str]:
