@@ -97,6 +97,15 @@ class LesionMatch(Model):
     distance_mm: float | None = None
 
 
+class Together(Model):
+    """What several sensors of one frame of reference outline together, of a mass that their volumes were cut
+    out around; beside what each outlines alone. modalities: the sensors. lesion: on the grid of one of
+    them."""
+
+    modalities: list[str]
+    lesion: LesionRecord
+
+
 class FindingRecord(Model):
     """One finding of the task: its probability, and what that rests on.
 
@@ -160,6 +169,7 @@ class Prediction(Model):
     findings: list[FindingRecord]
     lesions: list[LesionRecord]
     matches: list[LesionMatch] = Field(default_factory=list)
+    together: list[Together] = Field(default_factory=list)  # of a task around one known mass
     refused: list[RefusedRecord] = Field(default_factory=list)
     bundle: str
     bundle_hash: str

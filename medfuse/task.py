@@ -54,13 +54,15 @@ class ModalityTask(Strict):
 
     roles: the series it takes, one input channel each. filters: width of the encoder. intensity: how values
     are scaled. window: voxels of the network grid that the encoder of volumes sees at once, multiples of 8;
-    none: a whole volume.
+    none: a whole volume. centred: the middle of each volume lies in what it was cut out around, or near it,
+    and the encoder goes by that; volumes go on beyond their border as their mirror image.
     """
 
     roles: tuple[str, ...] = ("unknown",)
     spacing_mm: tuple[float, float, float] = (4.0, 4.0, 5.0)  # network grid of volumes
     # for volumes that were cut out around something: neither their size nor their border is seen
     window: tuple[int, int, int] | None = None
+    centred: bool = False
     size: int = 128  # network pixels of an ultrasound frame
     frames: int = 20  # ultrasound frames at most
     filters: int = 12

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from itertools import combinations
 
-from ..prediction import LesionRecord, Prediction
+from ..prediction import LesionRecord, Prediction, Together
 from ..report import Sentence
 from .templates import Sentences
 
@@ -17,7 +17,9 @@ def agreement(prediction: Prediction, s: Sentences, lesions: list[LesionRecord])
     which of them outline another place, and which outline nothing."""
     if not lesions:
         return []
-    return [*_of_sizes(s, lesions), *_apart(prediction, s, lesions), *_missing(prediction, s, lesions)]
+    together = [_together(joint, s) for joint in prediction.together]
+    apart = _apart(prediction, s, lesions)
+    return [*_of_sizes(s, lesions), *together, *apart, *_missing(prediction, s, lesions)]
 
 
 def _of_sizes(s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
@@ -54,6 +56,19 @@ def _missing(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) 
         Sentence(text=s.render("agreement.missing", modality=s.modality(m)), modality=[m], assertion="notice")
         for m in silent
     ]
+
+
+def _together(joint: Together, s: Sentences) -> Sentence:
+    """What the sensors outline together."""
+    lesion = joint.lesion
+    text = s.render(
+        "agreement.together",
+        modalities=[s.modality(m) for m in joint.modalities],
+        long=lesion.long_axis_mm or 0,
+        short=lesion.short_axis_mm or 0,
+        ml=lesion.volume_ml or 0,
+    )
+    return Sentence(text=text, modality=joint.modalities, evidence=[lesion.place], assertion="notice")
 
 
 def _agreement(text: str, lesions: list[LesionRecord]) -> Sentence:

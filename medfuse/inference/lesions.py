@@ -58,11 +58,11 @@ def find_lesions(
         if isinstance(output.source, CineInput):
             clips.setdefault(id(output.source), []).append(output)
         else:
-            found += _volume_lesions(
+            found += volume_lesions(
                 output, output.source, case, task, can_show, peaks.get(output.modality, PEAK)
             )
     if task.around:
-        found = _around(found)
+        found = largest(found)
     for frames in clips.values():
         found += _cine_lesions(frames, case, task, can_show, peaks.get(frames[0].modality, PEAK))
     counts: dict[str, int] = {}
@@ -73,14 +73,14 @@ def find_lesions(
     return found
 
 
-def _around(found: list[FoundLesion]) -> list[FoundLesion]:
+def largest(found: list[FoundLesion]) -> list[FoundLesion]:
     """The largest lesion of each image: volumes that were cut out around a known lesion show that one."""
-    largest: dict[int, FoundLesion] = {}
+    kept: dict[int, FoundLesion] = {}
     for x in found:
-        other = largest.get(x.record.place.image)
+        other = kept.get(x.record.place.image)
         if other is None or (x.record.volume_ml or 0) > (other.record.volume_ml or 0):
-            largest[x.record.place.image] = x
-    return list(largest.values())
+            kept[x.record.place.image] = x
+    return list(kept.values())
 
 
 def name_lesion(per_class: Float[np.ndarray, " k"], task: Task, modality: str, can_show: CanShow) -> Finding:
@@ -136,9 +136,10 @@ def diameters(points_mm: Float[np.ndarray, "n 2"], pixel_mm: float) -> tuple[flo
     return float(distance[i, j]) + pixel_mm, float(np.ptp(across)) + pixel_mm
 
 
-def _volume_lesions(
+def volume_lesions(
     output: DenseOutput, source: VolumeInput, case: Case, task: Task, can_show: CanShow, threshold: float
 ) -> list[FoundLesion]:
+    """The lesions of a volume whose surest voxel is above ``threshold``."""
     out = []
     step = np.linalg.norm(source.affine[:3, :3], axis=0)
     for (mask, box), per_class in zip(output.components, output.class_probability, strict=True):

@@ -19,8 +19,9 @@ from ..models.features import CaseFeatures, DenseOutput, Inputs, encode
 from ..models.pretrained.borrowed import add_borrowed
 from ..models.senses import add_senses
 from ..models.tokens import Tokens
-from ..prediction import FindingRecord, LesionRecord, Place, Prediction, RefusedRecord
+from ..prediction import FindingRecord, LesionRecord, Place, Prediction, RefusedRecord, Together
 from ..preprocess.prepare import prepare
+from ..task import Finding
 from .coverage import limits_of
 from .evidence import agree, organ_in_view, with_evidence
 from .findings import Findings, find
@@ -28,6 +29,7 @@ from .judged import Familiar, Judged, familiar, judge
 from .lesions import LesionMask, find_lesions
 from .matching import Links, match_lesions, organs_of
 from .support import roles_of, support
+from .together import outlined_together
 
 # in place of a bundle's encoders: one that puts the inputs of several cases together
 Encoded = Callable[[Inputs], tuple[CaseFeatures, list[DenseOutput]]]
@@ -55,6 +57,7 @@ class Seen:
     findings: list[FindingRecord]
     limits: dict[str, str]
     organ_in_view: dict[str, float]
+    together: list[Together]
 
 
 class Predictor:
@@ -148,6 +151,7 @@ class Predictor:
             findings=seen.findings if seen else [],
             lesions=lesions,
             matches=match_lesions(lesions, organs_of(known.dense, task) if seen else {}, task, links),
+            together=seen.together if seen else [],
             refused=[RefusedRecord(path=r.path, reason=r.reason) for r in case.refused],
             bundle=self.bundle.name,
             bundle_hash=self.bundle.hash,
@@ -168,16 +172,29 @@ def look(
     records then say that things lie."""
     task = bundle.task
     roles = roles_of(visible)
-    found = find_lesions(dense, visible, task, lambda f, m: support(f, m, roles)[0], bundle.lesion_peaks)
+
+    def can_show(finding: Finding, modality: str) -> bool:
+        return support(finding, modality, roles)[0]
+
+    found = find_lesions(dense, visible, task, can_show, bundle.lesion_peaks)
+    joint = outlined_together(dense, visible, task, can_show) if task.around else []
     lesions = agree([x.record for x in found], findings, task)
     shown = with_evidence(findings, lesions, visible, task, dense)
     return Seen(
         lesions=[x.model_copy(update={"place": _moved(x.place, places)}) for x in lesions],
-        masks={x.record.id: x.mask for x in found if x.mask is not None},
+        masks={x.record.id: x.mask for x in (*found, *(f for _, f in joint)) if x.mask is not None},
         findings=[f.model_copy(update={"evidence": [_moved(p, places) for p in f.evidence]}) for f in shown],
         limits=limits_of(dense, task),
         organ_in_view=organ_in_view(dense, task),
+        together=[_joint_moved(t, places) for t, _ in joint],
     )
+
+
+def _joint_moved(together: Together, places: list[int]) -> Together:
+    """The same with its place in all images of the case."""
+    lesion = together.lesion
+    moved = lesion.model_copy(update={"place": _moved(lesion.place, places)})
+    return together.model_copy(update={"lesion": moved})
 
 
 def _moved(place: Place, places: list[int]) -> Place:

@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import UserError
 from ..modalities import is_cine
 from ..task import Task
+from .scale_space import ScaleSpaceEncoder
 
 
 class DenseEncoder(nn.Module):
@@ -191,6 +192,13 @@ def _segresnet(asked: EncoderRequest) -> nn.Module:
     return DenseEncoder(dims=asked.dims, roles=asked.roles, classes=asked.classes, filters=asked.filters)
 
 
+def _scale_space(asked: EncoderRequest) -> nn.Module:
+    """Scale space of volumes that were cut out around one thing, read voxel by voxel."""
+    if asked.dims != 3:
+        raise UserError("encoder scale-space: takes volumes; name another one for cines")
+    return ScaleSpaceEncoder(roles=asked.roles, classes=asked.classes, filters=asked.filters)
+
+
 def _densenet(asked: EncoderRequest) -> nn.Module:
     """DenseNet of single frames or whole volumes, for tasks without label maps."""
     return ImageEncoder(asked.filters, asked.dims, asked.roles, asked.grid)
@@ -199,7 +207,7 @@ def _densenet(asked: EncoderRequest) -> nn.Module:
 EncoderMaker = Callable[[EncoderRequest], nn.Module]
 # By the name that a task may give (`encoder:` of a modality). With label maps an encoder answers as
 # DenseEncoder does, without as ImageEncoder does.
-DENSE_ENCODERS: dict[str, EncoderMaker] = {"segresnet": _segresnet}
+DENSE_ENCODERS: dict[str, EncoderMaker] = {"segresnet": _segresnet, "scale-space": _scale_space}
 IMAGE_ENCODERS: dict[str, EncoderMaker] = {"densenet": _densenet}
 
 

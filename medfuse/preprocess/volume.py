@@ -137,7 +137,7 @@ def _one_frame(
         assert image.affine is not None  # regularised before
         raw = resample(image.pixels, image.affine, affine, shape, order=1, fill=np.nan)
         inside = ~np.isnan(raw)
-        if spec.window is None:
+        if spec.window is None and not spec.centred:
             raw = np.where(inside, raw, fill)
         else:  # the border of what was cut out must not show
             whole = resample(image.pixels, image.affine, affine, shape, order=1, fill=fill, mode="mirror")

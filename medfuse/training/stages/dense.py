@@ -18,7 +18,7 @@ from ...errors import UserError
 from ...modalities import is_cine
 from ...models.encoders import build_encoder
 from ...models.precision import autocast
-from ...task import Task
+from ...task import ModalityTask, Task
 from ..budget import Budget
 from ..checkpoint import Resume
 from ..data.tensors import load_input
@@ -35,6 +35,7 @@ Report = Callable[[int, float, float], None]  # step, running mean of the loss, 
 CROP = (40, 40, 24)
 FRAMES = 8  # ultrasound frames a sample
 BATCH = 3
+OFF = 3  # voxels that are cut off a centred volume at most, at each side
 
 
 def dense_loss(logits: Tensor, target: Tensor, weight: Tensor) -> Tensor:
@@ -140,6 +141,22 @@ def crop_volume(
     return x, keep, y
 
 
+def off_centre(
+    values: np.ndarray, present: np.ndarray, dense: np.ndarray, rng: np.random.Generator
+) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """A whole volume whose middle is moved: up to OFF voxels are cut off at each side, and each axis may be
+    turned round."""
+    cut = rng.integers(0, OFF + 1, (3, 2))
+    box = tuple(slice(int(a), n - int(b)) for (a, b), n in zip(cut, dense.shape, strict=True))
+    x = jitter(values[(slice(None), *box)].astype(np.float32), rng)
+    axes = [a for a in range(3) if rng.random() < 0.5]
+    x = np.flip(x, tuple(a + 1 for a in axes))
+    y = np.flip(dense[box], tuple(axes))
+    if rng.random() < 0.5:  # a limb may lie either way in the plane
+        x, y = x.swapaxes(1, 2), y.swapaxes(0, 1)
+    return x.copy(), present, y.copy()
+
+
 def crop_cine(
     values: np.ndarray, dense: np.ndarray, lesions: list[int], rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -163,6 +180,11 @@ class CropSource:
     names: list[str]
     seed: int
 
+    @property
+    def spec(self) -> ModalityTask:
+        """How the task looks at the modality."""
+        return self.task.modalities[self.modality]
+
     def samples(self, *, skip: int = 0) -> Iterator[Crops]:
         """Endless stream of batches; files are read two batches ahead in a thread. ``skip``: batches that an
         earlier run has had. Raises UserError where there are too few cases."""
@@ -176,21 +198,23 @@ class CropSource:
             waiting: list[Future[Crops]] = []
             while True:
                 order = master.permutation(len(self.names))
-                for i in range(0, len(order) - BATCH + 1, BATCH):
-                    rngs = master.spawn(BATCH)
+                batch = 1 if self.spec.centred else BATCH  # whole volumes differ in size
+                for i in range(0, len(order) - batch + 1, batch):
+                    rngs = master.spawn(batch)
                     skip -= 1
                     if skip >= 0:
                         continue
-                    names = [self.names[j] for j in order[i : i + BATCH]]
+                    names = [self.names[j] for j in order[i : i + batch]]
                     waiting.append(pool.submit(self._batch, names, rngs))
                     if len(waiting) > 3:
                         yield waiting.pop(0).result()
 
     def _one(self, name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        spec = self.task.modalities[self.modality]
-        values, present, dense = load_input(self.folder, name, len(spec.roles))
+        values, present, dense = load_input(self.folder, name, len(self.spec.roles))
         if is_cine(self.modality):
             return crop_cine(values, dense, self.task.lesion_indices, rng)
+        if self.spec.centred:
+            return off_centre(values, present, dense, rng)
         return crop_volume(values, present, dense, self.task, rng, self.modality)
 
     def _batch(self, names: list[str], rngs: list[np.random.Generator]) -> Crops:
