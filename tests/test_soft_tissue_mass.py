@@ -29,6 +29,10 @@ from medfuse.task import Task, load_task
 from medfuse.training.stages.dense import crop_volume
 
 TASK = load_task("soft-tissue-mass")
+_WINDOW = {"window": (32, 32, 32), "centred": False, "encoder": "segresnet", "filters": 8}
+WINDOWED = TASK.model_copy(
+    update={"modalities": {m: s.model_copy(update=_WINDOW) for m, s in TASK.modalities.items()}}
+)
 
 
 def _image(modality: str, pixels: np.ndarray, mm: float = 2.0, frame: str = "one") -> Image:
@@ -53,14 +57,14 @@ def test_a_window_shows_no_border_of_the_volume():
     dense = np.zeros((20, 20, 20), np.uint8)
     dense[8:12, 8:12, 8:12] = 1
     rng = np.random.default_rng(0)
-    x, _, y = crop_volume(np.zeros((1, 20, 20, 20)), np.ones(1, bool), dense, TASK, rng, "CT")
-    assert x.shape[1:] == y.shape == spec.window
+    x, _, y = crop_volume(np.zeros((1, 20, 20, 20)), np.ones(1, bool), dense, WINDOWED, rng, "CT")
+    assert x.shape[1:] == y.shape == (32, 32, 32)
     assert (y == 1).any()
 
 
 def test_windows_give_what_the_whole_gives_where_a_volume_is_one_window():
     torch.manual_seed(0)
-    encoder = build_encoder(TASK, "CT").eval()
+    encoder = build_encoder(WINDOWED, "CT").eval()
     values = torch.randn(2, 1, 32, 32, 32)
     present = torch.ones(2, 1, dtype=torch.bool)
     with torch.no_grad():

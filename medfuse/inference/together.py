@@ -50,7 +50,7 @@ def outlined_together(
     for output in outputs:
         if isinstance(output.source, VolumeInput) and output.source.frame_of_reference:
             frames.setdefault(output.source.frame_of_reference, []).append(output)
-    found = []
+    found: list[tuple[Together, FoundLesion]] = []
     for group in frames.values():
         senses = list(dict.fromkeys(o.modality for o in group))
         if len(senses) < 2:
