@@ -29,7 +29,7 @@ from medfuse.io.volume_files import is_volume_file
 from medfuse.settings import settings
 
 NOT_IMAGES = (".json", ".md", ".bval", ".bvec", ".png", ".jpg", ".txt", ".csv")
-LIMIT_S = 10.0
+LIMIT_S = 30.0
 LARGEST = 1_500_000  # bytes: larger seeds only cost time
 
 
