@@ -3,9 +3,10 @@
 python benchmarks/real.py --set sarcoma|covid|medpix [--train DIR --test DIR] [--minutes M] [--json]
 
 DIR is laid out as the set is published (docs/real.md says where to get it). The model is trained on --train
-within --minutes and scored once on --test; without the two, patient-disjoint folds over the copy under
-MEDFUSE_SHARED. Intervals: 95 % of bootstrap samples of patients. Controls stand beside the rows: what a
-model scores that saw shuffled labels, headers, shapes or sizes alone.
+and scored once on --test; without the two, patient-disjoint folds over the copy under MEDFUSE_SHARED.
+Training ends after --minutes where it goes in steps (sarcoma); the others fit in one pass and take what they
+take. Intervals: 95 % of bootstrap samples of patients. Controls stand beside the rows: what a model scores
+that saw shuffled labels, headers, shapes or sizes alone.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ def main() -> None:
     parser.add_argument("--set", choices=sorted(SETS), required=True)
     parser.add_argument("--train", type=Path, help="a copy of the set to train on")
     parser.add_argument("--test", type=Path, help="a copy of the set to score, of other patients")
-    parser.add_argument("--minutes", type=float, help="of training; the set's own default")
+    parser.add_argument("--minutes", type=float, help="of training (sarcoma); the set's own default")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", action="store_true")
     given = parser.parse_args()

@@ -235,6 +235,7 @@ def _subset_rows(patient: Patient, found: dict[str, DenseOutput], task: Task) ->
         group = [found[m] for m in senses]
         row = _with_mean({m: _dice(_joined(group, patient, m), patient.masks[m]) for m in senses})
         whole = _measured(group, patient, task)
+        row |= {"long_axis_error_mm": float("nan"), "within_10_mm": 0.0}  # of a mass that was not outlined
         if whole is not None:
             on = patient.case.images[whole.place.image].modality
             truth = long_axis(patient.masks[on], patient.images[on][1])
@@ -326,7 +327,7 @@ def _add(into: dict[str, dict[str, list[float]]], rows: Scores) -> None:
 
 
 def _row(metrics: dict[str, list[float]], groups: np.ndarray, seed: int) -> Row:
-    """Means with intervals; a metric that some patient lacks counts those that have it."""
+    """Means with intervals, of the metrics that every patient has (NaN: not measurable in one)."""
     known = {m: np.array(v) for m, v in metrics.items() if len(v) == len(groups)}
     return mean_row(known, groups, seed)
 
