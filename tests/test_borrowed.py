@@ -23,7 +23,7 @@ from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.pretrained.borrowed import of_task
 from medfuse.models.pretrained.encoder import Encoder
 from medfuse.models.pretrained.used import ForeignEncoder
-from medfuse.simulation.population import write_population
+from medfuse.simulation.population import Variant, write_population
 from medfuse.task import Task, load_task
 from medfuse.training.data.foreign import foreign_features
 from medfuse.training.options import TrainOptions
@@ -95,7 +95,11 @@ def home(tmp_path_factory):
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     return write_population(
-        tmp_path_factory.mktemp("patients"), cases=CASES, seed=5, file_format="nifti", missing=0.2
+        tmp_path_factory.mktemp("patients"),
+        cases=CASES,
+        seed=5,
+        file_format="nifti",
+        variant=Variant(missing=0.2),
     )
 
 

@@ -18,13 +18,13 @@ from medfuse.io.manifest import read_manifest
 from medfuse.io.read import open_case
 from medfuse.models.features import encode, encode_many
 from medfuse.preprocess.prepare import prepare
-from medfuse.simulation.population import write_population
+from medfuse.simulation.population import Variant, write_population
 
 
 @pytest.fixture(scope="module")
 def manifest(tmp_path_factory):
     return write_population(
-        tmp_path_factory.mktemp("pop"), cases=3, seed=36, file_format="nifti", missing=0.3
+        tmp_path_factory.mktemp("pop"), cases=3, seed=36, file_format="nifti", variant=Variant(missing=0.3)
     )
 
 

@@ -19,7 +19,7 @@ from medfuse.evaluation.findings import finding_auroc
 from medfuse.evaluation.markdown import markdown
 from medfuse.io.manifest import read_manifest
 from medfuse.models.baselines import LogitStack
-from medfuse.simulation.population import write_population
+from medfuse.simulation.population import Variant, write_population
 from medfuse.task import load_task
 from medfuse.training.budget import Budget, learning_rate
 from medfuse.training.data.check import check_manifest
@@ -43,7 +43,7 @@ TASK = load_task("upper-abdomen")
 @pytest.fixture(scope="module")
 def population(tmp_path_factory):
     return write_population(
-        tmp_path_factory.mktemp("pop"), cases=6, seed=31, file_format="nifti", missing=0.2
+        tmp_path_factory.mktemp("pop"), cases=6, seed=31, file_format="nifti", variant=Variant(missing=0.2)
     )
 
 
