@@ -29,6 +29,8 @@ from sklearn.model_selection import StratifiedKFold
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
 
+from medfuse.training.budget import Budget
+
 MINUTES = 10.0
 REPEATS = 5
 FOLDS = 7
@@ -235,7 +237,7 @@ def add(
     row[f"auroc_{target}_ci95"] = ends
 
 
-def run(train: Path | None, test: Path | None, budget_minutes: float, seed: int) -> Results:
+def run(train: Path | None, test: Path | None, budget: Budget, seed: int) -> Results:
     """Train on the one folder, test on the other; without them, folds of the shared copy. The budget is not
     needed: every row is trained in seconds."""
     started = time.monotonic()

@@ -27,6 +27,7 @@ from sklearn.model_selection import KFold
 from torch import nn
 
 from medfuse.models.coordination import Projection, info_nce_loss
+from medfuse.training.budget import Budget
 
 MINUTES = 15.0
 FOLDS = 4
@@ -301,7 +302,7 @@ def row_of(parts: list[tuple[np.ndarray, dict[str, np.ndarray]]], seed: int) -> 
 CONTROLS = ("headers", "size", "shuffled", "knows")
 
 
-def run(train: Path | None, test: Path | None, budget_minutes: float, seed: int) -> Results:
+def run(train: Path | None, test: Path | None, budget: Budget, seed: int) -> Results:
     """Train on the one folder, test on the other; without them, folds of the shared copy. The budget is not
     needed: what is slow is the encoder, once a picture."""
     started = time.monotonic()

@@ -10,6 +10,8 @@ from typing import Protocol
 
 import numpy as np
 
+from medfuse.training.budget import Budget
+
 Row = dict[str, float | list[float] | None]  # metric: value, METRIC_ci95: [low, high], ci95: of the first
 ROUNDS = 2000
 
@@ -36,7 +38,7 @@ class RealSet(Protocol):
 
     MINUTES: float  # of training, where none are given
 
-    def run(self, train: Path | None, test: Path | None, budget_minutes: float, seed: int) -> Results:
+    def run(self, train: Path | None, test: Path | None, budget: Budget, seed: int) -> Results:
         """Train on the one folder, test on the other."""
         ...
 

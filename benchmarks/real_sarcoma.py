@@ -51,11 +51,12 @@ COPY = "data/cohorts/sts_ct_mr_pet"
 
 @dataclass(frozen=True, kw_only=True)
 class Job:
-    """One encoder to train: on which patients' tensors, for how long."""
+    """One encoder to train: on which patients' tensors, for how many minutes or steps."""
 
     key: tuple[str, str]  # of the split, and the modality
     source: CropSource
-    minutes: float
+    minutes: float | None
+    steps: int | None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,7 +69,7 @@ class Patient:
     masks: dict[str, np.ndarray]
 
 
-def run(train: Path | None, test: Path | None, budget_minutes: float, seed: int) -> Results:
+def run(train: Path | None, test: Path | None, budget: Budget, seed: int) -> Results:
     """Train on the one folder, score on the other; or folds over the copy under MEDFUSE_SHARED."""
     started = time.monotonic()
     task = load_task("soft-tissue-mass")
@@ -85,7 +86,7 @@ def run(train: Path | None, test: Path | None, budget_minutes: float, seed: int)
                 raise SystemExit(f"patients in both folders: {', '.join(sorted(both))}")
             rows = [*first, *second]
             splits = [(np.arange(len(first)), np.arange(len(first), len(rows)))]
-        return _scored(task, rows, splits, home, budget_minutes, seed, started)
+        return _scored(task, rows, splits, home, budget, seed, started)
 
 
 def _rows(folder: Path, out: Path) -> list[ManifestRow]:
@@ -100,13 +101,13 @@ def _scored(
     rows: list[ManifestRow],
     splits: list[Split],
     home: Path,
-    minutes: float,
+    budget: Budget,
     seed: int,
     began: float,
 ) -> Results:
     """Train the encoders of every split, and score what they outline on the patients left out."""
     patients = [_patient(r) for r in rows]
-    states = _trained(task, rows, splits, home, minutes, seed)
+    states = _trained(task, rows, splits, home, budget, seed)
     scores: dict[str, dict[str, list[float]]] = {}
     controls: dict[str, dict[str, list[float]]] = {}
     groups: list[str] = []
@@ -137,7 +138,12 @@ def _scored(
         minutes=round((time.monotonic() - began) / 60, 1),
         seed=seed,
         folds=len(splits) if len(splits) > 1 else 0,
-        notes={"best_alone": alone, "minutes_of_training": minutes, "shuffled": "first fold alone"},
+        notes={
+            "best_alone": alone,
+            "minutes_of_training": budget.minutes,
+            "steps_of_each_encoder": budget.steps,
+            "shuffled": "first fold alone",
+        },
     )
 
 
@@ -152,10 +158,10 @@ def _patient(row: ManifestRow) -> Patient:
 
 
 def _trained(
-    task: Task, rows: list[ManifestRow], splits: list[Split], home: Path, minutes: float, seed: int
+    task: Task, rows: list[ManifestRow], splits: list[Split], home: Path, budget: Budget, seed: int
 ) -> dict[tuple[str, str], dict[str, torch.Tensor]]:
     """Weights by split and modality; the split "shuffled" is the first with other patients' outlines."""
-    workers = max(1, min(os.cpu_count() or 1, 4))
+    workers = min(len(os.sched_getaffinity(0)), 4)  # of the cores that this process may use
     folder, entries = preprocess_manifest(task, rows, home / "tensors", workers=workers)
     wrong = _shuffled(folder, [entries[i]["files"] for i in splits[0][0]], home / "shuffled", seed)
     named = [(str(k), folder, learn) for k, (learn, _) in enumerate(splits)]
@@ -164,12 +170,13 @@ def _trained(
         for split, where, learn in [("shuffled", wrong, splits[0][0]), *named]
         for m in task.image_senses
     ]
-    each = minutes / -(-len(jobs) // workers)
+    each = None if budget.minutes is None else budget.minutes / -(-len(jobs) // workers)
     made = [
         Job(
             key=(split, m),
             source=CropSource(task=task, modality=m, folder=where, names=names, seed=seed),
             minutes=each,
+            steps=budget.steps,
         )
         for split, m, where, names in jobs
     ]
@@ -179,7 +186,7 @@ def _trained(
 
 def _train_one(job: Job) -> tuple[tuple[str, str], dict[str, torch.Tensor]]:
     torch.set_num_threads(1)
-    encoder = train_encoder(job.source, budget=Budget(minutes=job.minutes))
+    encoder = train_encoder(job.source, budget=Budget(minutes=job.minutes, steps=job.steps))
     return job.key, encoder.state_dict()
 
 

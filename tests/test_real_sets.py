@@ -19,6 +19,8 @@ import real_encoder
 import real_medpix
 import real_results
 
+from medfuse.training.budget import Budget
+
 CV2 = pytest.importorskip("cv2")
 
 
@@ -102,7 +104,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_covid_trains_on_one_folder_and_scores_the_other(tmp_path):
     whole = covid(tmp_path / "all", range(14))
-    found = real_covid.run(whole, covid(tmp_path / "test", range(10, 14)), 1, 0)
+    found = real_covid.run(whole, covid(tmp_path / "test", range(10, 14)), Budget(minutes=1), 0)
     assert (found.n_train, found.n_test, found.folds) == (10, 4, 0)  # what is tested never trains
     assert set(real_covid.SUBSETS) <= set(found.rows)
     assert found.rows["LABS"]["auroc_pcr"] == 1  # CRP tells it
@@ -123,7 +125,7 @@ def test_unknown_laboratory_values_stay_unknown(tmp_path):
 
 def test_medpix_trains_on_one_folder_and_scores_the_other(tmp_path):
     whole = medpix(tmp_path / "all", range(24))
-    found = real_medpix.run(whole, medpix(tmp_path / "test", range(18, 24)), 1, 0)
+    found = real_medpix.run(whole, medpix(tmp_path / "test", range(18, 24)), Budget(minutes=1), 0)
     assert (found.n_train, found.n_test) == (18, 6)
     one = found.rows["one image"]
     assert [one[f"accuracy_{t}"] for t in real_medpix.TOLD] == [1, 1, 1]
