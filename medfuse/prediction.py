@@ -178,6 +178,11 @@ class Prediction(Model):
     subset_probability: dict[str, dict[str, float]] = Field(default_factory=dict)
     embedding: dict[str, list[float]] = Field(default_factory=dict)  # coordinated space, by sense
 
+    @property
+    def outlined(self) -> list[LesionRecord]:
+        """Every lesion that has an outline of its own: of each sensor, then of several together."""
+        return [*self.lesions, *(t.lesion for t in self.together)]
+
     def finding(self, finding_id: str) -> FindingRecord:
         """The record of a finding. Raises StopIteration for an id that the task does not have."""
         return next(f for f in self.findings if f.id == finding_id)

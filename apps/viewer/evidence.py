@@ -17,7 +17,7 @@ class Places:
         self._images = images
         self.modalities = {i.modality for i in images}
         self.boxes: list[LesionBox] = []
-        for lesion in prediction.lesions if prediction else []:
+        for lesion in prediction.outlined if prediction else []:
             at = self.of(lesion.place)
             if at is not None:
                 label = finding_word(lesion.finding)  # its score is the detector's own, not calibrated

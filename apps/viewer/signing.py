@@ -24,7 +24,7 @@ def doubts_of(case_id: str, now: Revision) -> list[Doubt]:
         if isinstance(m, Distance | Bidirectional) and m.unit == "mm":
             lengths += [m.value, m.short] if isinstance(m, Bidirectional) else [m.value]
     result = results.load_result(library(), case_id)
-    for x in result[0].lesions if result else ():
+    for x in result[0].outlined if result else ():
         lengths += [v for v in (x.long_axis_mm, x.short_axis_mm) if v is not None]
     who = store.identity_of(library(), case_id)
     return review(now.report, sex=who.sex, measured_mm=lengths, conflict=who.conflict)

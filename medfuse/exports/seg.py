@@ -49,7 +49,7 @@ def write_segs(
     without DICOM sources."""
     dicom_images(case, "DICOM SEG")
     by_image: dict[int, list[LesionRecord]] = {}
-    for lesion in (*prediction.lesions, *(t.lesion for t in prediction.together)):
+    for lesion in prediction.outlined:
         if lesion.id in masks or is_cine(lesion.modality):
             by_image.setdefault(lesion.place.image, []).append(lesion)
     out: dict[str, hd.seg.Segmentation] = {}

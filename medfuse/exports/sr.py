@@ -160,7 +160,7 @@ def _model_groups(prediction: Prediction, report: Report, case: Case, task: Task
     algorithm = _algorithm(prediction)
     lesions = [
         _lesion_group(x, case, task, algorithm, key)
-        for x in prediction.lesions
+        for x in prediction.outlined
         if from_dicom(case.images[x.place.image])
     ]
     return [*lesions, *_finding_groups(prediction, report, task, algorithm, key)]

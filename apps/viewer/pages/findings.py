@@ -26,11 +26,16 @@ def show(prediction: Prediction, places: Places) -> None:
     names = finding_names(prediction.bundle, language())
     data = FindingsData(
         findings=[_finding(f, prediction, places, names) for f in rows],
-        lesions=[row for x in prediction.lesions if (row := _lesion(x, prediction, places, names))],
+        lesions=lesion_lines(prediction, places, names),
         colours={m: MODALITIES[m].colour for m in MODALITIES if m in prediction.modalities},
         words=branch("findings"),
     )
     components.findings(data, key=f"findings-{prediction.case_id}")
+
+
+def lesion_lines(prediction: Prediction, places: Places, names: dict[str, str]) -> list[LesionLine]:
+    """A line for each outline on an image that is here: of every sensor, and of several together."""
+    return [row for x in prediction.outlined if (row := _lesion(x, prediction, places, names))]
 
 
 def _finding(f: FindingRecord, prediction: Prediction, places: Places, names: dict[str, str]) -> FindingLine:
@@ -70,6 +75,11 @@ def _lesion(
         w(f"findings.{m.certainty}", other=next(i for i in m.lesions if i != x.id))
         for m in prediction.matches
         if x.id in m.lesions
+    ]
+    partners += [
+        w("findings.together", sensors="+".join(t.modalities))
+        for t in prediction.together
+        if t.lesion.id == x.id
     ]
     return LesionLine(
         id=x.id,
