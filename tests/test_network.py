@@ -10,11 +10,13 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pydicom
 import pytest
+from certificates import self_signed
 from pacs import free_port, start_orthanc
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
@@ -455,43 +457,16 @@ def test_stow_names_a_server_that_is_not_there(slices):
 
 
 def test_tls(home, slices, tmp_path):
-    if shutil.which("openssl") is None:
-        pytest.skip("no openssl")
-
-    def certificate(name, days):
-        subprocess.run(
-            [
-                "openssl",
-                "req",
-                "-x509",
-                "-newkey",
-                "rsa:2048",
-                "-nodes",
-                "-keyout",
-                str(tmp_path / f"{name}.key"),
-                "-out",
-                str(tmp_path / f"{name}.pem"),
-                "-subj",
-                "/CN=localhost",
-                *days,
-            ],
-            check=True,
-            capture_output=True,
-        )
-        return tmp_path / f"{name}.pem", tmp_path / f"{name}.key"
-
-    from dataclasses import replace
-
     from medfuse.network.tls import Tls
 
-    good, key = certificate("good", ["-days", "2"])
+    good, key = self_signed(tmp_path, "good")
     node = Node(NodeOptions(port=free_port(), certificate=good, key=key))
     node.start()
     try:
         assert send_files(replace(peer_of(node), tls=Tls(good)), slices[:2]).sent == 2
         with pytest.raises(UserError, match="no DICOM node answers"):
             send_files(peer_of(node), slices[:1])  # without TLS
-        other, _ = certificate("other", ["-days", "2"])
+        other, _ = self_signed(tmp_path, "other")
         with pytest.raises(UserError, match="no DICOM node answers"):
             send_files(replace(peer_of(node), tls=Tls(other)), slices[:1])
     finally:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import gc
+import socket
 import struct
 import threading
 import time
-from contextlib import ExitStack
+import warnings
+from contextlib import ExitStack, suppress
 
+import psutil
 import pytest
+from certificates import self_signed
 from pacs import free_port
 from pynetdicom import AE
 from pynetdicom.sop_class import Verification
@@ -181,3 +185,84 @@ def test_bytes_that_trickle_do_not_hold_a_place_for_ever(node):
     except (OSError, AttributeError):
         pass  # the node has closed it
     assert not assoc.is_established
+
+
+def left_open(port: int) -> list[str]:
+    """Sockets of this process at a port of our own: what a node that was stopped still holds."""
+    return [str(c) for c in psutil.Process().net_connections("tcp") if c.laddr and c.laddr.port == port]
+
+
+def bare(port: int, said: bytes = b"") -> socket.socket:
+    s = socket.create_connection(("127.0.0.1", port), timeout=5)
+    s.sendall(said)
+    return s
+
+
+def test_a_node_that_stops_leaves_no_connection_open(home):
+    """Silent and slow ones, associations, and those that were accepted at the very end."""
+    for late in range(2):
+        node = Node(NodeOptions(port=free_port(), associations=3))
+        node.start()
+        port = node.options.port
+        with ExitStack() as ends:
+            for _ in range(2):
+                ends.callback(associated(node).abort)
+            half = associated(node)
+            ends.callback(half.abort)
+            half.dul.socket.socket.sendall(struct.pack(">BBL", 0x04, 0, 4096) + b"x" * 10)
+            for said in (b"", b"\x01", struct.pack(">BBL", 0x01, 0, 5000)):
+                ends.enter_context(bare(port, said))
+            assert len(left_open(port)) >= 4
+            gc.disable()
+            try:
+                stopping = threading.Thread(target=node.stop)
+                stopping.start()
+                with suppress(OSError):
+                    for _ in range(40 * late):
+                        ends.enter_context(bare(port))
+                stopping.join(20)
+                assert left_open(port) == []
+            finally:
+                gc.enable()
+        assert [t.name for t in threading.enumerate() if t.name.startswith(("Acceptor", "gate"))] == []
+
+
+def test_a_peer_that_resets_its_connection_leaves_none_here(node):
+    """pynetdicom closes a socket only where shutting it down went well."""
+    port = node.options.port
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("always", ResourceWarning)
+        for n in range(8):
+            raw = associated(node).dul.socket.socket
+            raw.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            raw.sendall(struct.pack(">BBLBBBB", 0x07, 0, 4, 0, 0, 0, 0))  # A-ABORT
+            time.sleep(n * 2e-4)
+            raw.close()
+        until = time.monotonic() + 5
+        while len(left_open(port)) > 1 and time.monotonic() < until:
+            time.sleep(0.02)
+        gc.collect()
+    assert len(left_open(port)) == 1  # the one that listens
+    assert [str(w.message) for w in said if f"laddr=('127.0.0.1', {port})" in str(w.message)] == []
+
+
+def test_who_stores_into_a_closed_archive_is_told(home):
+    """An association that outlived its node waited for ever for a committer that was gone."""
+    archive = Archive(Library(home))
+    archive.close()
+    archive.close()
+    with pytest.raises(OSError, match="closed"):
+        archive.store(Instance(b"late", {"SOPInstanceUID": "1.2.3"}, "1.2.840.10008.1.2", "X"))
+
+
+def test_a_tls_handshake_that_never_ends_does_not_hold_up_the_stop(home, tmp_path):
+    certificate, key = self_signed(tmp_path)
+    node = Node(NodeOptions(port=free_port(), certificate=certificate, key=key))
+    node.start()
+    hello = b"\x16\x03\x01\x00\x04" + b"\x01\x00\x00\x40"  # a record that is whole, a message that is not
+    with bare(node.options.port, hello):
+        time.sleep(0.5)
+        begun = time.monotonic()
+        node.stop()
+        assert time.monotonic() - begun < 5
+        assert left_open(node.options.port) == []

@@ -93,6 +93,8 @@ class Archive:
         self.library = library or Library()
         self._waiting: queue.SimpleQueue[tuple[InstanceRow, Future] | None] = queue.SimpleQueue()
         self._most = most
+        self._closed = False
+        self._closing = threading.Lock()
         (self.library.home / "quarantine").mkdir(parents=True, exist_ok=True)
         with self.library.engine.connect() as c:  # a commit that is acknowledged must be on disk
             self._full = c.dialect.name == "sqlite"
@@ -102,12 +104,14 @@ class Archive:
 
     def close(self) -> None:
         """Commit what waits, and end the committer."""
-        self._waiting.put(None)
+        with self._closing:
+            self._closed = True
+            self._waiting.put(None)
         self._thread.join()
 
     def store(self, instance: Instance) -> Outcome:
         """On disk and in the index when this returns. Same UID and bytes again: known. Other bytes: the old
-        stay, the new are quarantined. Raises OSError where the disk refuses."""
+        stay, the new are quarantined. Raises OSError where the disk refuses, or after `close`."""
         digest = hashlib.sha256(instance.data).hexdigest()
         known = self._digest_of(instance.uid)
         if known is not None:
@@ -127,7 +131,10 @@ class Archive:
             received=datetime.now(UTC),
             filed=False,
         )
-        self._waiting.put((row, done))
+        with self._closing:
+            if self._closed:  # nobody would ever answer
+                raise OSError("the archive is closed")
+            self._waiting.put((row, done))
         stored = done.result()
         return "stored" if stored == "" else self._again(instance, digest, stored)
 

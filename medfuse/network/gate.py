@@ -18,6 +18,7 @@ import ssl
 import threading
 import time
 from collections import deque
+from contextlib import suppress
 from typing import Any
 
 from pynetdicom.transport import ThreadedAssociationServer
@@ -53,8 +54,9 @@ class GatedServer(ThreadedAssociationServer):
         self._open = True
         self._ready: deque[tuple[socket.socket, Any, float]] = deque()  # whole requests that wait for a place
         self._starting = 0  # handed over, and not yet among the server's associations
-        super().__init__(*args, **kwargs)
+        self._greeting: set[ssl.SSLSocket] = set()  # in the middle of a TLS handshake
         self._gate = threading.Thread(target=self._watch, name="gate", daemon=True)
+        super().__init__(*args, **kwargs)  # closes this where the port is taken
         self._gate.start()
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -88,19 +90,48 @@ class GatedServer(ThreadedAssociationServer):
     def _begin(self, request: socket.socket, client_address: Any) -> None:
         if self.ssl_context is not None:
             try:
-                request.settimeout(PATIENCE_S)
-                request = self.ssl_context.wrap_socket(request, server_side=True)
+                request = self._greeted(request, self.ssl_context)
             except (OSError, ssl.SSLError) as e:
                 log.warning("TLS with %s failed: %s", client_address[0], e)
-                self.shutdown_request(request)
                 return
         request.settimeout(self.ae.network_timeout)
         super().process_request_thread(request, client_address)
 
+    def _greeted(self, request: socket.socket, context: ssl.SSLContext) -> ssl.SSLSocket:
+        """The connection after its TLS handshake. Raises OSError where that fails, and closes it then."""
+        try:
+            request.settimeout(PATIENCE_S)
+            wrapped = context.wrap_socket(request, server_side=True, do_handshake_on_connect=False)
+        except OSError:
+            self.shutdown_request(request)
+            raise
+        with self._lock:
+            self._greeting.add(wrapped)
+        try:
+            if not self._open:
+                raise OSError("the node stops")
+            wrapped.do_handshake()
+        except OSError:
+            self.shutdown_request(wrapped)
+            raise
+        finally:
+            with self._lock:
+                self._greeting.discard(wrapped)
+        return wrapped
+
     def server_close(self) -> None:
-        """Close the socket and every connection."""
+        """Close the socket and every connection that has no association yet. When this returns, there are
+        associations alone, and no thread that could start another."""
         self._open = False
-        os.write(self._write, b".")
+        if self._gate.is_alive():
+            os.write(self._write, b".")
+            self._gate.join()
+        self._close_gate()
+        with self._lock:
+            greeting = list(self._greeting)
+        for request in greeting:
+            with suppress(OSError):  # it is over meanwhile
+                socket.socket.shutdown(request, socket.SHUT_RDWR)
         super().server_close()
 
     def _watch(self) -> None:
@@ -117,10 +148,16 @@ class GatedServer(ThreadedAssociationServer):
             for key in list(self._selector.get_map().values()):
                 if key.data is not None and now > key.data[1]:
                     self._drop(key.fileobj)
+
+    def _close_gate(self) -> None:
+        """Close every connection that waits, and what watched over them."""
         for key in list(self._selector.get_map().values()):
             if key.data is not None:
                 self._drop(key.fileobj)
-        for request, _, _ in self._ready:
+        with self._lock:  # accepted, and never looked at
+            fresh = self._fresh
+            self._fresh = []
+        for request in [*(r for r, _ in fresh), *(r for r, _, _ in self._ready)]:
             self.shutdown_request(request)
         self._selector.close()
         os.close(self._read)

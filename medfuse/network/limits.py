@@ -11,7 +11,7 @@ import logging
 import socket
 import time
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, nullcontext
+from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
 from functools import wraps
 from threading import Lock, Thread
@@ -28,6 +28,7 @@ Answer = TypeVar("Answer")
 Handler = Callable[[Owner, Event], Iterator[Answer]]
 LONGEST_PDU = 1024 * 1024  # bytes, announced to the peer as what we take (PS3.8 D.1)
 ADMINISTRATIVE = 128 * 1024  # bytes beside: an association request may be so long
+POLITE_S = 0.5  # for a peer to close the connection after our abort
 IDLE_S = 1.0  # an association that has been silent for this long gives way to one that waits
 
 
@@ -67,6 +68,11 @@ class LimitedSocket(AssociationSocket):
         self.pace.heard = time.monotonic()
         return read[:got]
 
+    def _shutdown_socket(self) -> None:
+        """Close it, also where the peer has gone: pynetdicom leaves that to the garbage collector."""
+        if self.socket is not None:
+            _end(self.socket)
+
 
 def limit(assoc: Association, patience_s: float) -> None:
     """Give an association that was just opened a socket with limits."""
@@ -79,6 +85,43 @@ def limit(assoc: Association, patience_s: float) -> None:
     sock.pace = Pace()
     sock.patience_s = patience_s
     sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # waiting costs 40 ms an object
+
+
+def _end(sock: socket.socket) -> None:
+    with suppress(OSError):  # the peer has gone, or it is closed already
+        sock.shutdown(socket.SHUT_RDWR)
+    sock.close()
+
+
+def end_all(associations: list[Association], patience_s: float) -> None:
+    """Abort associations and close their connections; the handlers that run then may finish. Returns when all
+    are over, or after ``patience_s``."""
+    until = time.monotonic() + patience_s
+    for assoc in associations:
+        assoc.abort(block=False)
+    polite = time.monotonic() + min(POLITE_S, patience_s)
+    for assoc in associations:
+        assoc.join(max(0.0, polite - time.monotonic()))
+    killing = [Thread(target=_kill, args=(a,), name="ends", daemon=True) for a in associations]
+    for thread in killing:
+        thread.start()
+    for thread in [*killing, *associations]:
+        thread.join(max(0.0, until - time.monotonic()))
+    late = sum(assoc.is_alive() for assoc in associations)
+    if late:
+        log.warning("%d associations had not ended after %.0f s", late, patience_s)
+
+
+def _kill(assoc: Association) -> None:
+    """Close its connection under it, whatever it waits for, and end its threads."""
+    sock = assoc.dul.socket
+    raw = sock.socket if sock is not None else None
+    if raw is not None:
+        with suppress(OSError):
+            raw.shutdown(socket.SHUT_RDWR)  # who reads from it wakes up
+    assoc.kill()
+    if raw is not None:
+        raw.close()
 
 
 class _Working(AbstractContextManager[None]):

@@ -36,7 +36,7 @@ from ..library.audit import record
 from ..library.integrity import why_unusable
 from .archive import Archive, Instance, files_of, find, keys_of
 from .gate import GatedServer
-from .limits import LONGEST_PDU, at_work, limit, working
+from .limits import LONGEST_PDU, at_work, end_all, limit, working
 from .tls import Tls, no_delay, tls_server
 
 log = logging.getLogger(__name__)
@@ -48,6 +48,7 @@ QUERY = (
     StudyRootQueryRetrieveInformationModelMove,
     StudyRootQueryRetrieveInformationModelGet,
 )
+STOPPING_S = 10.0  # for what runs when the node stops
 SUCCESS = 0x0000
 PENDING = 0xFF00
 OUT_OF_RESOURCES = 0xA700
@@ -155,9 +156,12 @@ class Node:
         self.server = server
 
     def stop(self) -> None:
-        """Stop listening, and end what is running."""
-        if self.server is not None:
-            self.server.shutdown()
+        """Stop listening, end what is running, and keep what was taken. No connection is left."""
+        server = self.server
+        if server is not None:
+            self.server = None
+            server.shutdown()
+            end_all(server.active_associations, STOPPING_S)
         self.archive.close()
 
     def _opened(self, event: Event) -> None:
