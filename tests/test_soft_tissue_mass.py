@@ -148,13 +148,13 @@ def test_the_draft_says_what_was_measured_and_whether_the_sensors_agree():
     suv = Measurement(kind="suv_max", value=9.96, unit="g/ml")
     three = [_lesion("CT", 100, 0), _lesion("MR", 104, 14), _lesion("PT", 98, 3, (suv,))]
     text = _words(three)
-    assert "100 × 50 mm, 200 ml on CT" in text
+    assert "known before, is outlined: MRI 104 × 52 mm (200 ml), CT 100 × 50 mm (200 ml), PET" in text
     assert text.count("Soft-tissue mass, known before, is outlined") == 2  # once found, once concluded
     assert "SUVmax 10.0" in text
     assert "The sensors agree on the long axis: CT 100, MRI 104, PET 98 mm." in text.replace(
         "MR 104", "MRI 104"
     )
-    assert "ne lesion on CT (series one series, slice 4), MRI (series one series, slice 4) and PET" in text
+    assert "One lesion on CT (slice 4), MRI (slice 4) and PET (slice 4)" in text
     assert "Whether there is one was not asked" in text
     apart = _words([_lesion("CT", 100, 0), _lesion("PT", 60, 70)])
     assert "The sensors disagree on the long axis by 40 mm" in apart

@@ -12,6 +12,7 @@ import torch
 from scipy.ndimage import gaussian_filter
 
 from medfuse.case import Case, Geometry, Image, Source
+from medfuse.display.key_images import key_images
 from medfuse.drafting.compose import compose
 from medfuse.errors import UserError
 from medfuse.inference.lesions import find_lesions
@@ -146,6 +147,9 @@ def test_the_joint_outline_is_in_the_file_and_in_the_draft(seen):
     (said,) = [x for x in sentences if x.text.startswith("Outlined together from CT, MRI, PET")]
     assert f"{axes} in the axial plane, {joint.volume_ml:.0f} ml" in said.text
     assert said.evidence == [joint.place]
+    (concluded,) = [x for x in sentences if "outlined from CT, MRI, PET together" in x.text]
+    assert f"is outlined: {axes} ({joint.volume_ml:.0f} ml)" in concluded.text
+    assert key_images(prediction, case)[0].name == "lesion_together-1"
     alone = prediction.model_copy(update={"together": []})
     assert "ogether" not in compose(alone, case, TASK, "en").model_dump_json()
 

@@ -313,7 +313,8 @@ def _change_calibration(bundle: Bundle, changes: dict[str, object]) -> None:
 
 def choose_bundle(case: Case, default: Bundle) -> Bundle:
     """The bundle whose validated domain holds most of a case's images by their headers; ``default`` where
-    none holds more."""
+    none holds more. A bundle of volumes around one known thing is never chosen: that there is such a thing
+    is for a person to say, by naming the bundle."""
 
     def inside(bundle: Bundle) -> int:
         return sum(bundle.domain.holds(image)[0] for image in case.images)
@@ -325,7 +326,7 @@ def choose_bundle(case: Case, default: Bundle) -> Bundle:
     for path in list_bundles():
         if path != default.path and not is_vqa(path):
             other = load_bundle(path)
-            if inside(other) > most:
+            if not other.task.around and inside(other) > most:
                 best = other
                 most = inside(other)
     return best

@@ -29,13 +29,17 @@ class KeyImage:
 
 
 def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) -> list[KeyImage]:
-    """At most ``most`` pictures of evidence, likeliest lesions first, and the middle of each modality.
+    """At most ``most`` pictures of evidence, what several sensors outline together first, then the
+    likeliest lesions, and the middle of each modality.
 
     No score stands on a lesion: it is the detector's own, and would read like the calibrated probability of
     the finding."""
     wanted: list[tuple[str, Place, str]] = [
-        (f"lesion_{x.id}", x.place, x.finding)
-        for x in sorted(prediction.lesions, key=lambda x: -x.probability)
+        (f"lesion_{x.id}", x.place, x.finding.replace("_", " "))
+        for x in (
+            *(t.lesion for t in prediction.together),
+            *sorted(prediction.lesions, key=lambda x: -x.probability),
+        )
     ]
     for finding in prediction.findings:
         if finding.group != "focal" and finding.evidence and finding.assessed:
@@ -75,4 +79,5 @@ def _caption(case: Case, index: int, at: int) -> str:
     image = case.images[index]
     what = "frame" if image.kind == "cine" else "slice"
     simulated = "SIMULATED, " if image.source.simulated else ""
-    return f"{simulated}{image.modality} {image.role}, {what} {at + 1}, research use"
+    role = "" if image.role == "unknown" else f" {image.role}"
+    return f"{simulated}{image.modality}{role}, {what} {at + 1}, research use"

@@ -44,9 +44,14 @@ def _line(claim: Claim, t: Telling) -> Sentence:
 
 
 def _where(lesions: list[Claim], t: Telling) -> str:
-    """The largest lesion's size and side, and how many there are."""
+    """The largest lesion's size and side, and how many there are; of a known mass, what most sensors outline
+    together."""
     if not lesions:
         return ""
+    joint = max(t.prediction.together, key=lambda x: len(x.modalities), default=None)
+    if t.task.around and joint is not None:
+        sensors = [t.s.inside(m) for m in joint.modalities]
+        return t.s.render("agreement.concluded", size=size_words(joint.lesion, t), modalities=sensors)
     largest = max(lesions, key=lambda c: c.long_axis_mm or 0.0)
     record = next((t.records[i] for i in largest.lesions if t.records[i].long_axis_mm is not None), None)
     size = size_words(record, t) if record is not None else t.s.get("size_unknown")
