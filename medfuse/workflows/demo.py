@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from ..bundles.bundle import load_bundle
+from ..bundles.bundle import Bundle, load_bundle
 from ..drafting.draft import check_writer
 from ..library import Library
 from ..library.ingest import ingest
@@ -57,18 +57,22 @@ def run_demo(out: Path, *, cases: int, seed: int, language: str, log: Callable[[
     library = Library()
     ingested = ingest(library, out / "dicom")
     log(f"ingested {len(ingested.files)} files into {len(ingested.cases)} cases")
-    rows = []
-    for case_id in sorted(ingested.cases):
-        started = time.perf_counter()
-        done = predict_library_case(case_id, bundle, out / "results", options, library=library)
-        there = [m for m, state in done.prediction.modalities.items() if state in ("present", "limited")]
-        rows.append(
-            DemoCase(
-                case_id=case_id,
-                folder=str(done.folder),
-                modalities=there,
-                seconds=round(time.perf_counter() - started, 2),
-            )
-        )
-        log(f"predicted {case_id} in {rows[-1].seconds:.1f} s")
+    rows = [predicted(case_id, bundle, out, options, library, log) for case_id in sorted(ingested.cases)]
     return DemoResult(cases=rows, bundle=bundle.name, home=str(out / "home"))
+
+
+def predicted(
+    case_id: str,
+    bundle: Bundle,
+    out: Path,
+    options: PredictOptions,
+    library: Library,
+    log: Callable[[str], None],
+) -> DemoCase:
+    """Predict a case of the library into OUT/results, and say how long it took."""
+    started = time.perf_counter()
+    done = predict_library_case(case_id, bundle, out / "results", options, library=library)
+    there = [m for m, state in done.prediction.modalities.items() if state in ("present", "limited")]
+    seconds = round(time.perf_counter() - started, 2)
+    log(f"predicted {case_id} in {seconds:.1f} s")
+    return DemoCase(case_id=case_id, folder=str(done.folder), modalities=there, seconds=seconds)
