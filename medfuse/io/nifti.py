@@ -12,9 +12,11 @@ from ..case import Geometry, Image, Region, Source
 from ..errors import UnreadableError
 from ..modalities import MODALITIES, is_cine, modality_of, stated, unknown
 from .sidecar import Sidecar, read_sidecar
+from .stored import Stored
 from .suv import NoSuv, header_of_sidecar, said, uptake_of
-from .volume_files import Stored, load
+from .volume_files import load, with_colours
 
+SHORTEST_PICTURE = 16  # pixels along an edge; of a first axis of three, shorter others are voxels
 FOUR_D = '"volume": N (from 0) and its "role"'
 
 
@@ -48,6 +50,8 @@ def read_nifti(
         stored = _chosen(path, stored, volume)
     side = read_sidecar(path)
     modality = _modality(path, modality or side.modality)
+    frames = is_cine(modality) and not tracked
+    stored = _told_colours(path, stored, side, frames=frames) if volume is None else stored
     source = Source(
         path=str(path),
         sha256=sha256(path),
@@ -57,7 +61,7 @@ def read_nifti(
     )
     if not np.isfinite(stored.data).all():
         raise UnreadableError(path, "holds NaN or infinite values; clean it before use")
-    if is_cine(modality) and not tracked:
+    if frames:
         image = _cine(path, stored, source, modality)
     else:
         image = _volume(path, stored, source, modality, side)
@@ -77,6 +81,46 @@ def _chosen(path: Path, stored: Stored, volume: int) -> Stored:
     if volume >= stored.data.shape[3]:
         raise UnreadableError(path, f"holds {stored.data.shape[3]} volumes, from 0 on; there is no {volume}")
     return replace(stored, data=stored.data[..., volume])
+
+
+def _told_colours(path: Path, stored: Stored, side: Sidecar, *, frames: bool) -> Stored:
+    """Bytes with an axis of three or four: colours where the sidecar says so, frames or slices where header
+    or sidecar do. Raises UnreadableError where neither does, as nothing in the numbers tells.
+
+    frames: of a cine, else slices of a volume.
+    """
+    if not _may_be_colours(stored, frames=frames):
+        return stored
+    kind = str(side.as_json().get("PhotometricInterpretation", "")).upper()
+    if kind == "RGB":
+        return replace(stored, data=with_colours(path, stored.data), colour=True)
+    timed = frames and (stored.last == "time" or "frame_ms" in side.model_fields_set)
+    spaced = not frames and (stored.last == "space" or any(z != 1 for z in stored.zooms))
+    if timed or spaced or kind.startswith("MONOCHROME"):
+        return stored
+    what = "frames in time" if frames else "slices"
+    raise UnreadableError(
+        path,
+        f"has the shape {stored.data.shape} in bytes: {what} or colours, nothing says which; add a JSON "
+        'sidecar with "PhotometricInterpretation": "RGB" (last axis) or "MONOCHROME2", or store RGB24',
+    )
+
+
+def _may_be_colours(stored: Stored, *, frames: bool) -> bool:
+    """Whether an axis of bytes has the length of colours, and nothing in the shape speaks against it. A
+    fourth channel says how opaque a pixel is: the same everywhere."""
+    data = stored.data
+    shape = data.shape
+    if stored.colour or data.dtype != np.uint8 or len(shape) < 3:
+        return False
+    if len(shape) == 3:
+        first = shape[0] in (3, 4) and min(shape[1:]) >= SHORTEST_PICTURE
+    elif frames and len(shape) == 4 and shape[2] == 1:
+        first = False
+    else:
+        return False  # volumes in time, which are refused
+    opaque = shape[-1] == 4 and bool((data[..., 3] == 255).all())
+    return first or shape[-1] == 3 or opaque
 
 
 def _volume(path: Path, stored: Stored, source: Source, modality: str, side: Sidecar) -> Image:

@@ -12,6 +12,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from ..case import Image
 from ..errors import UnreadableError
 from ..modalities import modality_of
+from .beside import beside
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 SUFFIX = ".json"
@@ -120,10 +121,19 @@ def read_sidecar(path: Path) -> Sidecar:
     if side is None:
         return Sidecar()
     try:
-        found = json.loads(side.read_text(encoding="utf-8-sig"))  # Windows editors put a mark before it
+        found = _parsed(side.read_bytes())
     except (ValueError, OSError) as e:
         raise UnreadableError(side, f"not valid JSON ({e}); mend or remove it") from e
     return _validated(side, found if isinstance(found, dict) else {})
+
+
+def _parsed(data: bytes) -> object:
+    """JSON as Windows and Unix write it: UTF-8, 16 or 32 with or without a mark before it, or Windows-1252.
+    Raises ValueError."""
+    try:
+        return json.loads(data)
+    except UnicodeDecodeError:
+        return json.loads(data.decode("cp1252"))
 
 
 def _validated(side: Path, found: dict[str, object]) -> Sidecar:
@@ -141,15 +151,7 @@ def _validated(side: Path, found: dict[str, object]) -> Sidecar:
 def sidecar_path(path: Path) -> Path | None:
     """The JSON beside a volume file, in any case; None where there is none."""
     suffix = next((s for s in VOLUME_SUFFIXES if path.name.lower().endswith(s)), path.suffix)
-    stem = path.name[: len(path.name) - len(suffix)]
-    exact = path.with_name(stem + SUFFIX)
-    if exact.is_file():
-        return exact
-    try:
-        others = sorted(p for p in path.parent.iterdir() if p.suffix.lower() == SUFFIX)
-    except OSError:  # a folder that may be entered but not listed: then only the exact name is known
-        return None
-    return next((p for p in others if p.stem.lower() == stem.lower() and p.is_file()), None)
+    return beside(path, path.name[: len(path.name) - len(suffix)] + SUFFIX)
 
 
 def sidecar_of(image: Image) -> Sidecar:

@@ -1,13 +1,11 @@
-"""Volume files as they are stored: NIfTI through nibabel, MetaImage and NRRD through SimpleITK in a child
-process. What their axes mean is for `nifti` to say."""
+"""Volume files as they are stored: NIfTI through nibabel, MetaImage and NRRD by `itk_files`. What their axes
+mean is for `nifti` to say."""
 
 from __future__ import annotations
 
 import gzip
 import math
-import re
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -16,10 +14,11 @@ import numpy as np
 
 from ..affine import Affine
 from ..errors import UnreadableError
-from ..settings import settings
-from .child import ChildFailed, children
-from .decode import SLOW_DISK
+from .beside import beside
+from .itk_files import SUFFIXES as ITK_SUFFIXES
+from .itk_files import load_itk
 from .sidecar import VOLUME_SUFFIXES
+from .stored import Axis, Stored, no_mm, unit_note
 
 MAX_PACKED_BYTES = 2**29  # of voxels packed tighter than …
 MAX_PACKED_RATIO = 200  # … this: a mask is, a picture is not; more is a bomb
@@ -27,31 +26,10 @@ GZIP_RATIO = 1040  # deflate cannot pack more than 1032 to 1
 MAX_BYTES = 16 * 2**30
 TO_MM = {0: 1.0, 1: 1e3, 2: 1.0, 3: 1e-3}  # xyzt_units of NIfTI-1: unknown, metre, mm, micron
 TO_MS = {8: 1e3, 16: 1.0, 24: 1e-3}  # second, ms, µs
-ITK_SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
 DETACHED = (".mhd", ".nhdr", ".hdr")  # headers whose voxels lie in another file
 RGB = ("R", "G", "B")
-NRRD_SPACES = (
-    *("left-posterior-superior", "right-anterior-superior", "left-anterior-superior"),
-    *("lps", "ras", "las"),
-)
-
-
-@dataclass(frozen=True, kw_only=True)
-class Stored:
-    """What a file holds.
-
-    data: the axes of space, then time, as stored; with ``colour`` a last axis of 3 or 4 channels. affine: (4,
-    4) to RAS+ mm where the file has one; zooms: mm a voxel, along the axes of space; frame_ms: 0 where not
-    said; note: what was changed on the way, "" where nothing was.
-    """
-
-    data: np.ndarray
-    affine: np.ndarray | None
-    zooms: tuple[float, ...]
-    colour: bool = False
-    descrip: str = ""
-    frame_ms: float = 0.0
-    note: str = ""
+# intent codes of NIfTI-1 by which the last axis holds colours
+COLOURS = (2003, 2004)
 
 
 def is_volume_file(path: Path) -> bool:
@@ -66,7 +44,7 @@ def suffix_of(path: Path) -> str:
 
 def load(path: Path) -> Stored:
     """Read a volume file. Raises UnreadableError."""
-    return _load_itk(path) if path.name.lower().endswith(ITK_SUFFIXES) else _load_nifti(path)
+    return load_itk(path) if path.name.lower().endswith(ITK_SUFFIXES) else _load_nifti(path)
 
 
 def _load_nifti(path: Path) -> Stored:
@@ -82,6 +60,9 @@ def _load_nifti(path: Path) -> Stored:
     except Exception as e:  # nibabel raises many kinds for a damaged file; all mean the same to the user
         raise UnreadableError(path, f"not a readable NIfTI file ({type(e).__name__}: {str(e)[:120]})") from e
     data, colour = _channels(path, data, header)
+    last = _last(header, _units(path, header)[1])
+    if last == "colour" and not colour:
+        data, colour = with_colours(path, data), True
     space, time = _units(path, header)
     zooms = tuple(float(z) for z in header.get_zooms())
     affine = checked_affine(path, header)
@@ -95,14 +76,22 @@ def _load_nifti(path: Path) -> Stored:
         colour=colour,
         descrip=descrip,
         frame_ms=zooms[3] * time if len(zooms) > 3 else 0.0,
-        note="" if space == 1.0 else f"its places are in units of {space:g} mm; they were made mm",
+        last=last,
+        note=unit_note(space),
     )
+
+
+def _last(header: Any, time: float) -> Axis:
+    """What a NIfTI header says that its last axis is."""
+    if "intent_code" in header and int(header["intent_code"]) in COLOURS:
+        return "colour"
+    return "time" if time and len(header.get_data_shape()) == 4 else ""
 
 
 def _open(path: Path, keep: ExitStack) -> Any:
     """By what a file holds, not by its name: a .nii that is gzip, and the reverse."""
-    if path.suffix.lower() in (".hdr", ".img"):
-        return nib.load(path)
+    if path.suffix.lower() == ".hdr":
+        return _pair(path)
     with path.open("rb") as f:
         packed = f.read(2) == b"\x1f\x8b"
     opened = gzip.GzipFile(path, "rb") if packed else path.open("rb")
@@ -121,6 +110,27 @@ def _open(path: Path, keep: ExitStack) -> Any:
     return kind.from_file_map({"header": holder, "image": holder})
 
 
+def _pair(path: Path) -> Any:
+    """A header and its voxels beside it, each ending in any case."""
+    start = path.read_bytes()[:540]
+    kinds = (nib.Nifti1Pair, nib.Nifti2Pair, nib.AnalyzeImage)
+    kind = next((k for k in kinds if k.header_class.may_contain_header(start)), None)
+    if kind is None:
+        raise UnreadableError(path, "not a readable NIfTI file (its first bytes are no NIfTI header)")
+    holders = {"header": nib.FileHolder(filename=str(path))}
+    return kind.from_file_map(holders | {"image": nib.FileHolder(filename=str(_voxels_of(path)))})
+
+
+def _voxels_of(path: Path) -> Path:
+    """The file that holds the voxels of a NIfTI. Raises UnreadableError where a header has none beside it."""
+    if path.suffix.lower() != ".hdr":
+        return path
+    found = beside(path, f"{path.stem}.img")
+    if found is None:
+        raise UnreadableError(path, "its voxels' file (.img) is not beside it")
+    return found
+
+
 def _check_size(path: Path, header: Any) -> None:
     """Refuse what the file cannot hold before any memory is asked for."""
     kind = header.get_data_dtype()
@@ -130,7 +140,7 @@ def _check_size(path: Path, header: Any) -> None:
     if any(n < 1 for n in shape):
         raise UnreadableError(path, f"has the shape {shape}, which is no volume")
     expected = math.prod(int(n) for n in shape) * kind.itemsize
-    with_voxels = path.with_suffix(".img") if path.suffix.lower() == ".hdr" else path
+    with_voxels = _voxels_of(path)
     with with_voxels.open("rb") as f:
         packed = f.read(2) == b"\x1f\x8b"
     most = with_voxels.stat().st_size * (GZIP_RATIO if packed else 1)
@@ -170,11 +180,21 @@ def _channels(path: Path, data: np.ndarray, header: Any) -> tuple[np.ndarray, bo
     return data[..., :3], True
 
 
+def with_colours(path: Path, data: np.ndarray) -> np.ndarray:
+    """Bytes whose last axis is known to hold colours, without the fourth one. Raises UnreadableError."""
+    if data.ndim < 3 or data.shape[-1] not in (3, 4) or data.dtype != np.uint8:
+        raise UnreadableError(
+            path, f"has the shape {data.shape} of {data.dtype} and is said to hold colours; these are 3 bytes"
+        )
+    return data[..., :3]
+
+
 def _units(path: Path, header: Any) -> tuple[float, float]:
-    """(mm a unit of space, ms a unit of time); an unstated unit of time is no time."""
-    if "xyzt_units" not in header:  # Analyze
-        return 1.0, 0.0
-    code = int(header["xyzt_units"])
+    """(mm a unit of space, ms a unit of time); an unstated unit of time is no time. Raises UnreadableError
+    where no unit is stated and mm cannot be meant."""
+    code = int(header["xyzt_units"]) if "xyzt_units" in header else 0  # Analyze has none
+    if code & 7 == 0 and (why := no_mm(header.get_data_shape()[:3], header.get_zooms()[:3])):
+        raise UnreadableError(path, why)
     if code & 7 not in TO_MM:
         raise UnreadableError(path, f"states a unit of space that NIfTI does not know (code {code & 7})")
     return TO_MM[code & 7], TO_MS.get(code & 0x38, 0.0)
@@ -216,83 +236,9 @@ def _check_agreement(path: Path, header: Any, sform: np.ndarray, qform: np.ndarr
         )
 
 
-def _load_itk(path: Path) -> Stored:
-    _check_parts(path)
-    try:
-        found = children().run(
-            _read_itk, path, limit=settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
-        )
-    except ChildFailed as e:
-        raise UnreadableError(path, str(e)) from e
-    if isinstance(found, str):
-        raise UnreadableError(path, found)
-    return Stored(data=found["data"], affine=found["affine"], zooms=found["spacing"], colour=found["colour"])
-
-
-def _check_parts(path: Path) -> None:
-    """A detached header names its voxels' file: only one beside it is opened, never another of this
-    machine."""
-    if path.suffix.lower() not in (".mhd", ".nhdr"):
-        return
-    with path.open("rb") as f:
-        text = f.read(64 * 1024).decode("latin-1")
-    for key, name in re.findall(r"(?im)^\s*(ElementDataFile\s*=|data ?file\s*:)\s*(.*?)\s*$", text):
-        if not name or name.upper() == "LIST" or "%" in name or Path(name).name != name:
-            raise UnreadableError(
-                path, f"its {key.strip('=: ')} is {name[:60]!r}; only one file beside it is read"
-            )
-        if name.upper() != "LOCAL" and path.with_name(name).is_symlink():
-            raise UnreadableError(path, f"its voxels' file {name[:60]!r} is a link; give the file itself")
-
-
-def _read_itk(path: Path) -> dict | str:
-    """Runs in a child: ITK is C++ and the file is untrusted."""
-    import SimpleITK as sitk
-
-    kind = "MetaImage" if path.suffix.lower() in (".mha", ".mhd") else "NRRD"
-    try:
-        image = sitk.ReadImage(str(path))
-    except RuntimeError:
-        return f"not a readable {kind} file"
-    channels = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() not in (2, 3) or channels not in (1, 3, 4):
-        what = f"{image.GetDimension()}D" + (f" with {channels} values a voxel" if channels > 1 else "")
-        return f"is {what}; volumes, pictures and their colours are read"
-    array = sitk.GetArrayFromImage(image)
-    colour = channels > 1
-    if array.dtype.kind == "c" or (colour and array.dtype != np.uint8):
-        return (
-            f"holds {channels} values of {array.dtype} a voxel; plain numbers and colours in bytes are read"
-        )
-    data = np.moveaxis(array[..., :3].T, 0, -1) if colour else array.T
-    if image.GetDimension() == 2:
-        return {
-            "data": data[:, :, None],
-            "affine": None,
-            "spacing": (*image.GetSpacing(), 1.0),
-            "colour": colour,
-        }
-    if kind == "NRRD" and not _has_space(path):
-        return {"data": data, "affine": None, "spacing": image.GetSpacing(), "colour": colour}
-    axes = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
-    try:
-        affine = Affine.of(axes, np.array(image.GetOrigin()), "LPS+").ras
-    except ValueError as e:
-        return f"{e}, so no voxel has a place; repair its header"
-    return {"data": data, "affine": affine, "spacing": image.GetSpacing(), "colour": colour}
-
-
-def _has_space(path: Path) -> bool:
-    """Whether a NRRD says in which space of the patient it lies; ITK takes one that does not for LPS."""
-    with path.open("rb") as f:
-        text = f.read(64 * 1024).replace(b"\r\n", b"\n").split(b"\n\n")[0].decode("latin-1")
-    found = re.search(r"(?im)^space:\s*(\S+)", text)
-    return found is not None and found[1].lower() in NRRD_SPACES
-
-
 def header_of(path: Path) -> Path | None:
     """The header beside a file that holds nothing but its voxels, by the names that writers give them."""
-    headers = {".img": (".hdr",), ".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",)}
+    headers = {".img": (".hdr",), ".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".gz": (".nhdr",)}
     endings = headers.get(path.suffix.lower(), ())
-    made = [path.with_name(path.stem + e) for ending in endings for e in (ending, ending.upper())]
-    return next((f for f in made if f.is_file()), None)
+    stem = path.stem[:-4] if path.name.lower().endswith(".raw.gz") else path.stem
+    return next((f for ending in endings if (f := beside(path, stem + ending)) is not None), None)
