@@ -32,6 +32,11 @@ NAMES = [
     (["CN 58"], "王".encode("gb2312"), "王"),
     (["ISO_IR 13", "ISO 2022 IR 87"], b"\xd4\xcf\xc0\xde=\x1b$B;3ED\x1b(J", "ﾔﾏﾀﾞ=山田"),
     (["nonsense"], b"Muller", "Muller"),
+    (["", "ISO 2022 IR 58"], b"Zhang^X=\x1b$)A\xd5\xc5^\x1b$)A\xd0\xa1\xb6\xab", "Zhang^X=张^小东"),
+    (["ISO 2022 IR 100", "ISO 2022 IR 58"], b"M\xfcller=\x1b$)A\xd5\xc5", "Müller=张"),
+    (["", "ISO_IR 192"], MULLER.encode(), MULLER),
+    (["", "GB18030"], "张^小东".encode("gb18030"), "张^小东"),
+    (["iso_ir 192"], MULLER.encode(), MULLER),
     (["ISO_IR 192"], MULLER.encode(), MULLER),
 ]
 

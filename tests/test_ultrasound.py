@@ -9,7 +9,7 @@ from pydicom.dataset import Dataset
 
 from medfuse.case import Image, Source
 from medfuse.io.cases import find_cases
-from medfuse.io.frame_times import frame_ms, uneven
+from medfuse.io.frame_times import frame_ms, uneven, unused
 from medfuse.io.ultrasound import brightest_frame, length, regions, scan_area, text_boxes
 
 
@@ -120,6 +120,29 @@ def test_frames_that_do_not_follow_evenly_are_told():
     assert uneven(ds) == "frame times vary from 10 to 100 ms; their mean stands for all"
     ds.FrameTimeVector = ["0", "33", "34", "33"]
     assert uneven(ds) == ""
+
+
+@pytest.mark.parametrize(
+    ("vector", "frames", "said"),
+    [
+        (["0", "40", "-40", "40"], 4, "run backwards"),
+        (["0", "-40", "-40", "-40"], 4, "run backwards"),
+        (["0", "0", "0", "0"], 4, "or are none"),
+        (["0", "40", "40"], 4, "has 3 times for 4 frames"),
+        (["0", "40", "40", "40", "40", "40"], 4, "has 6 times for 4 frames"),
+    ],
+)
+def test_a_vector_of_times_that_cannot_be_is_not_used_and_said(vector, frames, said):
+    ds = Dataset()
+    ds.NumberOfFrames = frames
+    ds.FrameTimeVector = vector
+    ds.FrameIncrementPointer = 0x00181065
+    assert frame_ms(ds) is None
+    assert said in unused(ds)
+    ds.CineRate = 20
+    assert frame_ms(ds) == 50
+    ds.FrameTimeVector = ["0", "30", "40", "50"]
+    assert (frame_ms(ds), unused(ds)) == (40, "")
 
 
 def test_real_screens_lose_their_banner(shared):

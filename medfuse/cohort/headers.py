@@ -51,8 +51,7 @@ def _one(path: str) -> StudyHeader:
         warnings.simplefilter("ignore")
         try:
             ds = pydicom.dcmread(path, stop_before_pixels=True, force=True, specific_tags=list(TAGS))
-            if "SpecificCharacterSet" in ds:
-                ds.SpecificCharacterSet = charset.terms_of(ds.SpecificCharacterSet)
+            charset.obey(ds)
             return _record(ds)
         except (MemoryError, RecursionError):
             raise

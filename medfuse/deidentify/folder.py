@@ -13,7 +13,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import UnreadableError, UserError
-from ..io.charset import terms_of
+from ..io.charset import obey
 from ..io.decode import UNSUPPORTED
 from ..io.folder import files_under
 from ..io.headers import FileEntry, read_header
@@ -109,8 +109,7 @@ class _Copies:
     def _add_image(self, entry: FileEntry) -> None:
         """One DICOM image: its pixels, its header, its new name."""
         ds = pydicom.dcmread(entry.path, force=True)
-        if "SpecificCharacterSet" in ds:
-            ds.SpecificCharacterSet = terms_of(ds.SpecificCharacterSet)
+        obey(ds)
         if "PixelData" not in ds:
             raise UnreadableError(entry.path, "holds no pixel data; the file ends early")
         refuse_screens(entry.path, ds)

@@ -6,10 +6,11 @@ import logging
 import re
 import warnings
 
-from pydicom.charset import CODES_TO_ENCODINGS, python_encoding
+from pydicom.charset import CODES_TO_ENCODINGS, ENCODINGS_TO_CODES, convert_encodings, python_encoding
 from pydicom.dataset import Dataset
 
 DEFAULT = ("", "ISO_IR 6", "ISO 2022 IR 6")
+ALONE = ("ISO_IR 192", "GB18030", "GBK")  # sets that take no turns with others
 MISSPELT = {
     "UTF8": "ISO_IR 192",
     "UTF-8": "ISO_IR 192",
@@ -21,6 +22,7 @@ MISSPELT = {
 }
 # by this name pydicom leaves the escape sequence in the text, as if Python took it away
 python_encoding["ISO 2022 IR 58"] = CODES_TO_ENCODINGS[b"\x1b$)A"] = "gb2312"
+ENCODINGS_TO_CODES["gb2312"] = b"\x1b$)A"  # a name is encoded again before it is decoded anew
 # not of the standard, or too new for pydicom, and met
 python_encoding.update({"ISO_IR 203": "iso8859_15", "ISO 2022 IR 203": "iso8859_15"})
 python_encoding.update({"SHIFT_JIS": "cp932", "EUC-KR": "euc_kr", "EUC_KR": "euc_kr", "BIG5": "big5"})
@@ -41,6 +43,9 @@ def terms_of(stated: object) -> list[str]:
     values = [stated] if isinstance(stated, str) else list(stated or ())  # type: ignore[call-overload]
     terms = [_spelt(str(v)) for v in values]
     terms = ["ISO 2022 IR 6" if t in DEFAULT or t not in python_encoding else t for t in terms]
+    by_itself = [t for t in terms if t in ALONE]
+    if by_itself and all(t in ALONE or t in DEFAULT for t in terms):  # "\\ISO_IR 192" extends nothing
+        return by_itself[:1]
     if len(terms) == 1:
         alone = terms[0].replace("ISO 2022 IR ", "ISO_IR ")
         return [alone] if alone in python_encoding else terms
@@ -50,11 +55,24 @@ def terms_of(stated: object) -> list[str]:
     return terms
 
 
+def obey(ds: Dataset) -> None:
+    """Have every text of ``ds`` that is still to be parsed decoded by what its character set means, however
+    that is spelt."""
+    if "SpecificCharacterSet" not in ds:
+        return
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # pydicom warns of each odd term
+        terms = terms_of(ds.SpecificCharacterSet)
+        ds.set_original_encoding(*ds.original_encoding, character_encoding=convert_encodings(terms))
+        ds.SpecificCharacterSet = terms
+
+
 def to_utf8(ds: Dataset) -> None:
     """Decode every text of ``ds`` in place and state ISO_IR 192, so that objects made beside it can be
     written whatever it stated."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of each odd term whenever it decodes
+        obey(ds)
         terms = terms_of(ds.get("SpecificCharacterSet"))
         ds.SpecificCharacterSet = terms or "ISO_IR 6"
         try:

@@ -20,18 +20,36 @@ def _pointed(ds: Dataset) -> str:
 
 
 def _steps(ds: Dataset, key: str) -> list[float]:
-    """Positive milliseconds from frame to frame of FrameTime or FrameTimeVector, whose first value is no
-    step; empty where they are none."""
+    """Milliseconds from frame to frame of FrameTime or FrameTimeVector, whose first value is no step; empty
+    where they are none, run backwards, or are not one a frame."""
     value = ds.get(key)
     if value is None or value == "":
         return []
     values = [value] if isinstance(value, (int, float, str)) else list(value)
+    if key == "FrameTimeVector" and len(values) != _frames(ds, len(values)):
+        return []
     try:
         numbers = [float(v) for v in (values[1:] if key == "FrameTimeVector" else values)]
     except (TypeError, ValueError):
         return []  # a time that is no number is no time; the next attribute may have one
-    mean = float(np.mean(numbers)) if numbers else 0.0
-    return numbers if 0 < mean < np.inf else []
+    whole = numbers and bool(np.isfinite(numbers).all()) and min(numbers) >= 0
+    return numbers if whole and sum(numbers) > 0 else []
+
+
+def _frames(ds: Dataset, unsaid: int) -> int:
+    return int(number(ds, "NumberOfFrames") or unsaid)
+
+
+def unused(ds: Dataset) -> str:
+    """Why a FrameTimeVector is not used; empty where it may be, or where there is none."""
+    value = ds.get("FrameTimeVector")
+    values = [value] if isinstance(value, (int, float, str)) else list(value or ())
+    frames = _frames(ds, len(values))
+    if len(values) < 2 or frames == 1 or _steps(ds, "FrameTimeVector"):
+        return ""
+    if len(values) != frames:
+        return f"its FrameTimeVector has {len(values)} times for {frames} frames and is not used"
+    return "its FrameTimeVector holds times that run backwards or are none, and is not used"
 
 
 def frame_steps(ds: Dataset) -> list[float]:

@@ -191,8 +191,7 @@ def full_header(path: Path) -> Dataset | str:
             private.gather(ds)
             for tag in [t for t in list(ds.keys()) if t not in WANTED_TAGS]:  # quicker than to ask for WANTED
                 del ds[tag]
-            if "SpecificCharacterSet" in ds:
-                ds.SpecificCharacterSet = charset.terms_of(ds.SpecificCharacterSet)
+            charset.obey(ds)
             for element in ds.iterall():  # parse now: a sequence that is damaged inside must fail here
                 element.value  # noqa: B018
             return ds

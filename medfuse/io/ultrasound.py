@@ -12,7 +12,7 @@ from scipy.spatial import ConvexHull
 from ..case import Image, Region
 from ..errors import UnreadableError
 from .decode import read_pixels
-from .frame_times import frame_ms, uneven
+from .frame_times import frame_ms, uneven, unused
 from .headers import FileEntry
 from .roles import role_of
 from .source import source_of
@@ -39,8 +39,7 @@ def read_ultrasound(entry: FileEntry) -> Image:
     found = regions(ds)
     role, confidence = role_of(ds, entry.modality)
     notes = [] if found else ["uncalibrated: no region with centimetres, so lengths stay in pixels"]
-    if uneven(ds):
-        notes.append(uneven(ds))
+    notes += filter(None, (uneven(ds), unused(ds)))
     brightest = brightest_frame(pixels)
     area = scan_area(brightest, found)
     if area is None:

@@ -16,6 +16,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from ..case import Case
+from ..io.charset import obey
 from .catalogue import LabelRow, SeriesRow
 from .library import Library
 
@@ -71,7 +72,9 @@ def _first_files(case: Case) -> list[Path]:
 
 def _head(path: Path) -> Dataset | None:
     try:
-        return pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+        ds = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=TAGS)
+        obey(ds)
+        return ds
     except (InvalidDicomError, OSError, ValueError):  # no DICOM file: it has no header to read
         return None
 
