@@ -13,6 +13,7 @@ from pydicom.dataset import Dataset
 
 from ..modalities import modality_of
 from .acquired import acquired
+from .clinical_words import acquisition_words
 
 # In these patterns < and > are the borders of a word: an underscore or a digit beside a letter is one as
 # well ("t1_venous", "3Dart"), so that "venous" is not found in "intravenous", nor "op" in "biopsy".
@@ -31,15 +32,24 @@ WEIGHT_WORDS = (
     ("FLAIR", r"(?<!t1)(?<!t1.)flair>|<dark.?fluid"),
     ("T2*", r"<t2.?\*|<t2star|<gre>.*<hemo|<swi>|<bold>|<fmri>"),
     ("DWI", r"<dwi>|<diff(usion)?>|<ep2?d?_b\d|<dti>|<tensor>"),
-    ("T2", r"<t2|<haste>|<ssfse>|<mrcp>"),
-    ("T1", r"<t1|<mprage>|<mpr_|<vibe|<lava|<thrive>|<spgr>|<bravo>"),
-    ("PD", r"<pd>|<proton"),
+    ("T2", r"<t2(?!\d)|<haste>|<ssfse>|<mrcp>"),
+    ("T1", r"<t1(?!\d)|<mprage>|<mpr_|<vibe|<lava|<thrive>|<spgr>|<bravo>"),
+    ("PD", r"<pd>|<proton.?(dens|weigh|w>)"),
 )
 # Numbers computed from images, each voxel a physical quantity: no picture that a role asks for
 MAP_WORDS = (
-    r"<e?adc>|<apparent diffusion|<fractional anisotropy>|<fa map>|<(t1|t2|t2star|perfusion|r2) ?map|<ivim>"
+    r"<(e|d|exp.?)?adc>|<apparent diffusion|<fractional anisotropy>|<(col(ou?r)?.?)?fa>(?!.?\d)|<ivim>"
+    r"|<(t1|t2|t2star|t2\*|perfusion|r2|r2\*|r2star|fa|md|rd|ad|mk|colou?r|b0|b1|field|pd).?maps?>"
+    r"|<(mean|radial|axial).?(diffusivity|kurtosis)>|<fat.?fraction|<pdff>"
+    r"|<(dti|dki|dtensor|tensor).{0,12}<(md|rd|ad|mk|ak|rk|eigen\w*|l[123])>"
+    r"|<(rel)?r?(cbf|cbv|mtt|ttp|tmax|ktrans)>|<tractograph\w*|<fib(er|re).?track\w*"
 )
-MAP_KINDS = {"ADC", "FA", "TRACEW_MAP", "T1 MAP", "T2 MAP", "T2_STAR MAP", "PERFUSION_MAP"}
+MAP_KINDS = {
+    *("ADC", "EADC", "EXPADC", "EXP ADC", "DADC", "FA", "COLFA", "COL FA", "MD", "RD", "MK"),
+    *("TRACEW MAP", "TENSOR", "T1 MAP", "T2 MAP", "T2 STAR MAP", "R2 MAP", "R2 STAR MAP"),
+    *("PERFUSION MAP", "PD MAP", "B0 MAP", "B1 MAP", "FIELD MAP", "FAT FRACTION", "IVIM"),
+    *("DIFFUSION MAP", "CBF", "CBV", "MTT", "TTP", "TMAX", "KTRANS"),
+}
 # AcquisitionContrast of enhanced MR, PS3.3 C.8.13.3.1.2
 CONTRASTS = {
     "T1": "T1",
@@ -50,13 +60,20 @@ CONTRASTS = {
     "FLUID_ATTENUATED": "FLAIR",
 }
 
+# what is written where no contrast agent was given
+NO_AGENT = {
+    *("NONE", "NO", "N", "NIL", "N/A", "NA", "-", "--", "0", "WITHOUT", "W/O", "WO", "NOT GIVEN"),
+    *("FALSE", "NO CONTRAST", "WITHOUT CONTRAST", "NON CONTRAST", "NON-CONTRAST", "NONCONTRAST"),
+    *("UNENHANCED", "PLAIN", "NATIVE", "OHNE", "KEIN", "KEINES", "UNKNOWN"),
+}
+
 Trait = tuple[str, float]  # value, confidence 0 to 1
 UNKNOWN: Trait = ("unknown", 0.0)
 
 
 def _text(ds: Dataset) -> str:
     keys = ("SeriesDescription", "ProtocolName", "SequenceName", "ContrastBolusAgent")
-    return " ".join(str(ds.get(k, "")) for k in keys).lower()
+    return " ".join(acquisition_words(str(ds.get(k, "") or "").lower()) for k in keys)
 
 
 def _number(ds: Dataset, key: str) -> float | None:
@@ -104,7 +121,7 @@ def _contrast(ds: Dataset, phase: str) -> dict[str, Trait]:
     """Contrast and phase, which may contradict each other."""
     agent = str(ds.get("ContrastBolusAgent", "") or "").strip()
     plain = phase == "unenhanced"
-    if agent and agent.upper() not in ("NONE", "NO"):
+    if agent and agent.upper().rstrip(".") not in NO_AGENT:
         contrast: Trait = ("no", 0.5) if plain else ("yes", 0.9)
     elif phase:
         contrast = ("no", 0.9) if plain else ("yes", 0.7)
@@ -218,7 +235,9 @@ def role_of(ds: Dataset, modality: str) -> Trait:
     if roles_from == "phase":
         phase, sure = found["phase"]
         return (phase, sure) if phase != "unknown" else UNKNOWN
-    is_map = bool(_kinds(ds) & MAP_KINDS) or bool(_pattern(MAP_WORDS).search(_text(ds)))
+    is_map = bool({k.replace("_", " ") for k in _kinds(ds)} & MAP_KINDS) or bool(
+        _pattern(MAP_WORDS).search(_text(ds))
+    )
     return UNKNOWN if is_map else _weighted_role(found)
 
 
