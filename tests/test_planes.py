@@ -36,6 +36,15 @@ def test_slices_nearer_than_a_hundredth_of_a_millimetre_are_not_one(tmp_path):
     assert only_image(tmp_path).pixels.shape[2] == 6
 
 
+@pytest.mark.parametrize(("left_out", "outcome"), [(None, "exact"), (4, "irregular")])
+def test_steps_of_five_micrometres_behind_coarse_pixels(tmp_path, left_out, outcome):
+    for k in range(10):
+        if k != left_out:
+            write_slice(tmp_path / f"{k}.dcm", position=(0, 0, 20 + 0.005 * k), spacing=(0.5, 0.5))
+    (case,) = find_cases(tmp_path).cases
+    assert case.images[0].geometry.outcome == outcome
+
+
 def test_voxels_of_half_a_micron_are_no_singular_affine(tmp_path):
     write_stack(tmp_path, [(0, 0, round(0.0005 * k, 6)) for k in range(6)], spacing=(0.0005, 0.0005))
     image = only_image(tmp_path)

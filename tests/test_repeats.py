@@ -227,3 +227,14 @@ def test_reported_inputs(shared, name):
     for image in case.images:
         means = image.pixels.mean((0, 1))
         assert name == "mosaic-epi" or np.abs(np.diff(means)).max() < 30
+
+
+def test_the_private_echo_of_ge_is_a_trait(tmp_path):
+    """GE may write one EchoTime for every echo."""
+    repeats(
+        tmp_path,
+        [{"EchoTime": 5.0}] * 3,
+        private=lambda v: [(0x00190010, "LO", "GEMS_ACQU_01"), (0x001910A2, "SL", v + 1)],
+    )
+    images = unmixed(tmp_path, 3)
+    assert [i.traits["echo_number"] for i in images] == [("1", 1.0), ("2", 1.0), ("3", 1.0)]

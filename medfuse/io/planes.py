@@ -20,6 +20,10 @@ SAME_COSINE = 1e-3  # two orientations are one
 SAME_SPACING = 5e-4  # share of it below which two pixel spacings are one
 NEARLY = 0.02  # of a cosine or a spacing: parts that differ by less may be one that was rounded
 PARTED_BY = ("ImageType", "ImageOrientationPatient", "PixelSpacing")
+EVEN_STEPS = 3  # steps that could not be alike by chance where they are
+EVEN = 0.05  # of a step: these are alike, or a multiple of it where slices are missing, but
+FEW_MISSING = 4.05  # not so many times it
+LEAST_STEP_MM = 1e-5  # what a header can say of a position
 FLATTEST = 0.2  # depth of a stack by how far its slices lie beside one another: no gantry tilts so far
 STACKED_BY = ("StackID", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "EchoTime")
 OFF_LINE = 0.5  # of the step: slices farther than this off one straight line are not one stack
@@ -120,10 +124,21 @@ class Plane:
         """(3,) LPS unit normal."""
         return normal_of(self.orientation)
 
+    def near_mm(self, members: Sequence[int]) -> float:
+        """How near two slices lie that are at one place: less than their step, where all of them follow one
+        another evenly (micro-CT may have pixels that are coarse beside it)."""
+        near = same_place_mm(self.spacing)
+        steps = np.diff(np.sort(self.positions[list(members)] @ self.normal))
+        if len(steps) < EVEN_STEPS or steps.min() <= LEAST_STEP_MM:
+            return near
+        ratios = steps / steps.min()
+        even = ratios.max() <= FEW_MISSING and np.abs(ratios - np.round(ratios)).max() <= EVEN
+        return min(near, float(steps.min()) / 2) if even else near
+
     def places(self, members: Sequence[int], within: float = 0.0) -> list[list[int]]:
         """``members`` by the place where they lie (within so many mm), in order along the normal."""
         chosen = list(members)
-        near = within or same_place_mm(self.spacing)
+        near = within or self.near_mm(chosen)
         found = same_places(self.positions[chosen], self.normal, near)
         return [[chosen[i] for i in place] for place in found]
 
@@ -192,7 +207,7 @@ def _whole(
 ) -> list[list[int]]:
     """The volumes of groups of slices that are paired each by itself. Raises CannotPair, also where two of
     them lie between one another."""
-    within = same_place_mm(plane.spacing)
+    within = plane.near_mm([i for members in groups for i in members])
     along = plane.positions @ plane.normal
     found: list[list[int]] = []
     for members in groups:

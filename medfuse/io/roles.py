@@ -12,6 +12,7 @@ from functools import cache
 from pydicom.dataset import Dataset
 
 from ..modalities import modality_of
+from . import private
 from .acquired import acquired
 from .clinical_words import acquisition_words
 
@@ -146,6 +147,9 @@ def _acquisition(ds: Dataset) -> dict[str, Trait]:
         "temporal_index": facts.temporal_index,
         "b_value": facts.b_value,
     }
+    numbers = private.numbers(ds, private.GE_ECHO)
+    if numbers:  # GE writes EchoTime and EchoNumbers alike for every echo
+        told["echo_number"] = numbers[0]
     found = {name: (f"{value:g}", 1.0) for name, value in told.items() if value is not None}
     if any(facts.direction):
         found["direction"] = (", ".join(f"{v:.6g}" for v in facts.direction), 1.0)
