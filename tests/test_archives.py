@@ -11,6 +11,9 @@ from pathlib import Path
 import pytest
 from slices import write_stack
 
+from medfuse.batch.plan import plan_batch
+from medfuse.deidentify.folder import deidentify_folder
+from medfuse.deidentify.profile import Options
 from medfuse.errors import UserError
 from medfuse.io.cases import find_cases
 from medfuse.io.read import open_case
@@ -139,3 +142,38 @@ def test_a_zip_that_lost_its_end_is_called_so(stack, tmp_path):
         cut.write_bytes(data[:left])
         (refused,) = scan(cut).refused
         assert "ends too early" in refused.reason
+
+
+def test_a_batch_reads_the_archives_of_its_folder(stack, tmp_path):
+    """They were refused, while ingest read them; a second plan finds the same work."""
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    archive = packed(stack, folder / "a.zip")
+    plan = plan_batch(str(folder))
+    (job,) = plan.jobs
+    assert not plan.refused
+    assert job.read().images[0].pixels.shape == (5, 6, 4)
+    assert plan_batch(str(folder)).jobs[0].input_hash == job.input_hash
+    with zipfile.ZipFile(archive, "a") as more:
+        more.writestr("note.txt", "changed")
+    assert plan_batch(str(folder)).jobs[0].input_hash != job.input_hash
+
+
+def test_the_archives_of_a_folder_are_deidentified(stack, tmp_path):
+    """They were skipped without a word."""
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    packed(stack, folder / "a.zip")
+    packed(stack, folder / "b.tar")  # the same slices again
+    (folder / "DOE_JANE.zip").write_bytes(b"PK\3\4 cut short")
+    with tarfile.open(folder / "c.tar", "w") as hostile:
+        hostile.addfile(tarfile.TarInfo("../../DOE_JANE"))
+    out = tmp_path / "out"
+    done = deidentify_folder(folder, out, key=bytes(32), options=Options(False, True, True))
+    assert done.report.written == 4
+    assert done.report.skipped["archive"] == 2
+    reasons = {r.path.name: r.reason for r in done.refused}
+    assert "ends too early" in reasons["DOE_JANE.zip"]
+    assert "points outside" in reasons["c.tar"]
+    assert len(done.refused) == 2 + 4
+    assert "DOE" not in (out / "report.json").read_text()

@@ -15,7 +15,7 @@ from ..errors import UserError, WrongUse
 from ..io.cases import plan_cases
 from ..io.manifest import ManifestRow, read_manifest
 from ..io.read import open_case
-from ..io.scan import scan_files
+from ..io.scan import Scan, scan_files
 from ..library import Library, store
 
 LIBRARY = "library"
@@ -45,10 +45,12 @@ class Job:
 
 @dataclass
 class Plan:
-    """Jobs, and what cannot become one: (case or path, reason)."""
+    """Jobs, and what cannot become one: (case or path, reason). scan: of a folder; what was unpacked of its
+    archives is there as long as this is."""
 
     jobs: list[Job] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    scan: Scan | None = None
 
 
 def stat_hash(paths: list[Path], *more: object) -> str:
@@ -130,15 +132,21 @@ def _from_manifest(path: Path) -> Plan:
 def _from_folder(path: Path, window: int, progress: Callable[[int, int], None]) -> Plan:
     from ..io.folder import files_under
 
-    scanned = scan_files(files_under(path), progress=progress, archives=False)
-    plan = Plan(refused=list(scanned.refused))
+    scanned = scan_files(files_under(path), progress=progress)
+    plan = Plan(refused=list(scanned.refused), scan=scanned)
     for one in plan_cases(scanned, window=window, folder=str(path)):
         if one.conflict:
             plan.refused.append(Refusal(one.case_id, f"{one.conflict}; ingest it and confirm by hand"))
             continue
         entries = [e for key in one.series for e in scanned.series[key]] + one.volumes
         files = sorted(str(e.path) for e in entries)
-        plan.jobs.append(
-            Job(one.case_id, stat_hash([Path(f) for f in files]), files=tuple(files), window=window)
-        )
+        plan.jobs.append(Job(one.case_id, _input_hash(files, scanned), files=tuple(files), window=window))
     return plan
+
+
+def _input_hash(files: list[str], scanned: Scan) -> str:
+    """Of files as they lie; of those that were unpacked, which lie elsewhere each time, by their archive."""
+    within = scanned.within
+    outer = {within[Path(f)][0] if Path(f) in within else Path(f) for f in files}
+    inner = sorted(within[Path(f)][1] for f in files if Path(f) in within)
+    return stat_hash(sorted(outer), *inner)

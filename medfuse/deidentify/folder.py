@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections import Counter
 from collections.abc import Callable
+from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,12 +14,15 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import UnreadableError, UserError
+from ..io.archives import why_no_archive, with_unpacked
 from ..io.charset import obey
 from ..io.decode import UNSUPPORTED
 from ..io.folder import files_under
 from ..io.headers import FileEntry, read_header
 from ..io.names import plain_name, uid_name
 from ..io.scan import opened
+from ..io.temporary import temporary_folder
+from ..io.unpack import named_archive
 from ..io.volume_files import is_volume_file
 from .keys import Pseudonyms
 from .nifti import clean_nifti
@@ -61,14 +65,22 @@ def deidentify_folder(
     A file that cannot be judged is not written: it is refused by name, and the others go on.
     """
     copies = _Copies(out, Pseudonyms(key), options)
-    with opened(path) as inside:
-        files = files_under(inside)
-        for n, file in enumerate(files, 1):
-            progress(n, len(files))
-            copies.add(file, str(file.relative_to(inside)) if file != inside else file.name)
+    with ExitStack() as keep:
+        inside = keep.enter_context(opened(path))
+        found = with_unpacked(files_under(inside), lambda: _room(keep))
+        for n, file in enumerate(found.files, 1):
+            progress(n, len(found.files))
+            outer, inner = found.within.get(file, (file, ""))
+            name = str(outer.relative_to(inside)) if outer != inside else outer.name
+            copies.add(file, f"{name}/{inner}" if inner else name, found.archives.get(file))
     report = copies.report()
     write_report(report, out)
     return Deidentified(report=report, refused=copies.refused)
+
+
+def _room(keep: ExitStack) -> Path:
+    """A folder for what one archive holds."""
+    return keep.enter_context(temporary_folder("zip"))
 
 
 @dataclass
@@ -87,8 +99,16 @@ class _Copies:
     masked: int = 0
     taken: set[Path] = field(default_factory=set)
 
-    def add(self, file: Path, name: str) -> None:
-        """One file: written, skipped or refused. Only a full disk or the like ends the run."""
+    def add(self, file: Path, name: str, archive: str | None = None) -> None:
+        """One file: written, skipped or refused. Only a full disk or the like ends the run. ``archive``: of
+        one whose files come by themselves, why it could not be unpacked."""
+        if named_archive(file) and file.is_file():
+            why = why_no_archive(file) if archive is None else archive
+            if why:
+                self._refuse(file, name, why, "an archive that cannot be unpacked; not written")
+            else:
+                self.skipped["archive"] += 1
+            return
         try:
             if is_volume_file(file):
                 self._add_volume(file, name)
@@ -152,9 +172,11 @@ class _Copies:
             )
         return target
 
-    def _refuse(self, file: Path, name: str, reason: str) -> None:
+    def _refuse(self, file: Path, name: str, reason: str, told: str = "") -> None:
+        """Note one refusal. told: the reason for the report, where the other may quote the source."""
         self.refused.append(NotWritten(path=file, reason=reason))
-        self.told.append(FileRefused(source=self.pseudonyms.file(name), reason=_without_values(reason)))
+        reason = told or _without_values(reason)
+        self.told.append(FileRefused(source=self.pseudonyms.file(name), reason=reason))
 
     def _account(self, target: Path, work: PixelWork, changes: Changes) -> None:
         """Note one copy in the report."""

@@ -63,7 +63,8 @@ def obey(ds: Dataset) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # pydicom warns of each odd term
         terms = terms_of(ds.SpecificCharacterSet)
-        ds.set_original_encoding(*ds.original_encoding, character_encoding=convert_encodings(terms))
+        implicit, little = ds.original_encoding
+        ds.set_original_encoding(implicit, little, convert_encodings(terms))
         ds.SpecificCharacterSet = terms
 
 

@@ -8,22 +8,21 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from itertools import count
 from pathlib import Path
 
 from ..case import Image, Refusal
-from ..errors import UnreadableError, UserError, WrongUse
+from ..errors import UnreadableError, WrongUse
 from . import nifti, picture
+from .archives import why_no_archive, with_unpacked
 from .folder import files_under
 from .headers import FileEntry
 from .index import index
 from .series import read_series
 from .temporary import temporary_folder
-from .unpack import begins_as_zip, is_archive, named_archive, unpack
+from .unpack import is_archive, named_archive, unpack
 from .volume_files import header_of, is_volume_file
 
 STATUSES = ("read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported")
-NESTED = 3  # archives in archives are unpacked so deep
 
 # series, study, patient: badly made copies of two patients may share the first two
 Key = tuple[str, str, str]
@@ -57,6 +56,8 @@ class Scan:
     volumes: list[FileEntry] = field(default_factory=list)
     # archives among the files, and why one could not be unpacked
     archives: dict[Path, str] = field(default_factory=dict)
+    # a file that was unpacked, the archive that was given, and the file's name in there
+    within: dict[Path, tuple[Path, str]] = field(default_factory=dict)
     _room: Path | None = None
 
     def room(self) -> Path:
@@ -137,7 +138,10 @@ def scan_files(
     the scan lives; else each is refused by name."""
     result = Scan()
     if archives:
-        files = _with_unpacked(files, result)
+        unpacked = with_unpacked(files, result.room)
+        files = unpacked.files
+        result.archives = unpacked.archives
+        result.within = unpacked.within
     seen: dict[str, Path] = {}
     indexed = index([f for f in files if not _is_other(f)])
     for n, file in enumerate(files, 1):
@@ -173,33 +177,6 @@ def scan_files(
         _compare_names(result.identity[key[1:]], tags.get("PatientName", ""))
         _compare_person(result.identity[key[1:]], tags)
     return result
-
-
-def _with_unpacked(files: list[Path], result: Scan) -> list[Path]:
-    """The files, each archive among them followed by what it holds; what is wrong with one is noted."""
-    out = []
-    waiting = [(f, 0) for f in reversed(files)]
-    while waiting:
-        file, depth = waiting.pop()
-        out.append(file)
-        if not named_archive(file) or not is_archive(file):
-            continue
-        if depth == NESTED:
-            result.archives[file] = f"an archive inside {NESTED} others; unpack it yourself"
-            continue
-        folder = result.room() / file.name
-        for again in count(2):
-            if not folder.exists():
-                break
-            folder = result.room() / f"{again}-{file.name}"
-        try:
-            folder.mkdir(parents=True)
-            unpack(file, folder)
-            result.archives[file] = ""
-        except UserError as e:
-            result.archives[file] = str(e).removeprefix(f"{file}: ")
-        waiting += [(f, depth + 1) for f in reversed(files_under(folder))]
-    return out
 
 
 def same_name(name: str) -> str:
@@ -273,12 +250,9 @@ def _other_kind(file: Path, result: Scan) -> FileEntry:
 
 
 def _archive(file: Path, result: Scan) -> FileEntry:
-    if not is_archive(file):
-        if begins_as_zip(file):
-            return FileEntry(
-                file, "damaged", "is a zip that ends too early, so a part is missing; copy it again"
-            )
-        return FileEntry(file, "damaged", "is no archive, whatever its name says; copy it again")
+    none = why_no_archive(file)
+    if none:
+        return FileEntry(file, "damaged", none)
     why = result.archives.get(file, "an archive inside a folder; unpack it, or ingest the folder")
     if why:
         return FileEntry(file, "damaged", why)

@@ -1,0 +1,68 @@
+"""Archives among the files of a folder → the files in them: whoever reads the folder reads these too."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from itertools import count
+from pathlib import Path
+
+from ..errors import UserError
+from .folder import files_under
+from .unpack import begins_as_zip, is_archive, named_archive, unpack
+
+NESTED = 3  # archives in archives are unpacked so deep
+
+
+@dataclass
+class Unpacked:
+    """files: as given, each archive followed by what it holds. archives: those among them, and why one could
+    not be unpacked. within: an unpacked file → the archive that was given, and the file's name in there."""
+
+    files: list[Path] = field(default_factory=list)
+    archives: dict[Path, str] = field(default_factory=dict)
+    within: dict[Path, tuple[Path, str]] = field(default_factory=dict)
+
+
+def with_unpacked(files: list[Path], room: Callable[[], Path]) -> Unpacked:
+    """The files of archives beside those that were given. room: makes the folder that they are unpacked to,
+    asked for where there is an archive."""
+    out = Unpacked()
+    waiting = [(f, 0) for f in reversed(files)]
+    while waiting:
+        file, depth = waiting.pop()
+        out.files.append(file)
+        if not named_archive(file) or not is_archive(file):
+            continue
+        if depth == NESTED:
+            out.archives[file] = f"an archive inside {NESTED} others; unpack it yourself"
+            continue
+        folder = _free(room(), file.name)
+        try:
+            folder.mkdir(parents=True)
+            unpack(file, folder)
+            out.archives[file] = ""
+        except UserError as e:
+            out.archives[file] = str(e).removeprefix(f"{file}: ")
+        found = files_under(folder)
+        outer, inner = out.within.get(file, (file, ""))
+        for one in found:
+            name = str(one.relative_to(folder))
+            out.within[one] = (outer, f"{inner}/{name}" if inner else name)
+        waiting += [(f, depth + 1) for f in reversed(found)]
+    return out
+
+
+def _free(room: Path, name: str) -> Path:
+    """A folder of this name that is not there yet."""
+    tries = (room / (name if again == 1 else f"{again}-{name}") for again in count(1))
+    return next(folder for folder in tries if not folder.exists())
+
+
+def why_no_archive(file: Path) -> str:
+    """Why a file that is named as an archive is none; empty where it is one."""
+    if is_archive(file):
+        return ""
+    if begins_as_zip(file):
+        return "is a zip that ends too early, so a part is missing; copy it again"
+    return "is no archive, whatever its name says; copy it again"
