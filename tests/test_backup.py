@@ -12,10 +12,13 @@ import threading
 from dataclasses import asdict
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pydicom
 import pytest
 from pacs import free_port
 from slices import write_stack
+from sqlalchemy import select
 from typer.testing import CliRunner
 
 from medfuse.cli import app
@@ -23,7 +26,8 @@ from medfuse.errors import UserError, WrongUse
 from medfuse.library import Library, accounts, audit, integrity, store
 from medfuse.library.audit_check import differences
 from medfuse.library.backup import MANIFEST, backup, content_path, read_manifest
-from medfuse.library.image_files import stored_path
+from medfuse.library.catalogue import SeriesRow
+from medfuse.library.image_files import content_hash, stored_path
 from medfuse.library.ingest import ingest
 from medfuse.library.restoration import restore, verify_backup
 from medfuse.network.client import send_files
@@ -373,3 +377,65 @@ def test_backup_and_restore_say_what_they_did(home, tmp_path, monkeypatch):
     got = run.invoke(app, ["restore", str(tmp_path / "copy")])
     assert (got.exit_code, "the audit log is whole" in got.stdout) == (0, True)
     assert stored_path(Library(), images(Library())[0].name).exists()
+
+
+STATED = {
+    "Modality": "PT",
+    "Units": "Bq/ml",
+    "DecayCorrection": "ADMIN",
+    "CorrectedImage": ["DECY", "ATTN"],
+    "PatientWeight": 70,
+    "RadionuclideTotalDose": 350e6,
+}
+
+
+@pytest.fixture
+def uptake(tmp_path):
+    """A volume of PET whose unit stands in the JSON beside it alone."""
+    path = tmp_path / "pet.nii.gz"
+    nib.save(nib.Nifti1Image(np.full((4, 4, 4), 1000, np.float32), np.diag([4.0, 4, 4, 1])), path)
+    (tmp_path / "pet.json").write_text(json.dumps(STATED))
+    return path
+
+
+def test_the_json_beside_a_volume_comes_back_with_it(uptake, home, tmp_path):
+    old, new = Library(home), Library(tmp_path / "new")
+    case_id = store.add_nifti(old, [(uptake, "PT")])
+    done = backup(old, tmp_path / "copy")
+    assert done.images == 1
+    assert verify_backup(tmp_path / "copy").images == 1
+    restore(new, tmp_path / "copy")
+    (image,) = store.load_case(new, case_id).images
+    assert image.pixels.max() == pytest.approx(0.2)
+    assert differences(new) == []
+
+
+def test_the_json_beside_a_volume_of_an_older_library_is_in_the_backup(uptake, home, tmp_path):
+    old, new = Library(home), Library(tmp_path / "new")
+    case_id = store.add_nifti(old, [(uptake, "PT")])
+    store.load_case(old, case_id)  # puts it beside the volume, where it was kept before
+    with old.session() as s:
+        row = s.scalars(select(SeriesRow)).one()
+        stored_path(old, row.files[1]).unlink()
+        row.files = row.files[:1]
+    backup(old, tmp_path / "copy")
+    restore(new, tmp_path / "copy")
+    assert store.load_case(new, case_id).images[0].pixels.max() == pytest.approx(0.2)
+
+
+@pytest.mark.attack
+def test_a_weight_changed_in_the_library_changes_no_uptake(uptake, home):
+    """A tenth of the patient's weight in the JSON beside the volume, and every SUV was a tenth."""
+    library = Library(home)
+    case_id = store.add_nifti(library, [(uptake, "PT")])
+    (image,) = store.load_case(library, case_id).images
+    before = image.pixels.max()
+    sides = [p for p in images(library) if p.suffix == ".json"]
+    beside = next(p for p in sides if content_hash(p) != p.name[:64])
+    beside.write_text(json.dumps(STATED | {"PatientWeight": 7}))
+    (image,) = store.load_case(library, case_id).images
+    assert image.pixels.max() == before
+    kept = next(p for p in sides if p != beside)
+    kept.write_text(json.dumps(STATED | {"PatientWeight": 7}))
+    assert [d.file for d in integrity.verify(library).damaged] == [kept.name]
+    assert not store.load_case(library, case_id).images

@@ -26,6 +26,7 @@ from sqlalchemy.engine import Connection
 
 from .. import __version__
 from ..errors import OutputError, UserError, WrongUse, fault_of
+from ..io.sidecar import SUFFIX
 from . import audit_key
 from .accounts import accounts_path, settled
 from .audit import record
@@ -212,7 +213,7 @@ def backup(
     return BackedUp(
         folder=folder,
         files=len(manifest.files),
-        images=sum(name.startswith("images/") for name in manifest.files),
+        images=sum(name.startswith("images/") and not name.endswith(SUFFIX) for name in manifest.files),
         copied=store.copied,
         damaged=tuple(manifest.damaged),
         skipped=tuple(store.skipped),
@@ -262,6 +263,7 @@ def _filled(library: Library, store: _Store, with_key: bool, progress: Progress)
     if with_key:
         store.keep_as(audit_key.key_path(library).name, audit_key.key_path(library))
     damaged = _images(library, store, names, progress)
+    _sidecars(library, store)
     return BackupManifest(
         medfuse=__version__,
         made=datetime.now(UTC).isoformat(timespec="seconds"),
@@ -296,6 +298,15 @@ def _images(library: Library, store: _Store, names: list[str], progress: Progres
             damaged.append(name)
         progress(n, len(paths))
     return damaged
+
+
+def _sidecars(library: Library, store: _Store) -> None:
+    """The JSON beside stored volumes: of cases from before it had a name in the store, nothing else says
+    what their units are."""
+    for path in sorted((library.home / "images").glob(f"*/*{SUFFIX}")):
+        name = path.relative_to(library.home).as_posix()
+        if name not in store.files and not path.is_symlink():
+            store.keep_as(name, path)
 
 
 def _others(library: Library, store: _Store) -> None:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from ..errors import UserError
 from ..io.names import plain_name
 from ..io.sidecar import SUFFIX, sidecar_path
+from ..io.volume_files import suffix_of
 
 if TYPE_CHECKING:
     from .library import Library
@@ -44,13 +45,20 @@ def fault_in(path: Path) -> str:
     return "" if same else "its content is not what was stored"
 
 
-def store_sidecar(library: Library, path: Path, kept: str, suffix: str) -> None:
-    """Copy the JSON beside a volume file next to its copy ``kept`` in the store, where it has one: it says
-    what the file cannot hold, such as the unit of PET."""
+def store_sidecar(library: Library, path: Path) -> list[str]:
+    """Copy the JSON beside a volume file into the store, where it has one: it says what the file cannot hold,
+    such as the unit of PET. Its name there, or none."""
     side = sidecar_path(path)
-    if side is not None:
-        target = stored_path(library, kept)
-        _copied(library, side, target.with_name(target.name.removesuffix(suffix) + SUFFIX))
+    return [] if side is None else [store_file(library, side, SUFFIX)]
+
+
+def place_sidecars(library: Library, volume: Path, names: list[str]) -> None:
+    """Put a stored volume's sidecar beside it, where its reader looks for it, as it was stored."""
+    for name in names:
+        kept = stored_path(library, name)
+        beside = volume.with_name(volume.name.removesuffix(suffix_of(volume)) + SUFFIX)
+        if not beside.exists() or content_hash(beside) != name[:DIGITS]:
+            _copied(library, kept, beside)
 
 
 def store_file(library: Library, path: Path, suffix: str = "") -> str:

@@ -18,6 +18,7 @@ from sqlalchemy.pool import NullPool
 
 from ..errors import OutputError, UserError, WrongUse
 from ..io.names import path_below
+from ..io.sidecar import SUFFIX
 from . import audit_key
 from .audit import record
 from .audit_check import Difference, differences
@@ -71,7 +72,7 @@ def verify_backup(folder: Path, progress: Progress = lambda done, total: None) -
 
 
 def _images(manifest: BackupManifest) -> int:
-    return sum(name.startswith("images/") for name in manifest.files)
+    return sum(n.startswith("images/") and not n.endswith(SUFFIX) for n in manifest.files)
 
 
 def faults(folder: Path, manifest: BackupManifest, progress: Progress) -> Iterator[tuple[str, str]]:

@@ -16,11 +16,12 @@ from ..io.names import shown
 from ..io.nifti import read_nifti
 from ..io.read import open_case
 from ..io.scan import scan_files
+from ..io.sidecar import SUFFIX
 from ..io.volume_files import DETACHED, suffix_of
 from .accounts import Account, need, need_acting
 from .audit import enter
 from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow
-from .image_files import store_file, store_sidecar, stored_path
+from .image_files import place_sidecars, store_file, store_sidecar, stored_path
 from .integrity import why_unusable
 from .labels import label
 from .whose import Identity as Identity
@@ -128,7 +129,9 @@ def load_case(library: Library, case_id: str) -> Case:
     _read_dicom(library, case, [x for x in there if not x.uid.startswith("file:")])
     for x in there:
         if x.uid.startswith("file:"):
-            case.images.append(read_nifti(stored_path(library, x.files[0]), x.modality, x.role))
+            volume = stored_path(library, x.files[0])
+            place_sidecars(library, volume, x.files[1:])
+            case.images.append(read_nifti(volume, x.modality, x.role))
     return case
 
 
@@ -198,7 +201,7 @@ def add_nifti(library: Library, files: list[tuple[Path, str]]) -> str:
         for image in case.images:
             path = Path(image.source.path)
             kept = store_file(library, path, suffix_of(path))
-            store_sidecar(library, path, kept, suffix_of(path))
+            side = store_sidecar(library, path)
             row.series.append(
                 SeriesRow(
                     uid=f"file:{image.source.sha256}",
@@ -206,7 +209,7 @@ def add_nifti(library: Library, files: list[tuple[Path, str]]) -> str:
                     role=image.role,
                     role_confidence=image.role_confidence,
                     description=(image.source.description or shown(path.name))[:128],
-                    files=[kept],
+                    files=[kept, *side],
                     images=[describe(image).as_json()],
                     geometry=image.geometry.outcome,
                 )
@@ -246,7 +249,7 @@ def _known(row: SeriesRow) -> KnownSeries:
         description=row.description,
         study_date=row.study_date,
         geometry=row.geometry,
-        files=len(row.files),
+        files=sum(not name.endswith(SUFFIX) for name in row.files),
     )
 
 
