@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from .errors import UserError, fault_of
+from .pattern import fault_in
 from .task import Strict, Task
 
 FILE = "knowledge.yaml"
@@ -40,10 +41,8 @@ class Concept(Strict):
     @classmethod
     def _patterns(cls, words: tuple[str, ...]) -> tuple[str, ...]:
         for pattern in words:
-            try:
-                re.compile(pattern)
-            except re.error as e:
-                raise ValueError(f"pattern {pattern!r}: {e}") from e
+            if why := fault_in(pattern):
+                raise ValueError(why)
         return words
 
     @model_validator(mode="after")

@@ -35,6 +35,7 @@ FLOORS = [
         "case",
         "task",
         "knowledge",
+        "pattern",
         "prediction",
         "claim",
         "report",

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import shutil
+import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,12 +19,14 @@ from medfuse.bundles.registry import find_bundle, list_bundles, shipped_folder
 from medfuse.case import Case, Image, Source
 from medfuse.deidentify.folder import deidentify_folder
 from medfuse.deidentify.profile import Options
+from medfuse.drafting import labeller
 from medfuse.drafting.templates import LONGEST, Sentences
 from medfuse.errors import UserError, WrongUse
 from medfuse.exports.case_folder import write_case
 from medfuse.inference.predictor import Predicted
 from medfuse.io.export import export_name
 from medfuse.io.names import plain_name, uid_name
+from medfuse.knowledge import Concept
 from medfuse.library import Library
 from medfuse.network.archive import Archive, Instance
 
@@ -230,6 +234,46 @@ def test_a_template_says_a_bounded_sentence(tmp_path):
         Sentences(path, "xx").render("a", rows=[*rows, "x"])
     with pytest.raises(UserError, match="must be a text"):
         Sentences(path, "xx").render("b")
+
+
+BOMBS = (
+    r"(a|a)*$",
+    r"(a|aa)+$",
+    r"(?:a*)*b",
+    r"(a+)+\d",
+    r"((a{1000}){1000}){1000}",
+    r"(?:" * 400 + "a" + ")" * 400,
+    "a" * 5000,
+)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("pattern", BOMBS)
+def test_a_lexicon_takes_neither_hours_nor_the_memory(tmp_path, pattern):
+    """One of 7 characters searched a word for hours; one of 25 filled the memory."""
+    import yaml
+
+    path = tmp_path / "lexicon.yaml"
+    path.write_text(yaml.safe_dump({"findings": {"cyst": {"names": [pattern], "denied": [pattern]}}}))
+    begun = time.process_time()
+    with suppress(UserError):
+        labeller.label(f"There is {'a' * 40}! in the liver.", labeller.load_lexicon(path))
+    assert time.process_time() - begun < 2
+    with suppress(ValueError):
+        Concept(words=(pattern,))
+    assert time.process_time() - begun < 3
+
+
+@pytest.mark.attack
+def test_a_pattern_that_takes_too_long_is_named(tmp_path):
+    path = tmp_path / "lexicon.yaml"
+    path.write_text("findings: {cyst: {names: ['(a|a)*$']}}")
+    with pytest.raises(UserError, match=r"lexicon\.yaml: finding cyst: pattern .* takes over 0\.5 s"):
+        labeller.label("a" * 40 + "!", labeller.load_lexicon(path))
+    path.write_text("findings: {cyst: {names: ['((a{99}){99}){99}']}}")
+    labeller.load_lexicon.cache_clear()
+    with pytest.raises(UserError, match=r"finding cyst: pattern .* repeats 970299 times"):
+        labeller.load_lexicon(path)
 
 
 def test_no_other_code_puts_a_uid_into_a_path():

@@ -3,11 +3,11 @@ which side."""
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from functools import lru_cache
 
 from ..knowledge import Graph
+from ..pattern import Pattern
 from .labeller import Claim, Lexicon, sentence_claims, task_lexicon
 
 
@@ -29,13 +29,12 @@ def graph_lexicon(graph: Graph) -> Lexicon:
     """What names each concept: its own words; a finding without any is named by those of the task's
     lexicon."""
     own = task_lexicon(graph.task)
-    patterns: dict[str, re.Pattern] = {}
+    patterns: dict[str, Pattern] = {}
     for name, concept in graph.concepts.items():
-        parts = list(concept.words)
-        if not parts and own is not None and name in own.patterns:
-            parts.append(own.patterns[name].pattern)
-        if parts:
-            patterns[name] = re.compile("|".join(f"(?:{p})" for p in parts), re.IGNORECASE)
+        if concept.words:
+            patterns[name] = Pattern.any_of(concept.words, f"{graph.task.name}: concept {name}")
+        elif own is not None and name in own.patterns:
+            patterns[name] = own.patterns[name]
     return Lexicon(patterns, {} if own is None else own.denied)
 
 

@@ -17,6 +17,7 @@ from typing import Literal
 import yaml
 
 from ..errors import UserError
+from ..pattern import Pattern, Place
 from ..task import Task
 from .sections import split_sentences
 
@@ -67,8 +68,8 @@ class Claim:
 class Lexicon:
     """patterns: finding → what names it; denied: finding → what says outright that it is absent."""
 
-    patterns: dict[str, re.Pattern]
-    denied: dict[str, re.Pattern] = field(default_factory=dict)
+    patterns: dict[str, Pattern]
+    denied: dict[str, Pattern] = field(default_factory=dict)
 
     @property
     def findings(self) -> tuple[str, ...]:
@@ -81,20 +82,18 @@ def load_lexicon(path: str | Path) -> Lexicon:
     """Read a lexicon. Raises UserError that names the file and the finding whose pattern is wrong."""
     data = yaml.safe_load(Path(path).read_text())
     try:
-        every = {f: _join(path, f, row.get("names", [])) for f, row in data["findings"].items()}
+        every = {
+            f: Pattern.any_of(row.get("names", []), f"{path}: finding {f}")
+            for f, row in data["findings"].items()
+        }
         denied = {
-            f: _join(path, f, row["denied"]) for f, row in data["findings"].items() if row.get("denied")
+            f: Pattern.any_of(row["denied"], f"{path}: finding {f}")
+            for f, row in data["findings"].items()
+            if row.get("denied")
         }
     except (KeyError, AttributeError, TypeError) as e:
         raise UserError(f"{path}: not a lexicon ({e}); compare with the shipped lexicon.yaml") from e
     return Lexicon(every, denied)
-
-
-def _join(path: str | Path, finding: str, patterns: list[str]) -> re.Pattern:
-    try:
-        return re.compile("|".join(f"(?:{p})" for p in patterns) or r"(?!)", re.IGNORECASE)
-    except re.error as e:
-        raise UserError(f"{path}: finding {finding}: pattern {e.pattern!r}: {e}") from e
 
 
 def task_lexicon(task: Task) -> Lexicon | None:
@@ -125,8 +124,8 @@ def sentence_claims(sentence: str, lexicon: Lexicon) -> list[Claim]:
             if denial is not None and denial.search(clause):
                 out.setdefault(finding, Claim(finding, "absent", sentence=sentence))
                 continue
-            for m in pattern.finditer(clause):
-                said = _governed(clause, m)
+            for place in pattern.places(clause):
+                said = _governed(clause, place)
                 before = out.get(finding)
                 if before is None or _WEIGHT[said] > _WEIGHT[before.said]:
                     out[finding] = Claim(finding, said, side, size if said != "absent" else None, sentence)
@@ -140,7 +139,7 @@ def doubted(sentence: str, lexicon: Lexicon) -> set[str]:
         finding
         for clause in _clauses(sentence)
         for finding, pattern in lexicon.patterns.items()
-        if any(_governed(clause, m) == "possible" for m in pattern.finditer(clause))
+        if any(_governed(clause, place) == "possible" for place in pattern.places(clause))
     }
 
 
@@ -157,10 +156,10 @@ def _clauses(sentence: str) -> list[str]:
     return [c for c in _CLAUSE.split(sentence) if c and c.strip()]
 
 
-def _governed(clause: str, m: re.Match) -> Said:
+def _governed(clause: str, place: Place) -> Said:
     plain = _NOT_A_NEGATION.sub(lambda x: "~" * len(x[0]), clause)
-    before = plain[: m.start()]
-    after = plain[m.end() :]
+    before = plain[: place.start]
+    after = plain[place.end :]
     if _NEGATION.search(before) or _AFTER.search(after):
         return "absent"
     return "possible" if _DOUBT.search(clause) else "present"
