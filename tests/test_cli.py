@@ -36,6 +36,18 @@ def cli(monkeypatch, capsys):
     return lambda *args: run(monkeypatch, capsys, *args)
 
 
+def test_a_program_starts_without_what_it_does_not_need():
+    """A node that only receives starts without torch; MONAI without what its other nets would bring."""
+    said = {
+        "medfuse.network.service": ("torch", "monai", "dask"),
+        "medfuse.models.encoders": ("transformers", "sklearn", "pandas", "matplotlib"),
+    }
+    for module, heavy in said.items():
+        code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+        assert done.stdout.strip() == "[]", module
+
+
 def test_help_does_not_import_the_heavy_ones():
     code = (
         "import sys; sys.argv=['medfuse','--help']\nfrom medfuse.__main__ import main\ntry: main()\nexcept "

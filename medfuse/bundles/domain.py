@@ -6,8 +6,6 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-from sklearn.covariance import LedoitWolf
-from sklearn.decomposition import PCA
 
 from ..case import Image
 from ..models.feature_set import FeatureSet
@@ -141,6 +139,9 @@ def feature_domain(
 ) -> dict[str, dict[str, Numbers]]:
     """Fit `Domain.features` on the training set (a FeatureSet); the limit lets INSIDE of the validation set
     pass. ``modalities``: or the keys of encoders from disk."""
+    from sklearn.covariance import LedoitWolf  # only training fits; it takes long to import
+    from sklearn.decomposition import PCA
+
     out: dict[str, dict[str, Numbers]] = {}
     for modality in modalities:
         x, v = (_pooled_cases(s, modality) for s in (train, val))

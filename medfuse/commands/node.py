@@ -81,7 +81,6 @@ def node(given: NodeArguments) -> None:
     from ..network.probes import probes
     from ..network.service import Destination, Service
     from ..network.tls import tls_of
-    from ..workflows.predict import PredictOptions
 
     tls = tls_of(given.tls_ca, given.tls_cert, given.tls_key) if given.peer_tls else None
     if given.peer_tls and tls is None:
@@ -94,7 +93,7 @@ def node(given: NodeArguments) -> None:
         predict=given.predict,
         out=given.out,
         bundle=given.bundle,
-        options=PredictOptions(given.language),
+        language=given.language,
         aet=given.aet,
         talk=talk,
         destinations=tuple(Destination.parse(d, tls) for d in given.research or ()),

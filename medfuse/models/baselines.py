@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import torch
 from jaxtyping import Float, Int
-from sklearn.linear_model import LogisticRegression
 from torch import Tensor, nn
 
 from ..task import Task
@@ -49,6 +48,8 @@ class LogitStack:
         self, subset: tuple[str, ...], logits: dict[str, np.ndarray], labels: Int[np.ndarray, "b f"]
     ) -> None:
         """logits: {modality: (B, findings)} of validation cases; labels (B, findings)."""
+        from sklearn.linear_model import LogisticRegression  # only training fits; it takes long to import
+
         x = np.stack([logits[m] for m in subset], -1)
         rows = []
         for f in range(labels.shape[1]):

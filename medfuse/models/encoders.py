@@ -8,8 +8,6 @@ from dataclasses import dataclass
 
 import torch
 from jaxtyping import Bool, Float
-from monai.inferers import sliding_window_inference
-from monai.networks.nets import DenseNet, SegResNet
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.checkpoint import checkpoint
@@ -17,6 +15,7 @@ from torch.utils.checkpoint import checkpoint
 from ..errors import UserError
 from ..modalities import is_cine
 from ..task import Task
+from .monai_nets import DenseNet, SegResNet, sliding_window_inference
 from .scale_space import ScaleSpaceEncoder
 
 

@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..batch.plan import Job, Plan, stat_hash
-from ..batch.run import BatchOptions, run_batch
 from ..errors import UserError
 from ..io.cases import plan_cases
 from ..io.names import plain_name
@@ -19,8 +18,7 @@ from ..io.scan import scan_files
 from ..library import Library
 from ..library.audit import record
 from ..library.ingest import keep_names
-from ..library.store import add_case
-from ..workflows.predict import PredictOptions
+from ..library.store import add_case, files_of
 from ..workflows.result import CommandResult
 from .archive import Archive, mark_filed, quiet_studies
 from .client import Remote, fetch_web, find_remote, move_remote, parse_remote, send_files, stow
@@ -85,7 +83,7 @@ class Service:
     predict: bool = False
     out: Path = Path("medfuse-out")
     bundle: str | None = None
-    options: PredictOptions = field(default_factory=PredictOptions)
+    language: str = "en"  # of drafts
     destinations: tuple[Destination, ...] = ()
     aet: str = "MEDFUSE"
     talk: Callable[[str], None] = lambda message: None
@@ -113,7 +111,9 @@ class Service:
         return filed
 
     def _predict(self, cases: list[str]) -> None:
-        from ..library.store import files_of
+        # a node that only receives starts without torch
+        from ..batch.run import BatchOptions, run_batch
+        from ..workflows.predict import PredictOptions
 
         jobs = [Job(c, stat_hash([], *files_of(self.library, c)), library=True) for c in cases]
 
@@ -126,7 +126,7 @@ class Service:
             run_batch(
                 Plan(jobs),
                 self.out,
-                self.options,
+                PredictOptions(language=self.language),
                 BatchOptions(1, threads=1),
                 bundle=self.bundle,
                 event=tell,

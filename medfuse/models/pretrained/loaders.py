@@ -9,14 +9,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
-import monai.networks.nets
 import torch
-from monai.networks.nets import ViT, resnet
-from monai.networks.nets.segresnet_ds import SegResEncoder
-from monai.networks.nets.swin_unetr import SwinTransformer
 from torch import nn
 
 from ...errors import UserError, WrongUse
+from ..monai_nets import SegResEncoder, SwinTransformer, ViT, nets, resnet
 from . import foreign
 from .contract import NAME, EncoderFile
 from .networks import InflatedResNet, Taken
@@ -113,7 +110,7 @@ def _bundle_network(path: Path) -> nn.Module:
     if not isinstance(found, dict) or "_target_" not in found:
         raise UserError(f"{path}: names no network; it needs network_def with a _target_")
     values = {k: _plain(path, v, config) for k, v in found.items() if k != "_target_"}
-    kind = getattr(monai.networks.nets, str(found["_target_"]).rpartition(".")[2], None)
+    kind = getattr(nets, str(found["_target_"]).rpartition(".")[2], None)
     if not (isinstance(kind, type) and issubclass(kind, nn.Module)):
         raise UserError(f"{path}: {found['_target_']} is no network of MONAI, and other code is not run")
     return kind(**values)

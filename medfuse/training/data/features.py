@@ -26,6 +26,9 @@ from .tensors import PreparedCases, load_input
 
 Progress = Callable[[int, int], None]
 
+# cases that a process is handed at a time
+CHUNK = 16
+
 
 def _inputs(task: Task, folder: Path, modality: str, names: list[str]) -> list[VolumeInput | CineInput]:
     items: list[VolumeInput | CineInput] = []
@@ -65,16 +68,15 @@ def _one_modality(
     progress: Progress,
 ) -> list[CaseFeatures]:
     out: list[CaseFeatures] = []
-    if device.type == "cpu" and workers <= 1:
+    if device.type == "cpu" and (workers <= 1 or len(files) <= CHUNK):  # one chunk keeps one process busy
         for names in files:
             out.append(_one(task, encoders, folder, modality, names, device))
             progress(len(out), len(files))
         return out
     if device.type == "cpu":
-        size = 16
         jobs = [
-            (task, encoders[modality], folder, modality, files[i : i + size])
-            for i in range(0, len(files), size)
+            (task, encoders[modality], folder, modality, files[i : i + CHUNK])
+            for i in range(0, len(files), CHUNK)
         ]
         with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
             for part in pool.map(_chunk, jobs):

@@ -24,6 +24,9 @@ from ..identity import Identity, files_of
 
 VERSION = 2  # of what this file writes: another one is preprocessed anew
 
+# cases that are prepared in the time a further process takes to start; fewer are prepared here
+FEW = 8
+
 
 class Preprocessed(TypedDict):
     """One case of a preprocessed manifest: names of its tensors by modality, and what was refused."""
@@ -115,7 +118,7 @@ def preprocess_manifest(
     folder.mkdir(parents=True, exist_ok=True)
     jobs = [(task, row, str(folder)) for row in rows]
     entries = []
-    if workers <= 1:
+    if workers <= 1 or len(jobs) <= FEW:
         for job in jobs:
             entries.append(_one(job))
             progress(len(entries), len(rows))
