@@ -18,8 +18,10 @@ import torch
 from medfuse.simulation.dicom_writer import write as write_dicom
 from medfuse.simulation.nifti_writer import write as write_nifti
 from medfuse.simulation.patient import SimulatedPatient, simulate
+from medfuse.simulation.population import write_population
 
 ROOT = Path(__file__).resolve().parent.parent
+COARSE = ROOT / "tests" / "coarse_abdomen.yaml"  # a task: the upper abdomen with an eighth of the voxels
 SHARED = Path(os.environ.get("MEDFUSE_SHARED", ROOT.parent / "shared")) / "data"
 
 
@@ -159,6 +161,12 @@ def viewer_library(patient, patient_dicom, tmp_path_factory):
         home = tmp_path_factory.mktemp("viewer") / "home"
         patch.setenv("MEDFUSE_HOME", str(home))
         return predicted_library(home, patient, patient_dicom)
+
+
+@pytest.fixture(scope="session")
+def six_patients(tmp_path_factory) -> Path:
+    """The manifest of six simulated patients as NIfTI, with reports and label maps. Not to be changed."""
+    return write_population(tmp_path_factory.mktemp("six"), cases=6, seed=31, file_format="nifti")
 
 
 @pytest.fixture

@@ -33,9 +33,13 @@ QUICK = PredictOptions(formats=("json",))
 
 @pytest.fixture(scope="module")
 def cases(tmp_path_factory) -> Path:
-    """Four simulated patients as DICOM; one of them damaged, and a file that is no image."""
+    """Four simulated patients as DICOM, the first with all modalities, the others with ultrasound alone, and
+    a file that is no image."""
     folder = tmp_path_factory.mktemp("batch")
     write_population(folder, cases=4, seed=11)
+    for patient in sorted(p for p in folder.iterdir() if p.is_dir())[1:]:
+        for other in ("CT", "MR"):
+            shutil.rmtree(patient / other)
     (folder / "notes.txt").write_text("not an image")
     (folder / "manifest.jsonl").unlink()
     return folder

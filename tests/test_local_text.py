@@ -7,6 +7,7 @@ import json
 
 import pytest
 import torch
+from conftest import COARSE
 from safetensors import safe_open
 
 from medfuse.bundles.bundle import load_bundle
@@ -15,7 +16,6 @@ from medfuse.errors import UserError
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.models.local_text import LocalTextTower, local_tokenizer
 from medfuse.models.text import tokenize, train_tokenizer
-from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.options import TrainOptions
 from medfuse.training.run import train
@@ -54,11 +54,11 @@ def test_its_embedding_is_the_mean_of_its_last_layer(text_model):
     assert all(n.startswith("project") for n, _ in tower.named_parameters())
 
 
-def test_training_with_it(text_model, tmp_path):
-    manifest = write_population(tmp_path / "p", cases=6, seed=31, file_format="nifti")
-    options = TrainOptions(minutes=0.4, seed=3, encoder_steps=1, text_model=text_model)
+def test_training_with_it(text_model, six_patients, tmp_path):
+    manifest = six_patients
+    options = TrainOptions(minutes=0.2, seed=3, encoder_steps=1, text_model=text_model)
     out = tmp_path / "bundle"
-    train(load_task("upper-abdomen"), manifest, out, options, command="test", log=lambda m: None)
+    train(load_task(COARSE), manifest, out, options, command="test", log=lambda m: None)
     with safe_open(out / "weights.safetensors", "pt") as f:
         kept = {k for k in f.keys() if k.startswith("text.")}  # noqa: SIM118
         assert kept == {"text.project.weight", "text.project.bias"}

@@ -8,6 +8,7 @@ import jsonschema
 import numpy as np
 import pytest
 import torch
+from conftest import COARSE
 
 from medfuse.bundles.bundle import NewBundle, load_bundle, save_bundle
 from medfuse.bundles.calibration import expected_calibration_error, fit_temperature
@@ -37,7 +38,7 @@ from medfuse.training.stages.dense import (
 )
 from medfuse.workflows.schemas import schemas_json
 
-TASK = load_task("upper-abdomen")
+TASK = load_task(COARSE)
 
 
 @pytest.fixture(scope="module")

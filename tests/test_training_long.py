@@ -11,12 +11,12 @@ from pathlib import Path
 
 import pytest
 import torch
+from conftest import COARSE
 
 from medfuse.bundles.bundle import load_bundle
 from medfuse.errors import UserError
 from medfuse.io.manifest import read_manifest
 from medfuse.models.encoders import DenseEncoder
-from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training import checkpoint, loop
 from medfuse.training.budget import Budget
@@ -25,18 +25,13 @@ from medfuse.training.data.tensors import preprocess_manifest
 from medfuse.training.stages import dense
 from medfuse.training.stages.encoders import start_weights
 
-TASK = load_task("upper-abdomen")
+TASK = load_task(COARSE)
 CPU = torch.device("cpu")
 
 
 @pytest.fixture(scope="module")
-def population(tmp_path_factory):
-    return write_population(tmp_path_factory.mktemp("pop"), cases=6, seed=31, file_format="nifti")
-
-
-@pytest.fixture(scope="module")
-def tensors(population, tmp_path_factory):
-    rows = read_manifest(population)
+def tensors(six_patients, tmp_path_factory):
+    rows = read_manifest(six_patients)
     folder, entries = preprocess_manifest(TASK, rows, tmp_path_factory.mktemp("tensors"), workers=1)
     return folder, [f for e in entries for f in e["files"].get("US", [])]
 
@@ -117,15 +112,15 @@ def test_less_memory_gives_the_same_gradients_and_statistics():
 
 
 def test_training_starts_from_a_bundle_that_fits():
-    weights = start_weights("upper-abdomen-simulated", TASK)
+    weights = start_weights("upper-abdomen-simulated", load_task("upper-abdomen"))
     shipped = load_bundle("upper-abdomen-simulated").model.encoders
     assert set(weights) == {"US", "CT", "MR"}
     assert torch.equal(weights["CT"]["role_embedding"], shipped["CT"].role_embedding)
     with pytest.raises(UserError, match="nothing can start from it"):
-        start_weights("breast-ultrasound", TASK)
+        start_weights("breast-ultrasound", load_task("upper-abdomen"))
 
 
-def test_torchrun_trains_one_bundle_with_two_processes(population, tmp_path):
+def test_torchrun_trains_one_bundle_with_two_processes(six_patients, tmp_path):
     """The encoders' gradients are averaged over processes: both end with the same weights, the first writes
     the bundle."""
     out = tmp_path / "together"
@@ -139,13 +134,13 @@ def test_torchrun_trains_one_bundle_with_two_processes(population, tmp_path):
         "-m",
         "medfuse",
         "train",
-        "upper-abdomen",
+        str(COARSE),
         "--manifest",
-        str(population),
+        str(six_patients),
         "--out",
         str(out),
         "--minutes",
-        "0.4",
+        "0.2",
         "--encoder-steps",
         "2",
         "--device",
@@ -192,8 +187,8 @@ def test_every_stage_is_shared_under_torchrun(tmp_path):
         assert alone[stage] != weights, stage
 
 
-def test_check_names_what_cannot_be_read(population, tmp_path):
-    rows = read_manifest(population)
+def test_check_names_what_cannot_be_read(six_patients, tmp_path):
+    rows = read_manifest(six_patients)
     broken = tmp_path / "broken.nii"
     broken.write_bytes(b"nothing")
     rows[0].images[0].path = str(broken)
