@@ -137,6 +137,8 @@ class Image:
     def grey(self) -> UInt8[np.ndarray, "t h w"]:
         """Ultrasound frames as (T, H, W) uint8: B-mode inside the scanned area, black where colour flow or
         text lies."""
+        if self.affine is not None:  # a volume: its slices, as they are shown
+            return np.clip(self.pixels, 0, 255).astype(np.uint8).transpose(2, 1, 0)
         grey = luminance(self.pixels)
         if self.pixels.ndim == 4:
             grey = np.where(self.colour, 0, grey)
@@ -165,6 +167,33 @@ class Refusal:
     allowed: str = ""
 
 
+@dataclass(frozen=True, kw_only=True)
+class ReferredImage:
+    """An image that an object refers to. frames: numbers from 1; all of them where there is none."""
+
+    series_uid: str
+    sop_uid: str
+    frames: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReferringObject:
+    """Something of a study that says something of images: how to show them, or which of them are key.
+
+    title, description: as its author wrote them. graphics: how many marks and texts it draws.
+    """
+
+    kind: Literal["presentation state", "key objects"]
+    path: str
+    sop_uid: str
+    series_uid: str
+    study_uid: str
+    title: str
+    description: str
+    graphics: int
+    images: tuple[ReferredImage, ...]
+
+
 @dataclass(frozen=True)
 class Lab:
     """One laboratory value: LOINC code, UCUM unit, ISO date."""
@@ -184,6 +213,7 @@ class Case:
     patient_id: str = ""
     images: list[Image] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
+    objects: list[ReferringObject] = field(default_factory=list)  # presentation states, key objects
     indication: str = ""
     report: str = ""
     sex: str = ""

@@ -145,8 +145,8 @@ add(
         code="US",
         word={"en": "Ultrasound", "zh-TW": "超音波"},
         kind="cine",
-        # still, cine, and the retired class of each
-        sop_classes=(f"{_STORAGE}6.1", f"{_STORAGE}3.1", f"{_STORAGE}6", f"{_STORAGE}3"),
+        # still, cine, the retired class of each, and a volume
+        sop_classes=(f"{_STORAGE}6.1", f"{_STORAGE}3.1", f"{_STORAGE}6", f"{_STORAGE}3", f"{_STORAGE}6.2"),
         windows={"Full": Window(centre=127.5, width=255.0)},
         colour="#e0a458",
         aliases=("ULTRASOUND",),

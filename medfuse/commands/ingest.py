@@ -31,6 +31,9 @@ class IngestArguments:
         str | None, typer.Option(help="nifti: also write one NIfTI a readable image to --out.")
     ] = None
     out: Annotated[Path | None, typer.Option(help="Where --export writes.")] = None
+    modality: Annotated[
+        str, typer.Option(help="US: take Secondary Captures as ultrasound; they do not say what they are.")
+    ] = ""
     deidentify: Annotated[
         bool, typer.Option("--deidentify", help="De-identify first; only the changed copies are added.")
     ] = False
@@ -78,6 +81,7 @@ def _from_network(sources: list[str], given: IngestArguments) -> CommandResult:
 
 def _from_disk(given: IngestArguments) -> CommandResult:
     """Folders, files, zips and DICOMDIRs."""
+    from ..io.captures import checked
     from ..workflows.ingest import IngestRequest, ingest_command
 
     request = IngestRequest(
@@ -87,5 +91,6 @@ def _from_disk(given: IngestArguments) -> CommandResult:
         deidentify=given.deidentify,
         reuse=not given.reread,
         ledger=given.ledger,
+        captures=checked(given.modality),
     )
     return ingest_command(request, progress=progress)

@@ -17,9 +17,11 @@ from ..errors import UnreadableError, UserError
 from ..io.archives import why_no_archive, with_unpacked
 from ..io.charset import obey
 from ..io.decode import UNSUPPORTED
+from ..io.enhanced import ULTRASOUND_VOLUME
 from ..io.folder import files_under
 from ..io.headers import FileEntry, read_header
 from ..io.names import plain_name, uid_name
+from ..io.parametric import PARAMETRIC_MAP
 from ..io.scan import opened
 from ..io.temporary import temporary_folder
 from ..io.unpack import named_archive
@@ -32,6 +34,11 @@ from .report import DeidentificationReport, FileDone, FileRefused, OptionsUsed, 
 from .values import class_name
 
 log = logging.getLogger(__name__)
+# classes whose copies would say less than their originals
+NOT_KEPT = {
+    PARAMETRIC_MAP: "a parametric map, whose quantity and unit",
+    ULTRASOUND_VOLUME: "an ultrasound volume, whose places",
+}
 DAMAGED = "cannot be read: it is damaged or cut short; not written"
 IMPLEMENTATION = UID("2.25.297061373421937155478122340561829347561")  # medfuse, in every file it writes anew
 
@@ -130,6 +137,9 @@ class _Copies:
         """One DICOM image: its pixels, its header, its new name."""
         ds = pydicom.dcmread(entry.path, force=True)
         obey(ds)
+        lost = NOT_KEPT.get(str(ds.get("SOPClassUID", "")))
+        if lost:
+            raise UnreadableError(entry.path, f"is {lost} the rules do not keep; not written")
         if "PixelData" not in ds:
             raise UnreadableError(entry.path, "holds no pixel data; the file ends early")
         refuse_screens(entry.path, ds)

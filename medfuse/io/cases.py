@@ -77,6 +77,7 @@ class CaseFiles:
             folder=self.folder,
         )
         case.refused = self.scan.refused[before:]
+        case.objects = [o for o in self.scan.objects if o.study_uid in case.study_uids]
         case.read_words()
         if self.volumes and images:
             case.case_id += f"-{images[0].source.sha256[:8]}"

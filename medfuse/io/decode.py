@@ -170,7 +170,7 @@ def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray | 
             ds = pydicom.dcmread(path, force=True)
             if not hasattr(ds.file_meta, "TransferSyntaxUID"):
                 ds.file_meta.TransferSyntaxUID = ImplicitVRLittleEndian
-            if "PixelData" not in ds and "FloatPixelData" not in ds:
+            if not any(k in ds for k in ("PixelData", "FloatPixelData", "DoubleFloatPixelData")):
                 return "holds no pixel data; the file ends early or was never an image"
             return _frames(ds, start, stop)
         except (MemoryError, RecursionError):

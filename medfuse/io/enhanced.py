@@ -16,43 +16,73 @@ from .frames import dimensions_of, flat_header, position_column
 from .geometry import stack_slices
 from .headers import FileEntry
 from .pairing import Slice, slice_of
+from .parametric import PARAMETRIC_MAP, Mapping, NoQuantity, mapping_of
 from .planes import Plane, check_apart, plane_of, planes, volumes_of
-from .roles import role_of, traits
+from .roles import UNKNOWN, role_of, traits
 from .scaling import linear, scaled_apart
 from .source import source_of
+
+ULTRASOUND_VOLUME = "1.2.840.10008.5.1.4.1.1.6.2"
+NOT_IN_THE_PATIENT = "lies in the frame of its own probe, not in the patient"
 
 
 @dataclass(frozen=True, kw_only=True)
 class _File:
-    """One multi-frame file: its frames as slices, their pixels (F, H, W), and whether they are scaled
-    apart."""
+    """One multi-frame file: its frames as slices, their pixels (F, H, W), and whether they are scaled apart;
+    of a parametric map what each frame measures."""
 
     entry: FileEntry
     frames: list[Slice]
     pixels: np.ndarray
     apart: bool
+    maps: list[Mapping]
 
 
 def read_enhanced(entry: FileEntry) -> list[Image]:
-    """One image for each volume of a file: frames of one orientation and spacing, paired by what differs.
+    """One image for each volume of a file: frames of one orientation and spacing, paired by what differs; of
+    a parametric map also for each quantity. One that does not say what it measures is set aside.
 
     The order of frames means nothing (PS3.3 A.70 for converted ones). Raises UnreadableError.
     """
     ds = entry.header
     assert ds is not None
     frames = _slices(entry, ds)
+    try:
+        maps = _maps(ds, entry.modality) if ds.get("SOPClassUID") == PARAMETRIC_MAP else []
+    except NoQuantity as e:
+        entry.status = "set_aside"
+        entry.reason = f"parametric map: {e}"
+        return []
     pixels = read_pixels(entry.path, ds)
     if pixels.ndim != 3:
         raise UnsupportedError(entry.path, "is an enhanced image in colour; only grey ones are read")
-    file = _File(entry=entry, frames=frames, pixels=pixels, apart=scaled_apart([f.header for f in frames]))
-    found: list[tuple[Plane, list[int], list[int]]] = []
-    parts = planes([f.header for f in frames], [entry.path] * len(frames))
-    check_apart([[frames[i].header for i in members] for members in parts], entry.path)
-    for members in parts:
-        chosen = [frames[i] for i in members]
-        plane = plane_of([s.header for s in chosen], [entry.path] * len(chosen))
-        found += [(plane, members, volume) for volume in volumes_of(chosen, plane, entry.path)]
+    apart = scaled_apart([f.header for f in frames])
+    file = _File(entry=entry, frames=frames, pixels=pixels, apart=apart, maps=maps)
+    groups: dict[str, list[int]] = {}
+    for n in range(len(frames)):
+        groups.setdefault(f"{maps[n].quantity} {maps[n].ucum}" if maps else "", []).append(n)
+    found = [v for group in groups.values() for v in _volumes(file, group)]
     return [_volume(file, plane, members, volume, split=len(found) > 1) for plane, members, volume in found]
+
+
+def _volumes(file: _File, group: list[int]) -> list[tuple[Plane, list[int], list[int]]]:
+    """Of frames that measure one thing: each volume's plane, the frames of that plane, and places in them."""
+    path = file.entry.path
+    headers = [file.frames[i].header for i in group]
+    parts = [[group[k] for k in part] for part in planes(headers, [path] * len(group))]
+    check_apart([[file.frames[i].header for i in members] for members in parts], path)
+    found: list[tuple[Plane, list[int], list[int]]] = []
+    for members in parts:
+        chosen = [file.frames[i] for i in members]
+        plane = plane_of([s.header for s in chosen], [path] * len(chosen))
+        found += [(plane, members, volume) for volume in volumes_of(chosen, plane, path)]
+    return found
+
+
+def _maps(ds: Dataset, modality: str) -> list[Mapping]:
+    """What each frame of a parametric map measures. Raises NoQuantity."""
+    shared = (ds.get("SharedFunctionalGroupsSequence") or [Dataset()])[0]
+    return [mapping_of(frame, shared, modality) for frame in ds.PerFrameFunctionalGroupsSequence]
 
 
 def _slices(entry: FileEntry, ds: Dataset) -> list[Slice]:
@@ -90,28 +120,56 @@ def _volume(file: _File, plane: Plane, members: list[int], volume: list[int], *,
     scalings = set()
     for z, k in enumerate(stack.order):
         slope, intercept, note = linear(chosen[k].header, file.apart)
+        if file.maps:
+            measured = file.maps[members[volume[k]]]
+            slope, intercept = measured.slope, measured.intercept
         scalings.add(note)
         np.multiply(file.pixels[members[volume[k]]], np.float32(slope), out=values[z], casting="unsafe")
         values[z] += np.float32(intercept)
-    role, confidence = role_of(header, file.entry.modality)
+    ds = file.entry.header
+    assert ds is not None
     geometry = stack.geometry
     if split and geometry.outcome == "exact":
         geometry = Geometry("split", geometry.measured, geometry.allowed)
     notes = [s for s in sorted(scalings) if s]
     if geometry.outcome not in ("exact", "split"):
         notes.append(f"geometry {geometry.outcome}: {geometry.measured}")
-    ds = file.entry.header
-    assert ds is not None
+    said = traits(header, file.entry.modality)
+    role, confidence = role_of(header, file.entry.modality)
+    if file.maps:
+        role, confidence = UNKNOWN
+        said |= file.maps[members[volume[0]]].said
+        empty = ~np.isfinite(values)
+        if empty.any():
+            notes.append(f"{int(empty.sum())} voxels hold no number and became 0")
+            values[empty] = 0
+    elif ds.get("SOPClassUID") == ULTRASOUND_VOLUME:
+        role, confidence = "volume", 1.0
+        if _by_its_probe(ds):
+            notes.append(NOT_IN_THE_PATIENT)
     return Image(
         file.entry.modality,
         values.transpose(2, 1, 0),
         source_of([file.entry]),
         affine=stack.affine,
-        frame_of_reference=str(ds.get("FrameOfReferenceUID", "") or f"series:{ds.SeriesInstanceUID}"),
+        frame_of_reference=_frame_of_reference(ds),
         role=role,
         role_confidence=confidence,
         geometry=geometry,
         warnings=tuple(notes),
-        traits=traits(header, file.entry.modality),
+        traits=said,
         plane=stack.plane,
     )
+
+
+def _frame_of_reference(ds: Dataset) -> str:
+    """What its places are said in."""
+    key = "VolumeFrameOfReferenceUID" if _by_its_probe(ds) else "FrameOfReferenceUID"
+    return str(ds.get(key, "") or f"series:{ds.SeriesInstanceUID}")
+
+
+def _by_its_probe(ds: Dataset) -> bool:
+    """Whether an ultrasound volume says where its frames lie beside one another, and not in the patient."""
+    groups = [*(ds.get("SharedFunctionalGroupsSequence") or ())[:1], ds.PerFrameFunctionalGroupsSequence[0]]
+    patient = any(g.get("PlanePositionSequence") for g in groups)
+    return ds.get("SOPClassUID") == ULTRASOUND_VOLUME and not patient

@@ -17,6 +17,9 @@ from . import private
 PHILIPS_FRAME = 0x2005140F  # private sequence with a frame's own attributes
 # attribute of a classic slice, functional group, attribute there
 GROUPS = (
+    # of ultrasound: in the frame of the probe, and below in the patient's, where that is said
+    ("ImagePositionPatient", "PlanePositionVolumeSequence", "ImagePositionVolume"),
+    ("ImageOrientationPatient", "PlaneOrientationVolumeSequence", "ImageOrientationVolume"),
     ("ImagePositionPatient", "PlanePositionSequence", "ImagePositionPatient"),
     ("ImageOrientationPatient", "PlaneOrientationSequence", "ImageOrientationPatient"),
     ("PixelSpacing", "PixelMeasuresSequence", "PixelSpacing"),
@@ -26,6 +29,9 @@ GROUPS = (
     ("ImageType", "MRImageFrameTypeSequence", "FrameType"),
     ("ImageType", "CTImageFrameTypeSequence", "FrameType"),
     ("ImageType", "PETFrameTypeSequence", "FrameType"),
+    ("ImageType", "USImageDescriptionSequence", "FrameType"),
+    ("ImageType", "ParametricMapFrameTypeSequence", "FrameType"),
+    ("SequenceName", "ImageDataTypeSequence", "DataType"),
     ("AcquisitionContrast", "MRImageFrameTypeSequence", "AcquisitionContrast"),
     ("EchoTime", "MREchoSequence", "EffectiveEchoTime"),
     ("RepetitionTime", "MRTimingAndRelatedParametersSequence", "RepetitionTime"),

@@ -21,7 +21,10 @@ from pydicom.valuerep import VR
 
 from ..modalities import code_of_class, listed
 from . import charset, private, suv
+from .captures import is_capture, says_ultrasound
 from .folder import why_no_file
+from .parametric import PARAMETRIC_MAP, modality_of_map
+from .referring import refers
 
 Status = Literal["read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported"]
 
@@ -61,6 +64,7 @@ INDEX = (
     "StudyDate",
     "BodyPartExamined",
     "ImageType",
+    "Modality",
     "Rows",
     "Columns",
 )
@@ -105,7 +109,6 @@ WANTED: list[Any] = [
     "InversionTime",
     "Manufacturer",
     "ManufacturerModelName",
-    "Modality",
     "ModalityLUTSequence",
     "NumberOfFrames",
     "PerFrameFunctionalGroupsSequence",
@@ -125,6 +128,7 @@ WANTED: list[Any] = [
     "SeriesDescription",
     "SharedFunctionalGroupsSequence",
     "SliceThickness",
+    "VolumeFrameOfReferenceUID",
     "StackID",
     "TemporalPositionIdentifier",
     "FlipAngle",
@@ -275,6 +279,19 @@ def read_header(path: Path) -> FileEntry:
     return entry
 
 
+def _no_image(path: Path, tags: dict[str, str]) -> FileEntry:
+    """What is no image of ours; ultrasound in a class that says nothing is refused until a user states it."""
+    what = f"{UID(tags['SOPClassUID']).name}: not an image of {listed()}"
+    if says_ultrasound(tags):
+        what += "; it says it is ultrasound: state that with --modality US to take it"
+        return FileEntry(path, "unsupported", what, tags=tags)
+    if tags["SOPClassUID"] == PARAMETRIC_MAP:  # its references may say what it was made from
+        what = f"{UID(PARAMETRIC_MAP).name}: made from no one of {listed()} that it names"
+        return FileEntry(path, "set_aside", what, tags=tags)
+    known = is_capture(tags) or refers(tags["SOPClassUID"])
+    return FileEntry(path, "set_aside", what, tags=tags if known else {})
+
+
 def classify(path: Path, tags: dict[str, str]) -> FileEntry:
     """What a file with these INDEX attributes is."""
     sop = tags.get("SOPClassUID", "")
@@ -282,9 +299,9 @@ def classify(path: Path, tags: dict[str, str]) -> FileEntry:
         return FileEntry(path, "set_aside", "DICOMDIR: an index, not an image")
     if not sop:
         return FileEntry(path, "damaged", "has no SOP Class UID; the header is incomplete")
-    modality = code_of_class(sop)
+    modality = modality_of_map(tags) if sop == PARAMETRIC_MAP else code_of_class(sop)
     if not modality:
-        return FileEntry(path, "set_aside", f"{UID(sop).name}: not an image of {listed()}")
+        return _no_image(path, tags)
     if not tags.get("SOPInstanceUID") or not tags.get("SeriesInstanceUID"):
         return FileEntry(path, "damaged", "has no SOP Instance or Series Instance UID", modality, tags)
     if not tags.get("StudyInstanceUID"):

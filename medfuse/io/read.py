@@ -78,7 +78,8 @@ def _read(
             raise WrongUse(f"{path}: no such file or folder; check the path")
         if is_one_file(path):
             return _single_file(path, modality, tracked)
-        return _only(scan(keep.enter_context(opened(path))), str(path), window)
+        captures = stated(modality) if stated(modality) in cines() else ""
+        return _only(scan(keep.enter_context(opened(path)), captures=captures), str(path), window)
     return _only(scan_files(list(source)), "", window)
 
 
@@ -187,7 +188,8 @@ def _read_part(path: Path, modality: str, keep: ExitStack) -> tuple[list[Image],
     if is_one_file(path):
         one = _single_file(path, modality, tracked=False)
         return one.images, [Refusal(r.path, r.reason, modality) for r in one.refused], ""
-    found = scan(keep.enter_context(opened(path)))
+    captures = modality if modality in cines() else ""
+    found = scan(keep.enter_context(opened(path)), captures=captures)
     every = found.read_all()
     wrong = [i for i in every if i.modality != modality]
     refused = [Refusal(r.path, r.reason, r.modality or modality) for r in found.refused]

@@ -10,13 +10,16 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from ..case import Image, Refusal
+from ..case import Image, ReferringObject, Refusal
 from ..errors import UnreadableError, WrongUse
 from . import nifti, picture
 from .archives import why_no_archive, with_unpacked
+from .captures import is_capture
 from .folder import files_under
 from .headers import FileEntry
 from .index import index
+from .parametric import PARAMETRIC_MAP, modality_of_sources
+from .referring import read_referring, refers
 from .series import read_series
 from .temporary import temporary_folder
 from .unpack import is_archive, named_archive, unpack
@@ -24,6 +27,7 @@ from .volume_files import header_of, is_volume_file
 
 STATUSES = ("read", "duplicate", "set_aside", "not_dicom", "damaged", "unsupported")
 
+NEEDED = ("SOPInstanceUID", "SeriesInstanceUID", "StudyInstanceUID", "Rows", "Columns")
 # series, study, patient: badly made copies of two patients may share the first two
 Key = tuple[str, str, str]
 
@@ -54,6 +58,8 @@ class Scan:
     series: dict[Key, list[FileEntry]] = field(default_factory=dict)
     # NIfTI and MetaImage files whose modality is stated
     volumes: list[FileEntry] = field(default_factory=list)
+    # presentation states and key objects
+    objects: list[ReferringObject] = field(default_factory=list)
     # archives among the files, and why one could not be unpacked
     archives: dict[Path, str] = field(default_factory=dict)
     # a file that was unpacked, the archive that was given, and the file's name in there
@@ -123,9 +129,15 @@ def opened(path: Path) -> Iterator[Path]:
         yield path
 
 
-def scan(path: Path, *, progress: Callable[[int, int], None] = lambda done, total: None) -> Scan:
-    """The headers of everything under ``path``. A bad file costs itself, never the scan."""
-    return scan_files(files_under(path), progress=progress)
+def scan(
+    path: Path,
+    *,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+    captures: str = "",
+) -> Scan:
+    """The headers of everything under ``path``. A bad file costs itself, never the scan. ``captures``: the
+    modality that Secondary Captures are taken for."""
+    return scan_files(files_under(path), progress=progress, captures=captures)
 
 
 def scan_files(
@@ -133,6 +145,7 @@ def scan_files(
     *,
     progress: Callable[[int, int], None] = lambda done, total: None,
     archives: bool = True,
+    captures: str = "",
 ) -> Scan:
     """As `scan`, for files named one by one. ``archives``: those among the files are unpacked, for as long as
     the scan lives; else each is refused by name."""
@@ -146,9 +159,10 @@ def scan_files(
     indexed = index([f for f in files if not _is_other(f)])
     for n, file in enumerate(files, 1):
         entry = _other_kind(file, result) if _is_other(file) else next(indexed)
+        entry = _stated(entry, captures)
         result.entries.append(entry)
         progress(n, len(files))
-        if entry.status == "damaged":
+        if entry.status in ("damaged", "unsupported"):
             result.refused.append(Refusal(str(file), entry.reason, entry.modality))
         if entry.status != "read" or not entry.tags:
             continue
@@ -176,7 +190,37 @@ def scan_files(
             )
         _compare_names(result.identity[key[1:]], tags.get("PatientName", ""))
         _compare_person(result.identity[key[1:]], tags)
+    _read_referring(result, set(seen))
     return result
+
+
+def _stated(entry: FileEntry, captures: str) -> FileEntry:
+    """Files whose class says nothing of their modality, where something else does: the user of Secondary
+    Captures, its sources of a parametric map."""
+    if entry.status == "read":
+        return entry
+    modality = captures if is_capture(entry.tags) else ""
+    if entry.status == "set_aside" and entry.tags.get("SOPClassUID") == PARAMETRIC_MAP:
+        modality = modality_of_sources(entry.path)
+    if not modality or not all(entry.tags.get(k) for k in NEEDED):
+        return entry
+    return FileEntry(entry.path, "read", modality=modality, tags=entry.tags)
+
+
+def _read_referring(result: Scan, there: set[str]) -> None:
+    """Presentation states and key objects, and in the ledger what each refers to. there: the images found."""
+    for entry in result.entries:
+        if entry.status != "set_aside" or not refers(entry.tags.get("SOPClassUID", "")):
+            continue
+        found = read_referring(entry.path)
+        if isinstance(found, str):
+            entry.status = "damaged"
+            entry.reason = found
+            result.refused.append(Refusal(str(entry.path), found))
+            continue
+        here = sum(i.sop_uid in there for i in found.images)
+        entry.reason = f"{found.kind} {found.title!r}: of {len(found.images)} images, {here} of them here"
+        result.objects.append(found)
 
 
 def same_name(name: str) -> str:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from ..case import Image, Refusal
 from ..errors import UnreadableError, UnsupportedError
 from ..modalities import is_cine
-from .enhanced import read_enhanced
+from .enhanced import ULTRASOUND_VOLUME, read_enhanced
 from .headers import FileEntry, header_from_text
 from .index import read_headers, with_private
 from .mosaic import MR_IMAGE, counts_tiles, is_mosaic, read_mosaic
@@ -134,7 +134,7 @@ def _read_group(group: Grouped, images: list[Image], refused: list[Refusal], *, 
     modality = group[0].modality
     header = group[0].header
     assert header is not None
-    if is_cine(modality):
+    if is_cine(modality) and header.get("SOPClassUID") != ULTRASOUND_VOLUME:
         _attempt(group, partial(read_ultrasound, group[0]), images, refused)
     elif "PerFrameFunctionalGroupsSequence" in header:
         _attempt(group, partial(read_enhanced, group[0]), images, refused)

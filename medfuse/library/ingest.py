@@ -5,7 +5,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -36,6 +36,7 @@ class Ingested:
     new: list[str] = field(default_factory=list)
     images: list[dict] = field(default_factory=list)
     refused: list[dict] = field(default_factory=list)
+    objects: list[dict] = field(default_factory=list)  # presentation states and key objects
     files: list[tuple[str, str, str]] = field(default_factory=list)  # path, status, reason
 
     @property
@@ -51,21 +52,24 @@ def ingest(
     *,
     window: int = 30,
     reuse: bool = True,
+    captures: str = "",
     each_image: Callable[[Image], str | None] = lambda image: None,
     reading: Progress = lambda done, total: None,
     adding: Progress = lambda done, total: None,
 ) -> Ingested:
     """Add the cases of a path. Idempotent. ``each_image`` may write an image elsewhere and return where.
 
-    reuse=False opens every file, also those that an earlier scan has seen unchanged.
+    reuse=False opens every file, also those that an earlier scan has seen unchanged. captures: the modality
+    that Secondary Captures are taken for.
     """
     done = Ingested()
+    reuse = reuse and not captures  # they were refused before
     with opened(path) as inside:
         remember = inside.is_dir() and inside in (path, path.parent)  # not what a zip was unpacked to
         stats = stat_under(inside.resolve()) if remember else {}
         known = _known(library, inside.resolve(), stats) if remember and reuse else {}
         files = [Path(p) for p in stats if p not in known] if remember else files_under(inside)
-        scanned = _with_patients(files, known, reading)
+        scanned = _with_patients(files, known, reading, captures)
         _unchanged(library, known, done)
         plans = plan_cases(scanned, window=window, folder=str(path))
         keep_names(library, plans)
@@ -88,6 +92,7 @@ def _tell(done: Ingested, scanned: Scan, path: Path, waiting: Iterable[str]) -> 
     """What became of each file, what was refused, and which identifiers wait for a person."""
     done.files += [(str(e.path), e.status, e.reason) for e in scanned.entries]
     done.refused += [{"path": r.path, "reason": r.reason} for r in scanned.refused]
+    done.objects += [asdict(o) for o in scanned.objects]
     done.images += [describe_refused(r).as_json() for r in scanned.refused if r.series_uid]
     done.refused += [
         {
@@ -98,10 +103,10 @@ def _tell(done: Ingested, scanned: Scan, path: Path, waiting: Iterable[str]) -> 
     ]
 
 
-def _with_patients(files: list[Path], known: dict[str, Seen], progress: Progress) -> Scan:
+def _with_patients(files: list[Path], known: dict[str, Seen], progress: Progress, captures: str) -> Scan:
     """Scan new and changed files, then once more with every unchanged file of the same patients (taken out of
     ``known``)."""
-    scanned = scan_files(files, progress=progress)
+    scanned = scan_files(files, progress=progress, captures=captures)
     if not known or not files:
         return scanned
     patients = {patient_of(e) for e in scanned.entries if e.tags} - {""}
@@ -110,7 +115,7 @@ def _with_patients(files: list[Path], known: dict[str, Seen], progress: Progress
         return scanned
     for p in again:
         del known[p]
-    return scan_files(sorted(files + [Path(p) for p in again]), progress=progress)
+    return scan_files(sorted(files + [Path(p) for p in again]), progress=progress, captures=captures)
 
 
 def _unchanged(library: Library, known: dict[str, Seen], done: Ingested) -> None:

@@ -18,6 +18,7 @@ from ..io.read import open_case
 from ..io.scan import scan_files
 from ..io.sidecar import SUFFIX
 from ..io.volume_files import DETACHED, suffix_of
+from ..modalities import is_cine
 from .accounts import Account, need, need_acting
 from .audit import enter
 from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow
@@ -150,7 +151,8 @@ def _case_of(row: CaseRow) -> Case:
 
 def _read_dicom(library: Library, case: Case, series: list[SeriesRow]) -> None:
     """Add the images of stored DICOM series to a case, and what of them cannot be read."""
-    found = scan_files([stored_path(library, d) for x in series for d in x.files])
+    captures = next((x.modality for x in series if is_cine(x.modality)), "")  # what was taken stays taken
+    found = scan_files([stored_path(library, d) for x in series for d in x.files], captures=captures)
     said = {x.uid: x.role for x in series if x.role_confidence == 1.0 and x.role}  # by a person
     for image in found.read_all():
         if image.source.series_uid in said:

@@ -23,7 +23,8 @@ from .result import CommandResult
 class IngestRequest:
     """What `medfuse ingest` is asked. window: days within which studies are one case. export: a folder for
     one NIfTI an image. deidentify: only changed copies are added. reuse: files that an earlier ingest saw
-    unchanged are not opened. ledger: a CSV file of what became of each file."""
+    unchanged are not opened. ledger: a CSV file of what became of each file. captures: the modality that
+    Secondary Captures are taken for."""
 
     paths: list[Path]
     window: int = 30
@@ -31,6 +32,7 @@ class IngestRequest:
     deidentify: bool = False
     reuse: bool = True
     ledger: Path | None = None
+    captures: str = ""
 
 
 def ingest_command(
@@ -87,11 +89,12 @@ def _ingested(request: IngestRequest, progress: Callable, library: Library) -> I
             path,
             window=request.window,
             reuse=request.reuse and export is None,
+            captures=request.captures,
             each_image=write,
             reading=progress(f"reading the headers of {path}"),
             adding=progress(f"adding the cases of {path}"),
         )
-        for name in ("cases", "new", "images", "refused", "files"):
+        for name in ("cases", "new", "images", "refused", "objects", "files"):
             getattr(done, name).extend(getattr(one, name))
     if request.ledger is not None:
         with request.ledger.open("w", newline="", errors="backslashreplace") as f:
@@ -109,6 +112,7 @@ def _told(done: Ingested) -> CommandResult:
         "new": done.new,
         "images": done.images,
         "refused": done.refused,
+        "objects": done.objects,
     }
     text = [
         f"{len(done.files)} files: " + ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in ledger.items() if n)

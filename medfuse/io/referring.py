@@ -1,0 +1,124 @@
+"""Presentation states and key objects of a study, and which images they refer to."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Iterator
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import Dataset
+
+from ..case import ReferredImage, ReferringObject
+from . import charset
+from .child import ChildFailed, children
+
+KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
+PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."  # and one number more
+DEEPEST = 16  # of a tree of content
+
+
+def refers(sop_class: str) -> bool:
+    """Whether objects of a SOP class are read here."""
+    return sop_class == KEY_OBJECTS or sop_class.startswith(PRESENTATION_STATES)
+
+
+def read_referring(path: Path) -> ReferringObject | str:
+    """One presentation state or key object selection, or one clause that says why it is none. It is read in a
+    child."""
+    try:
+        return children().run(_read, path)
+    except ChildFailed as e:
+        return str(e)
+
+
+def _read(path: Path) -> ReferringObject | str:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            ds = pydicom.dcmread(path, force=True, stop_before_pixels=True)
+            charset.obey(ds)
+            return _of(ds, path)
+        except (MemoryError, RecursionError):
+            raise
+        except Exception as e:  # a damaged object can break any part of the parser
+            return f"cannot be read ({type(e).__name__}: {str(e)[:100]}); copy it again from the source"
+
+
+def _of(ds: Dataset, path: Path) -> ReferringObject:
+    key = str(ds.SOPClassUID) == KEY_OBJECTS
+    if key:
+        title = str(_first(ds, "ConceptNameCodeSequence").get("CodeMeaning", "") or "")
+        words = [str(i.get("TextValue", "") or "") for i in _content(ds) if i.get("ValueType") == "TEXT"]
+        images = _key_images(ds)
+    else:
+        title = str(ds.get("ContentLabel", "") or "")
+        words = [str(ds.get("ContentDescription", "") or "")]
+        images = tuple(_referred(ds))
+    return ReferringObject(
+        kind="key objects" if key else "presentation state",
+        path=str(path),
+        sop_uid=str(ds.get("SOPInstanceUID", "")),
+        series_uid=str(ds.get("SeriesInstanceUID", "")),
+        study_uid=str(ds.get("StudyInstanceUID", "")),
+        title=title,
+        description="; ".join(w for w in words if w),
+        graphics=sum(
+            len(layer.get(k) or ())
+            for layer in ds.get("GraphicAnnotationSequence") or ()
+            for k in ("GraphicObjectSequence", "TextObjectSequence", "CompoundGraphicSequence")
+        ),
+        images=images,
+    )
+
+
+def _first(ds: Dataset, name: str) -> Dataset:
+    return next(iter(ds.get(name) or ()), Dataset())
+
+
+def _referred(ds: Dataset) -> Iterator[ReferredImage]:
+    """Of a presentation state: its own references, and those of the states that it blends."""
+    for series in ds.get("ReferencedSeriesSequence") or ():
+        uid = str(series.get("SeriesInstanceUID", "") or "")
+        for item in series.get("ReferencedImageSequence") or ():
+            yield _image(uid, item)
+    for name in ("BlendingSequence", "AdvancedBlendingSequence"):
+        for part in ds.get(name) or ():
+            yield from _referred(part)
+
+
+def _image(series_uid: str, item: Dataset) -> ReferredImage:
+    frames = item.get("ReferencedFrameNumber")
+    listed = [frames] if isinstance(frames, (int, str)) else list(frames or ())
+    return ReferredImage(
+        series_uid=series_uid,
+        sop_uid=str(item.get("ReferencedSOPInstanceUID", "") or ""),
+        frames=tuple(int(f) for f in listed),
+    )
+
+
+def _content(ds: Dataset, depth: int = 0) -> Iterator[Dataset]:
+    for item in (ds.get("ContentSequence") or ()) if depth < DEEPEST else ():
+        yield item
+        yield from _content(item, depth + 1)
+
+
+def _key_images(ds: Dataset) -> tuple[ReferredImage, ...]:
+    """The images that the content names, each with its series by the evidence; all evidence where it names
+    none."""
+    series_of: dict[str, str] = {}
+    for study in ds.get("CurrentRequestedProcedureEvidenceSequence") or ():
+        for series in study.get("ReferencedSeriesSequence") or ():
+            for item in series.get("ReferencedSOPSequence") or ():
+                series_of[str(item.get("ReferencedSOPInstanceUID", ""))] = str(
+                    series.get("SeriesInstanceUID", "")
+                )
+    named = [
+        reference
+        for item in _content(ds)
+        if item.get("ValueType") in ("IMAGE", "COMPOSITE", "WAVEFORM")
+        for reference in item.get("ReferencedSOPSequence") or ()
+    ]
+    if not named:
+        return tuple(ReferredImage(series_uid=s, sop_uid=u) for u, s in series_of.items())
+    return tuple(_image(series_of.get(str(r.get("ReferencedSOPInstanceUID", "")), ""), r) for r in named)

@@ -1,0 +1,296 @@
+"""What studies hold beside plain images: parametric maps, presentation states, key objects, Secondary
+Captures, ultrasound volumes."""
+
+from __future__ import annotations
+
+import highdicom as hd
+import numpy as np
+import pytest
+from highdicom.sr.coding import CodedConcept
+from pydicom.dataset import Dataset
+from pydicom.sr.codedict import codes
+from pydicom.uid import ExplicitVRLittleEndian, generate_uid
+from slices import write_slice
+from test_repeats import mr_slice
+
+from medfuse.deidentify.folder import deidentify_folder
+from medfuse.deidentify.profile import Options
+from medfuse.errors import WrongUse
+from medfuse.io.captures import checked
+from medfuse.io.cases import find_cases
+from medfuse.io.export import write_nifti
+from medfuse.io.headers import WANTED
+from medfuse.io.nifti import read_nifti
+from medfuse.io.read import open_case
+from medfuse.io.scan import scan
+from medfuse.library import Library, store
+from medfuse.library.ingest import ingest
+
+ADC = CodedConcept("113041", "DCM", "Apparent Diffusion Coefficient")
+T1 = CodedConcept("113063", "DCM", "T1")
+UNIT = CodedConcept("um2/s", "UCUM", "um2/s")
+HEAD = {
+    "series_instance_uid": "1.2.3.50",
+    "series_number": 50,
+    "manufacturer": "X",
+    "manufacturer_model_name": "X",
+    "software_versions": "1",
+    "device_serial_number": "1",
+}
+
+
+def sources(folder, count=4):
+    folder.mkdir()
+    out = []
+    for k in range(count):
+        ds = mr_slice(folder / f"{k}.dcm", 3.0 * k, 0)
+        for key in ("PatientBirthDate", "PatientSex", "StudyDate", "StudyTime", "StudyID", "AccessionNumber"):
+            setattr(ds, key, "")
+        ds.SeriesNumber = 1
+        ds.PatientName = "X^"
+        ds.StudyDate, ds.StudyTime = "20260101", "120000"
+        ds.ReferringPhysicianName = ""
+        ds.save_as(folder / f"{k}.dcm")
+        out.append(ds)
+    return out
+
+
+def parametric(path, slices, quantity=ADC, *, slope=1.0, pixels=None, unit=UNIT):
+    pixels = np.arange(4 * 6 * 5, dtype=np.float32).reshape(4, 6, 5) / 7 if pixels is None else pixels
+    mapping = hd.pm.RealWorldValueMapping(
+        lut_label="1",
+        lut_explanation="x",
+        unit=unit,
+        value_range=(0.0, 1e4) if pixels.dtype.kind == "f" else (0, 10000),
+        slope=slope,
+        intercept=5.0,
+        quantity_definition=quantity,
+    )
+    made = hd.pm.ParametricMap(
+        slices,
+        pixels,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        contains_recognizable_visual_features=False,
+        real_world_value_mappings=[mapping],
+        voi_lut_transformations=[hd.VOILUTTransformation(window_center=1, window_width=2)],
+        **HEAD,
+    )
+    made.save_as(path)
+    return made, pixels
+
+
+@pytest.mark.parametrize("kind", [np.float32, np.float64, np.uint16])
+def test_a_parametric_map_is_an_image_of_its_quantity(tmp_path, kind):
+    slices = sources(tmp_path / "mr")
+    pixels = np.arange(120).reshape(4, 6, 5).astype(kind)
+    parametric(tmp_path / "map.dcm", slices, slope=2.0, pixels=pixels)
+    (case,) = find_cases(tmp_path / "map.dcm").cases
+    (image,) = case.images
+    assert image.modality == "MR"
+    assert image.role == "unknown"
+    assert image.traits["quantity"] == ("Apparent Diffusion Coefficient", 1.0)
+    assert image.traits["unit"] == ("um2/s", 1.0)
+    assert np.allclose(image.pixels, pixels.transpose(2, 1, 0) * 2 + 5)
+    (original,) = find_cases(tmp_path / "mr").cases[0].images
+    assert np.allclose(image.affine, original.affine)
+    assert write_nifti(image, tmp_path / "out.nii.gz").exists()
+    assert "Apparent" in (tmp_path / "out.json").read_text()
+
+
+def test_a_voxel_of_a_map_without_a_number_is_said(tmp_path):
+    pixels = np.ones((4, 6, 5), np.float32)
+    pixels[0, 0, :2] = np.nan
+    parametric(tmp_path / "map.dcm", sources(tmp_path / "mr"), pixels=pixels)
+    (image,) = find_cases(tmp_path / "map.dcm").cases[0].images
+    assert "2 voxels hold no number and became 0" in image.warnings
+    assert np.isfinite(image.pixels).all()
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda m: m.__delattr__("QuantityDefinitionSequence"), "does not say which quantity"),
+        (lambda m: m.__delattr__("MeasurementUnitsCodeSequence"), "in no stated unit"),
+        (lambda m: setattr(m, "RealWorldValueSlope", 0.0), "RealWorldValueSlope of 0.0"),
+    ],
+)
+def test_a_map_that_does_not_say_what_it_measures_is_set_aside_by_name(tmp_path, spoil, said):
+    made, _ = parametric(tmp_path / "map.dcm", sources(tmp_path / "mr"))
+    groups = made.SharedFunctionalGroupsSequence[0], *made.PerFrameFunctionalGroupsSequence
+    for group in groups:
+        for item in group.get("RealWorldValueMappingSequence") or ():
+            spoil(item)
+    made.save_as(tmp_path / "map.dcm")
+    found = find_cases(tmp_path / "map.dcm")
+    assert not found.cases
+    assert found.scan.entries[0].status == "set_aside"
+    assert said in found.scan.entries[0].reason
+
+
+def test_a_map_of_ct_in_another_unit_is_no_ct(tmp_path):
+    made, _ = parametric(tmp_path / "map.dcm", sources(tmp_path / "mr"))
+    made.Modality = "CT"
+    made.save_as(tmp_path / "map.dcm")
+    found = find_cases(tmp_path / "map.dcm")
+    assert (
+        "holds Apparent Diffusion Coefficient in um2/s, and CT is read in HU" in found.scan.entries[0].reason
+    )
+
+
+def test_key_objects_and_presentation_states_say_what_they_refer_to(tmp_path, home):
+    slices = sources(tmp_path / "mr")
+    evidence = {"evidence": slices[:2]}
+    content = hd.ko.KeyObjectSelection(
+        document_title=codes.DCM.OfInterest,
+        referenced_objects=[slices[1]],
+        description="the nodule",
+    )
+    document = hd.ko.KeyObjectSelectionDocument(
+        content=content,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        institution_name="",
+        **evidence,
+        **{k: HEAD[k] for k in ("series_instance_uid", "series_number", "manufacturer")},
+    )
+    document.save_as(tmp_path / "mr" / "key.dcm")
+    state = hd.pr.GrayscaleSoftcopyPresentationState(
+        referenced_images=slices[:3],
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        content_label="MARKED",
+        content_description="seen by A",
+        graphic_layers=[hd.pr.GraphicLayer("ONE", 1)],
+        graphic_annotations=[
+            hd.pr.GraphicAnnotation(
+                referenced_images=slices[:1],
+                graphic_layer=hd.pr.GraphicLayer("ONE", 1),
+                graphic_objects=[
+                    hd.pr.GraphicObject(hd.pr.GraphicTypeValues.POINT, np.array([[1.0, 1.0]]), units="PIXEL")
+                ],
+            )
+        ],
+        **(HEAD | {"series_instance_uid": "1.2.3.51"}),
+    )
+    state.save_as(tmp_path / "mr" / "state.dcm")
+    (tmp_path / "mr" / "3.dcm").unlink()
+    (tmp_path / "mr" / "2.dcm").unlink()
+    found = find_cases(tmp_path / "mr")
+    key, shown = found.cases[0].objects
+    assert (key.kind, key.title, key.description) == ("key objects", "Of Interest", "the nodule")
+    assert [i.sop_uid for i in key.images] == [slices[1].SOPInstanceUID]
+    assert key.images[0].series_uid == slices[1].SeriesInstanceUID
+    assert (shown.kind, shown.title, shown.description) == ("presentation state", "MARKED", "seen by A")
+    assert [i.sop_uid for i in shown.images] == [s.SOPInstanceUID for s in slices[:3]]
+    assert shown.graphics == 1
+    reasons = [e.reason for e in found.scan.entries if e.status == "set_aside"]
+    assert reasons == [
+        "key objects 'Of Interest': of 1 images, 1 of them here",
+        "presentation state 'MARKED': of 3 images, 2 of them here",
+    ]
+    done = ingest(Library(), tmp_path / "mr")
+    assert [o["kind"] for o in done.objects] == ["key objects", "presentation state"]
+
+
+def capture(path, modality="US"):
+    ds = write_slice(path, position=(0, 0, 0), size=(64, 64))
+    for key in ("ImagePositionPatient", "ImageOrientationPatient", "FrameOfReferenceUID", "PixelSpacing"):
+        delattr(ds, key)
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.7"
+    ds.Modality = modality
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelData = np.random.default_rng(0).integers(0, 255, (64, 64), np.uint8).tobytes()
+    ds.save_as(path)
+
+
+def test_ultrasound_as_secondary_capture_is_taken_where_somebody_says_so(tmp_path, home):
+    capture(tmp_path / "a.dcm")
+    found = scan(tmp_path)
+    assert found.ledger["unsupported"] == 1
+    assert "state that with --modality US" in found.refused[0].reason
+    library = Library()
+    assert not ingest(library, tmp_path).cases
+    done = ingest(library, tmp_path, captures="US")
+    assert done.images[0]["modality"] == "US"
+    assert store.load_case(library, done.cases[0]).images[0].pixels.shape == (1, 64, 64)
+    assert open_case({"US": [tmp_path]}).images[0].modality == "US"
+    with pytest.raises(WrongUse, match="only US is taken"):
+        checked("CT")
+
+
+def test_other_secondary_captures_stay_aside(tmp_path):
+    capture(tmp_path / "a.dcm", "CT")
+    assert scan(tmp_path, captures="US").ledger["set_aside"] == 1
+
+
+def ultrasound_volume(path, *, times=1):
+    ds = write_slice(path, position=(0, 0, 0), slope=1.0, intercept=0.0)
+    for key in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "RescaleSlope"):
+        delattr(ds, key)
+    del ds.RescaleIntercept, ds.FrameOfReferenceUID
+    ds.SOPClassUID = ds.file_meta.MediaStorageSOPClassUID = "1.2.840.10008.5.1.4.1.1.6.2"
+    ds.Modality = "US"
+    ds.VolumeFrameOfReferenceUID = "1.2.88"
+    pixels = np.random.default_rng(1).integers(0, 255, (4 * times, 6, 5), np.uint8)
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.NumberOfFrames = len(pixels)
+    ds.PixelData = pixels.tobytes()
+    shared = Dataset()
+    measures = Dataset()
+    measures.PixelSpacing = [0.4, 0.3]
+    measures.SliceThickness = 0.5
+    shared.PixelMeasuresSequence = [measures]
+    turned = Dataset()
+    turned.ImageOrientationVolume = [1.0, 0, 0, 0, 1, 0]
+    shared.PlaneOrientationVolumeSequence = [turned]
+    frames = []
+    for n in range(len(pixels)):
+        frame = Dataset()
+        placed = Dataset()
+        placed.ImagePositionVolume = [0.0, 0.0, 0.5 * (3 - n % 4)]  # from above downward
+        frame.PlanePositionVolumeSequence = [placed]
+        when = Dataset()
+        when.TemporalPositionTimeOffset = 0.2 * (n // 4)
+        frame.TemporalPositionSequence = [when]
+        frames.append(frame)
+    ds.SharedFunctionalGroupsSequence = [shared]
+    ds.PerFrameFunctionalGroupsSequence = frames
+    ds.file_meta.TransferSyntaxUID = ExplicitVRLittleEndian
+    ds.save_as(path)
+    return pixels
+
+
+def test_an_ultrasound_volume_lies_in_the_frame_of_its_probe(tmp_path, home):
+    pixels = ultrasound_volume(tmp_path / "a.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert (image.modality, image.kind, image.role) == ("US", "volume", "volume")
+    assert np.array_equal(image.pixels, pixels[::-1].transpose(2, 1, 0))
+    assert image.spacing == pytest.approx((0.3, 0.4, 0.5))
+    assert image.frame_of_reference == "1.2.88"
+    assert "not in the patient" in image.warnings[-1]
+    assert image.grey.shape == (4, 6, 5)
+    assert np.array_equal(image.grey, pixels[::-1])
+    again = read_nifti(write_nifti(image, tmp_path / "out.nii.gz"), tracked=True)
+    assert np.array_equal(again.pixels, image.pixels)
+    assert "VolumeFrameOfReferenceUID" in WANTED
+
+
+def test_maps_and_ultrasound_volumes_are_not_copied_without_what_they_mean(tmp_path):
+    made, _ = parametric(tmp_path / "map.dcm", sources(tmp_path / "mr"), pixels=np.ones((4, 6, 5), np.uint16))
+    made.Modality = "MR"
+    made.save_as(tmp_path / "map.dcm")
+    ultrasound_volume(tmp_path / "us.dcm")
+    for name, what in (("map.dcm", "a parametric map"), ("us.dcm", "an ultrasound volume")):
+        options = Options(False, True, True)
+        done = deidentify_folder(tmp_path / name, tmp_path / "out", key=bytes(32), options=options)
+        assert what in done.refused[0].reason
+
+
+def test_ultrasound_volumes_in_time_are_parted(tmp_path):
+    pixels = ultrasound_volume(tmp_path / "a.dcm", times=3)
+    images = find_cases(tmp_path).cases[0].images
+    assert len(images) == 3
+    assert all(np.array_equal(i.pixels, pixels[4 * n : 4 * n + 4][::-1].T) for n, i in enumerate(images))
