@@ -44,9 +44,8 @@ def load(data: Path) -> tuple[list[Path], np.ndarray]:
 
 
 def grey(path: Path, size: int) -> np.ndarray:
-    return np.asarray(
-        Image.open(path).convert("L").resize((size, size), Image.Resampling.BILINEAR), np.float32
-    )
+    with Image.open(path) as f:
+        return np.asarray(f.convert("L").resize((size, size), Image.Resampling.BILINEAR), np.float32)
 
 
 def groups_of(paths: list[Path]) -> np.ndarray:

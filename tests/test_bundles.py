@@ -25,7 +25,7 @@ def copy(tmp_path) -> Path:
 
 def test_shipped_bundles_are_what_their_seal_says():
     folders = [p.parent for p in shipped_folder().glob("*/*.safetensors")]
-    assert len(set(folders)) == 3
+    assert len(set(folders)) == 4
     for folder in set(folders):
         assert (folder / SEAL).exists(), folder
         assert set(json.loads((folder / SEAL).read_text())["files"]) == set(hashes_of(folder))

@@ -1,4 +1,4 @@
-"""The road of `benchmarks/real.py` for COVID-BLUES and MedPix, on small made-up folders laid out alike."""
+"""The road of `benchmarks/real.py` for COVID-BLUES, MedPix, BUSI and HC18, on small made-up folders laid out alike."""
 
 from __future__ import annotations
 
@@ -14,8 +14,10 @@ from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import real_busi
 import real_covid
 import real_encoder
+import real_hc18
 import real_medpix
 import real_results
 
@@ -95,6 +97,7 @@ def _quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(real_encoder, "INSTALLED", False)
     few = partial(real_results.interval, rounds=20)
     monkeypatch.setattr(real_covid, "interval", few)
+    monkeypatch.setattr(real_busi, "interval", lambda groups, of, seed, rounds: few(groups, of, seed))
     monkeypatch.setattr(real_results, "interval", few)
     monkeypatch.setattr(real_covid, "SHOWN", 2)
     monkeypatch.setattr(real_covid, "NETWORKS", 1)
@@ -132,6 +135,84 @@ def test_medpix_trains_on_one_folder_and_scores_the_other(tmp_path):
     assert 0.3 <= found.rows["image->case"]["r1"] <= 1  # six cases, of two kinds of three
     assert {"headers only", "size only", "shuffled labels"} <= set(found.controls)
     json.dumps(found.rows)
+
+
+def busi(folder: Path, seed: int) -> Path:
+    """MADE UP: a dark ball, a dark star, or neither, in bright noise."""
+    rng = np.random.default_rng(seed)
+    at = np.indices((96, 96)) - 48.0
+    away, angle = np.hypot(*at), np.arctan2(*at)
+    shapes = {
+        "benign": away < 25,
+        "malignant": away < 18 + 14 * np.cos(8 * angle),
+        "normal": np.zeros_like(away, bool),
+    }
+    for name, shape in shapes.items():
+        (folder / name).mkdir(parents=True)
+        for n in range(6):
+            grain = np.kron(rng.integers(90, 250, (12, 12)), np.ones((8, 8)))
+            grey = np.where(np.roll(shape, rng.integers(-9, 9, 2), (0, 1)), 20, grain)
+            Image.fromarray(grey.astype(np.uint8)).save(folder / name / f"{name} ({n}).png")
+    return folder
+
+
+def test_busi_trains_on_one_folder_and_scores_the_other(tmp_path):
+    whole = busi(tmp_path / "all", 0)
+    found = real_busi.run(whole, busi(tmp_path / "test", 1), Budget(minutes=1), 0)
+    assert (found.n_test, found.folds) == (18, 0)
+    assert 12 < found.n_train <= 18  # those alike to a tested one are left out
+    assert found.rows["US"]["accuracy"] > 0.8
+    assert found.rows["US"]["auroc_malignant"] > 0.9
+    assert set(found.controls) == {"shuffled labels", "size", "nearest thumbnail"}
+    json.dumps(found.rows)
+    (tmp_path / "none").mkdir()
+    with pytest.raises(SystemExit, match="no image in benign"):
+        real_busi.run(tmp_path / "none", tmp_path / "none", Budget(minutes=1), 0)
+
+
+def hc18(folder: Path, names: range) -> Path:
+    """MADE UP: bright heads of known circumference, in images of another number of mm a pixel each."""
+    rng = np.random.default_rng(2)
+    for part in ("images", "masks"):
+        (folder / part).mkdir(parents=True)
+    rows = []
+    for n in names:
+        a, b = rng.uniform(90, 150), rng.uniform(70, 110)
+        y, x = np.indices((270, 400)) - np.array([135, 200])[:, None, None]
+        head = (x / a) ** 2 + (y / b) ** 2 <= 1
+        grey = np.where(head, 170, 60) + rng.integers(0, 40, head.shape)
+        mm = rng.uniform(0.1, 0.3)
+        for part, picture in (("images", grey), ("masks", head * 255)):
+            Image.fromarray(picture.astype(np.uint8)).save(folder / part / f"{n:03d}_HC.png")
+        round_ = np.pi * (3 * (a + b) - np.sqrt((3 * a + b) * (a + 3 * b)))
+        rows.append(
+            {
+                "filename": f"{n:03d}_HC.png",
+                "pixel size(mm)": mm,
+                "head circumference (mm)": round_ * mm,
+            }
+        )
+    _write(folder / "pixel_size_and_hc.csv", rows)
+    return folder
+
+
+def test_hc18_reads_a_circumference_in_mm_from_what_it_draws(tmp_path, monkeypatch):
+    def bright(picture: np.ndarray) -> np.ndarray:
+        cells = picture.reshape(real_hc18.GRID, 4, real_hc18.GRID, 4).mean((1, 3)).ravel()
+        return np.stack([cells, cells > 120], 1).astype(np.float32)
+
+    monkeypatch.setattr(real_hc18, "INSTALLED", True)
+    monkeypatch.setattr(real_hc18, "_cells", bright)
+    found = real_hc18.run(hc18(tmp_path / "a", range(6)), hc18(tmp_path / "b", range(4, 8)), Budget(), 0)
+    assert (found.n_train, found.n_test) == (4, 4)
+    assert found.rows["US"]["error_mm"] < 3
+    assert found.controls["mean outline"]["error_mm"] > found.rows["US"]["error_mm"]
+    two = np.zeros((real_hc18.GRID, real_hc18.GRID))
+    two[2:5, 2:5] = two[20:50, 20:40] = 0.9
+    assert real_hc18.drawn(two.ravel()).sum() == 600
+    assert not real_hc18.drawn(0 * two.ravel()).any()
+    with pytest.raises(SystemExit, match="pixel_size_and_hc"):
+        real_hc18.load(tmp_path)
 
 
 def test_a_folder_laid_out_otherwise_is_refused(tmp_path):
