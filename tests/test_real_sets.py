@@ -1,4 +1,4 @@
-"""The road of `benchmarks/real.py` for COVID-BLUES, MedPix, BUSI and HC18, on small made-up folders laid out alike."""
+"""The road of `benchmarks/real.py` for COVID-BLUES, MedPix, BUSI and HC18, on made-up folders laid out so."""
 
 from __future__ import annotations
 
