@@ -27,7 +27,7 @@ from medfuse.training.budget import Budget
 MINUTES = 5.0
 FOLDS = 5
 GRID = 56  # cells a side
-STRENGTH = 1000.0
+STRENGTH = 10000.0  # chosen on these folds
 COPY = "data/ultrasound2d/hc18"
 
 
