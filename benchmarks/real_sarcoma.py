@@ -128,7 +128,8 @@ def _scored(
     alone = max(task.image_senses, key=lambda m: float(np.nanmean(scores[m]["dice"])))
     whole = scores[subset_name(task.image_senses)]
     table["all - best alone"] = _difference(whole[f"dice_{alone}"], scores[alone]["dice"], groups, seed)
-    table["all - size"] = _difference(whole["dice"], controls["size"]["dice"], groups, seed)
+    for name in ("size", "shape"):
+        table[f"all - {name}"] = _difference(whole["dice"], controls[name]["dice"], groups, seed)
     return Results(
         set="sarcoma",
         n_train=len(splits[0][0]),

@@ -18,6 +18,7 @@ SUBSETS = ("CT", "MR", "PT", "CT+MR", "CT+PT", "MR+PT", "CT+MR+PT")
 CONTROLS = ("size", "shape", "headers", "mean mask", "shuffled")
 GAINS = {
     "all - size": "that all sensors together outline better than an ellipsoid of the crop's own size",
+    "all - shape": "that they outline better than an ellipsoid by regression on the crop's sides",
     "all - best alone": "that all sensors together outline better than the best one alone",
 }
 
@@ -38,6 +39,9 @@ def figures(table: str, command: str) -> dict[str, str]:
     rows = rows_of(table)
     said = {True: [], False: []}  # type: dict[bool, list[str]]
     for name, what in GAINS.items():
+        if name not in rows:
+            said[False].append(f"{what} (no interval was printed)")
+            continue
         low = float(rows[name]["dice"].split("[")[1].split(",")[0])
         said[low > 0].append(f"{what}: Dice {rows[name]['dice']} more")
 

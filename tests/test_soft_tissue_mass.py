@@ -15,6 +15,8 @@ import torch
 from medfuse.bundles.domain import Domain
 from medfuse.case import Case, Geometry, Image, Source
 from medfuse.drafting.compose import compose
+from medfuse.drafting.matches import agreement
+from medfuse.drafting.templates import sentences
 from medfuse.errors import UserError, WrongUse
 from medfuse.inference.lesions import diameters
 from medfuse.inference.matching import match_lesions
@@ -161,6 +163,28 @@ def test_the_draft_says_what_was_measured_and_whether_the_sensors_agree():
     assert "CT and PET outline different places" in apart
     assert "no mass was outlined, unlike on the other images" in apart
     assert "各影像之長徑一致" in _words(three, "zh-TW")
+
+
+def test_the_draft_says_which_sensor_was_not_used_and_why():
+    images = [
+        ImageRecord(path="", modality="CT", in_domain=False, why="", code="appearance"),
+        ImageRecord(path="", modality="MR", in_domain=True, why="", code="inside"),
+    ]
+    prediction = Prediction(
+        case_id="a",
+        simulated=False,
+        in_domain=True,
+        modalities={"CT": "present", "MR": "present"},
+        images=images,
+        findings=[],
+        lesions=[],
+        bundle="b",
+        bundle_hash="",
+    )
+    said = "CT: not used, outside the validated domain: the images look unlike"
+    for lesions in ([_lesion("MR", 100, 0)], []):
+        (notice,) = [x for x in agreement(prediction, sentences(TASK, "en"), lesions) if "not used" in x.text]
+        assert notice.text.startswith(said)
 
 
 def test_a_volume_of_another_extent_is_outside_the_domain():

@@ -14,12 +14,13 @@ AGREE = 0.15  # or by this share of the longer one, where the sensors are said t
 
 def agreement(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
     """Of a mass that every volume was cut out around: whether its long axis agrees between the modalities,
-    which of them outline another place, and which outline nothing."""
+    which of them outline another place, which outline nothing, and which were not used."""
     if not lesions:
-        return []
+        return _unused(prediction, s)
     together = [_together(joint, s) for joint in prediction.together]
     apart = _apart(prediction, s, lesions)
-    return [*_of_sizes(s, lesions), *together, *apart, *_missing(prediction, s, lesions)]
+    silent = [*_missing(prediction, s, lesions), *_unused(prediction, s)]
+    return [*_of_sizes(s, lesions), *together, *apart, *silent]
 
 
 def _of_sizes(s: Sentences, lesions: list[LesionRecord]) -> list[Sentence]:
@@ -55,6 +56,20 @@ def _missing(prediction: Prediction, s: Sentences, lesions: list[LesionRecord]) 
     return [
         Sentence(text=s.render("agreement.missing", modality=s.modality(m)), modality=[m], assertion="notice")
         for m in silent
+    ]
+
+
+def _unused(prediction: Prediction, s: Sentences) -> list[Sentence]:
+    """One sentence for each modality all of whose images lie outside the validated domain, and why."""
+    used = {i.modality for i in prediction.images if i.in_domain}
+    why = {i.modality: i.code for i in reversed(prediction.images) if i.modality not in used}
+    return [
+        Sentence(
+            text=s.render("agreement.unused", modality=s.modality(m), reason=s.get(f"outside.{code}")),
+            modality=[m],
+            assertion="notice",
+        )
+        for m, code in sorted(why.items())
     ]
 
 
