@@ -8,11 +8,14 @@ from pathlib import Path
 
 import jsonschema
 import pytest
+from typer.testing import CliRunner
 
 from medfuse.bundles.bundle import _save_task, load_bundle, set_lesion_peaks
 from medfuse.bundles.registry import bundle_hash, shipped_folder
 from medfuse.bundles.seal import SEAL, check_seal, hashes_of, seal
-from medfuse.errors import UserError
+from medfuse.cli import app
+from medfuse.errors import UserError, WrongUse
+from medfuse.library import Library, audit
 from medfuse.task import load_task
 from medfuse.workflows.schemas import schemas_json
 
@@ -112,3 +115,68 @@ def test_what_lies_beside_a_task_does_not_travel_with_a_bundle(tmp_path):
     assert there == names
     copied = load_task(str(tmp_path / "copy" / "task.yaml"))
     assert copied.model_copy(update={"folder": task.folder}) == task
+
+
+@pytest.fixture
+def strange(tmp_path):
+    """A bundle that somebody sends."""
+    folder = tmp_path / "sent" / "from-them"
+    shutil.copytree(shipped_folder() / "breast-ultrasound", folder)
+    return folder
+
+
+def invoked(*words: str):
+    return CliRunner().invoke(app, ["bundle", *map(str, words)])
+
+
+@pytest.mark.attack
+def test_an_added_bundle_that_is_changed_is_refused_though_it_is_sealed_anew(strange, home):
+    """files.json lies in the bundle: who changes one writes the other."""
+    pin = json.loads(invoked("show", strange, "--json").stdout)["sha256"]
+    said = invoked("add", strange, "--pin", pin)
+    assert said.exit_code == 0, said.output
+    assert pin in said.stdout
+    assert load_bundle("from-them").path == home / "bundles" / "from-them"
+    task = home / "bundles" / "from-them" / "task" / "task.yaml"
+    task.write_text(task.read_text() + "\n# changed\n")
+    seal(home / "bundles" / "from-them")
+    with pytest.raises(UserError, match="not the one that was added"):
+        load_bundle("from-them")
+    assert invoked("remove", "from-them").exit_code == 0
+    assert invoked("add", strange).exit_code == 0
+    assert load_bundle("from-them")
+    assert [e.event for e in audit.entries(Library(home))] == [
+        "bundle added",
+        "bundle removed",
+        "bundle added",
+    ]
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "harm",
+    ["features.pkl", "task/run.py", "weights.bin", "link", ".hidden.json", "another"],
+)
+def test_a_bundle_with_anything_but_data_is_not_added(strange, home, harm):
+    if harm == "another":
+        expected = ("--pin", "0" * 64)
+    else:
+        expected = ()
+        if harm == "link":
+            (strange / "card2.json").symlink_to("/etc/passwd")
+        else:
+            (strange / harm).write_bytes(b"cos\nsystem\n(S'id'\ntR.")
+    said = invoked("add", strange, *expected)
+    assert isinstance(said.exception, UserError), said.output
+    assert not list((home / "bundles").glob("*"))
+
+
+def test_names_of_added_bundles(strange, home):
+    for name in ("../out", "a/b", ".."):
+        assert isinstance(invoked("add", strange, "--name", name).exception, WrongUse)
+    assert invoked("add", strange, "--name", "theirs").exit_code == 0
+    assert isinstance(invoked("add", strange, "--name", "theirs").exception, WrongUse)
+    rows = json.loads(invoked("list", "--json").stdout)["bundles"]
+    assert {r["name"]: bool(r["pin"]) for r in rows}["theirs"]
+    assert not next(r for r in rows if r["name"] == "breast-ultrasound")["pin"]
+    assert isinstance(invoked("remove", "breast-ultrasound").exception, WrongUse)

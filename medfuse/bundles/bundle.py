@@ -28,8 +28,17 @@ from .calibration import reliability
 from .card import card_text
 from .contracts import BundleConfig, Calibration, Card, DomainFile, WriterFile, read_contract
 from .domain import Domain
-from .registry import DEFAULT, FILES, bundle_hash, encoders_home, find_bundle, is_vqa, list_bundles
-from .seal import check_seal, seal
+from .registry import (
+    DEFAULT,
+    FILES,
+    bundle_hash,
+    check_bundle,
+    encoders_home,
+    find_bundle,
+    is_vqa,
+    list_bundles,
+)
+from .seal import seal
 
 if TYPE_CHECKING:
     from tokenizers import Tokenizer
@@ -260,7 +269,7 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
     missing = [f for f in FILES if not (path / f).exists()]
     if missing:
         raise UserError(f"{path}: not a bundle, it lacks {', '.join(missing)}; make one with medfuse train")
-    check_seal(path)
+    check_bundle(path)
     task = load_task(path / "task" / "task.yaml")
     config = read_contract(path / "config.json", BundleConfig)
     calibration = read_contract(path / "calibration.json", Calibration)

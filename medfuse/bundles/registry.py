@@ -14,7 +14,8 @@ from pathlib import Path
 
 from ..errors import WrongUse
 from ..settings import settings
-from .seal import FOR_PEOPLE, SEAL
+from .pins import check_pin
+from .seal import FOR_PEOPLE, SEAL, check_seal
 
 DEFAULT = "upper-abdomen-simulated"
 FILES = ("weights.safetensors", "config.json", "calibration.json", "domain.json", "task/task.yaml")
@@ -34,6 +35,12 @@ def bundle_hash(path: Path) -> str:
         digest.update(f.relative_to(path).as_posix().encode())
         digest.update(f.read_bytes())
     return digest.hexdigest()
+
+
+def check_bundle(path: Path) -> None:
+    """Raises UserError where a bundle is not what was made, or not what was added."""
+    check_pin(settings().home, path)
+    check_seal(path)
 
 
 def encoders_home() -> Path:

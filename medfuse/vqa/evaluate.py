@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ..bundles.seal import check_seal
+from ..bundles.registry import check_bundle
 from ..errors import UserError
 from ..task import VqaTask, load_any_task
 from .answerer import Answerer, Examples, examples
@@ -17,7 +17,7 @@ from .results import Accuracies, Controls, PointDifference, VqaEvaluation
 
 def load_answerer(folder: Path) -> Answerer:
     """The answerer of a vqa bundle. Raises UserError for a bundle of another kind, or a damaged one."""
-    check_seal(folder)
+    check_bundle(folder)
     task = load_any_task(folder / "task" / "task.yaml")
     if not isinstance(task, VqaTask):
         raise UserError(f"{folder}: is not a bundle of a vqa task")

@@ -10,6 +10,7 @@ from pathlib import Path
 from pydantic import BaseModel
 
 from ..bundles.contracts import BundleConfig, Calibration, Card, DomainFile, VqaExamples, WriterFile
+from ..bundles.pins import BundlePins
 from ..bundles.seal import BundleFiles
 from ..cohort.masks import MaskFile, MaskLabels
 from ..cohort.results import CohortFile
@@ -65,6 +66,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "domain": DomainFile,
     "card": Card,
     "files": BundleFiles,
+    "bundle_pins": BundlePins,
     "examples": VqaExamples,
     "encoder_note": EncoderNote,
     "encoder": EncoderFile,
