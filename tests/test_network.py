@@ -506,3 +506,39 @@ def test_writing_is_whole_or_not_at_all(tmp_path, database):
     write_durably(tmp_path / "a" / "b", b"data")
     assert (tmp_path / "a" / "b").read_bytes() == b"data"
     assert list(find(Library(), "STUDY", {})) == []
+
+
+def test_ingest_fetches_with_tls_and_receives_with_it(home, slices, tmp_path):
+    """C-FIND, C-MOVE and what comes back all went in the clear."""
+    from medfuse.network.tls import Tls
+
+    good, key = self_signed(tmp_path, "good")
+    own = free_port()
+    tls = Tls(good, good, key)
+    options = NodeOptions(
+        aet="FAR",
+        port=free_port(),
+        certificate=good,
+        key=key,
+        destinations=(Peer("MEDFUSE", "127.0.0.1", own, tls),),
+    )
+    far = Node(options, Archive(Library(tmp_path / "far")))
+    far.start()
+    try:
+        send_files(Peer("FAR", "127.0.0.1", options.port, tls), slices[:3])
+        got = ingest_remote(
+            [f"dimse:FAR@127.0.0.1:{options.port}"],
+            window=30,
+            progress=lambda _: lambda *_: None,
+            aet="MEDFUSE",
+            port=own,
+            tls=tls,
+        )
+        assert got.exit_code == 0
+        assert len(got.data["cases"]) == 1
+        with pytest.raises(UserError, match="no DICOM node answers"):
+            ingest_remote(
+                [f"dimse:FAR@127.0.0.1:{options.port}"], window=30, progress=print, aet="MEDFUSE", port=own
+            )
+    finally:
+        far.stop()

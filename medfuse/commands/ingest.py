@@ -46,6 +46,13 @@ class IngestArguments:
         "MEDFUSE"
     )
     port: Annotated[int, typer.Option(help="For dimse: the port where we receive what it sends.")] = 11112
+    tls_ca: Annotated[
+        Path | None, typer.Option(help="For dimse: PEM CA that the node's certificate is of: fetch with TLS.")
+    ] = None
+    tls_cert: Annotated[
+        Path | None, typer.Option(help="For dimse: our own PEM certificate; we receive with TLS then.")
+    ] = None
+    tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None
     as_json: Json = False
     verbose: Verbose = 0
 
@@ -71,12 +78,16 @@ def _from_network(sources: list[str], given: IngestArguments) -> CommandResult:
     """Fetch from DICOMweb addresses and DICOM nodes. Raises WrongUse where paths on disk are given too."""
     from ..errors import WrongUse
     from ..network.service import ingest_remote
+    from ..network.tls import tls_of
 
     if given.export or given.deidentify or len(sources) < len(given.paths):
         raise WrongUse(
             "remote sources are ingested by themselves, without --export, --deidentify or local paths"
         )
-    return ingest_remote(sources, window=given.window, progress=progress, aet=given.aet, port=given.port)
+    tls = tls_of(given.tls_ca, given.tls_cert, given.tls_key)
+    return ingest_remote(
+        sources, window=given.window, progress=progress, aet=given.aet, port=given.port, tls=tls
+    )
 
 
 def _from_disk(given: IngestArguments) -> CommandResult:

@@ -24,13 +24,12 @@ from pynetdicom.sop_class import (
 from ..errors import UserError
 from .archive import Archive, Instance, files_of, keys_of
 from .limits import LONGEST_PDU
-from .node import Peer
+from .node import MAX_CONTEXTS, Peer
 from .tls import no_delay
 
 if TYPE_CHECKING:
     from dicomweb_client.api import DICOMwebClient
 
-MAX_CONTEXTS = 120  # an association has 128 at most
 REJECTIONS = {
     (1, 7): "it does not know the called AE title; check the name",
     (1, 3): "it does not accept our AE title; ask its administrator to allow it",

@@ -20,7 +20,8 @@ from typing import TypeVar
 
 from pynetdicom.association import Association
 from pynetdicom.events import Event
-from pynetdicom.transport import AssociationSocket
+
+from .tls import TidySocket
 
 log = logging.getLogger(__name__)
 Owner = TypeVar("Owner")
@@ -40,7 +41,7 @@ class Pace:
     at_work: int = 0
 
 
-class LimitedSocket(AssociationSocket):
+class LimitedSocket(TidySocket):
     """An association's socket that refuses what is too long, or comes too slowly."""
 
     pace: Pace
@@ -68,11 +69,6 @@ class LimitedSocket(AssociationSocket):
         self.pace.heard = time.monotonic()
         return read[:got]
 
-    def _shutdown_socket(self) -> None:
-        """Close it, also where the peer has gone: pynetdicom leaves that to the garbage collector."""
-        if self.socket is not None:
-            _end(self.socket)
-
 
 def limit(assoc: Association, patience_s: float) -> None:
     """Give an association that was just opened a socket with limits."""
@@ -85,12 +81,6 @@ def limit(assoc: Association, patience_s: float) -> None:
     sock.pace = Pace()
     sock.patience_s = patience_s
     sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # waiting costs 40 ms an object
-
-
-def _end(sock: socket.socket) -> None:
-    with suppress(OSError):  # the peer has gone, or it is closed already
-        sock.shutdown(socket.SHUT_RDWR)
-    sock.close()
 
 
 def end_all(associations: list[Association], patience_s: float) -> None:

@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, AllStoragePresentationContexts, evt
+from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -58,6 +58,7 @@ REFUSED_IDENTIFIER = 0xA900
 UNKNOWN_DESTINATION = 0xA801
 CANCELLED = 0xFE00
 NOT_THERE = 0xB000
+MAX_CONTEXTS = 120  # an association has 128 at most
 Sent = int | tuple[int, Dataset | None]  # how many objects follow; then a status and an object each
 Address = tuple[str, int, dict[str, Any]] | tuple[None, None]  # where C-MOVE sends; the second: unknown
 
@@ -247,12 +248,14 @@ class Node:
         if destination is None:
             yield (None, None)
             return
+        files = self._named(event.identifier)
+        pairs = dict.fromkeys((sop_class, syntax) for _, sop_class, syntax, _ in files)
+        contexts = [build_context(c, [s]) for c, s in pairs][:MAX_CONTEXTS] or [build_context(Verification)]
         yield (
             destination.host,
             destination.port,
-            {"ae_title": destination.aet, **_calling(destination)},
+            {"ae_title": destination.aet, "contexts": contexts, **_calling(destination)},
         )
-        files = self._named(event.identifier)
         named = _uids(event.identifier)
         self._noted(event, "objects sent", {"to": destination.aet, "objects": len(files), **named})
         yield from self._send(event, files)

@@ -6,7 +6,7 @@ from __future__ import annotations
 import logging
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from ..batch.plan import Job, Plan, stat_hash
@@ -162,11 +162,13 @@ def ingest_remote(
     progress: Callable,
     aet: str,
     port: int,
+    tls: Tls | None = None,
     library: Library | None = None,
 ) -> CommandResult:
-    """`medfuse ingest dicomweb:… dimse:…`: fetch what is not here, file it, and say what was refused."""
+    """`medfuse ingest dicomweb:… dimse:…`: fetch what is not here, file it, and say what was refused.
+    ``tls``: how nodes are called; where it has a certificate, they send to us with TLS too."""
     library = library or Library()
-    got, refused = _fetch(library, sources, progress, aet, port)
+    got, refused = _fetch(library, sources, progress, NodeOptions(aet=aet, port=port), tls)
     cases: list[str] = []
     for files in quiet_studies(library, 0.0).values():
         more, bad = file_cases(library, files, window=window)
@@ -181,7 +183,7 @@ def ingest_remote(
 
 
 def _fetch(
-    library: Library, sources: list[str], progress: Callable, aet: str, port: int
+    library: Library, sources: list[str], progress: Callable, own: NodeOptions, tls: Tls | None
 ) -> tuple[list[str], list[tuple[str, str]]]:
     """Bring what the sources hold into the archive: (instances fetched by DICOMweb, refused with reasons)."""
     archive = Archive(library)
@@ -196,22 +198,25 @@ def _fetch(
                 got += here
                 refused += lost
             else:
-                _fetch_dimse(library, remote, aet, port)
+                _fetch_dimse(library, remote, own, tls)
     finally:
         archive.close()
     return got, refused
 
 
-def _fetch_dimse(library: Library, remote: Remote, aet: str, port: int) -> None:
-    """C-FIND, then C-MOVE to ourselves: a node of ours listens meanwhile."""
-    peer = Peer.parse(remote.where)
-    studies = [s["StudyInstanceUID"] for s in find_remote(peer, remote.query, aet)]
+def _fetch_dimse(library: Library, remote: Remote, own: NodeOptions, tls: Tls | None) -> None:
+    """C-FIND, then C-MOVE to ourselves: a node of ours listens meanwhile, with TLS where we have a
+    certificate."""
+    peer = Peer.parse(remote.where, tls)
+    if tls is not None and tls.certificate is not None:
+        own = replace(own, certificate=tls.certificate, key=tls.key, authority=tls.authority)
+    studies = [s["StudyInstanceUID"] for s in find_remote(peer, remote.query, own.aet)]
     if not studies:
         raise UserError(f"{remote.where}: no study matches {remote.query or 'the empty query'}")
-    node = Node(NodeOptions(aet=aet, port=port), Archive(library))
+    node = Node(own, Archive(library))
     node.start()
     try:
         for uid in studies:
-            move_remote(peer, uid, aet, aet)
+            move_remote(peer, uid, own.aet, own.aet)
     finally:
         node.stop()

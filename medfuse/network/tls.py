@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import socket
 import ssl
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from pynetdicom.association import Association
+from pynetdicom.transport import AssociationSocket
 
 from ..errors import UserError, WrongUse
 
@@ -69,8 +71,21 @@ def tls_of(authority: Path | None, certificate: Path | None, key: Path | None) -
     return tls
 
 
+class TidySocket(AssociationSocket):
+    """An association's socket that is closed also where the peer has gone: pynetdicom leaves that to the
+    garbage collector."""
+
+    def _shutdown_socket(self) -> None:
+        if self.socket is not None:
+            with suppress(OSError):  # the peer has gone, or it is closed already
+                self.socket.shutdown(socket.SHUT_RDWR)
+            self.socket.close()
+
+
 def no_delay(assoc: Association) -> None:
-    """TCP_NODELAY on an association's socket."""
+    """TCP_NODELAY on the socket of an association that was just opened, which will be closed at its end."""
     sock = assoc.dul.socket
     if sock is not None and sock.socket is not None:
+        # pynetdicom makes the socket itself, and making it a second time would announce the connection twice
+        sock.__class__ = TidySocket
         sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
