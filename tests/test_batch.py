@@ -432,3 +432,18 @@ def test_hashes_follow_files(tmp_path):
     assert stat_hash([tmp_path]) != before
     assert isinstance(OutputError("x"), UserError)
     assert Settle(1).threads == 1
+
+
+@pytest.mark.attack
+def test_nobody_else_reaches_the_scheduler_of_a_batch(home):
+    """Any process of the machine could run code in it."""
+    from distributed import Client
+    from distributed.security import Security
+
+    with batch_run._client(BatchOptions(1, threads=1)) as own:
+        address = own.scheduler.address
+        assert own.submit(abs, -1).result(timeout=30) == 1
+        bare = address.replace("tls://", "tcp://")
+        for place, security in ((bare, None), (bare.replace("tcp", "tls"), Security.temporary())):
+            with pytest.raises((OSError, TimeoutError)):
+                Client(place, security=security, timeout="1s", set_as_default=False).submit(abs, -2).result(5)
