@@ -4,6 +4,7 @@ bundle."""
 from __future__ import annotations
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -81,3 +82,15 @@ def test_a_folder_that_is_no_model(tmp_path):
         local_tokenizer(tmp_path)
     with pytest.raises(UserError, match="cannot be loaded as a text model"):
         LocalTextTower(tmp_path, 8)
+
+
+@pytest.mark.attack
+def test_weights_that_are_no_plain_tensors_are_refused(text_model, tmp_path):
+    """A pickle beside config.json was read."""
+    shutil.copytree(text_model, tmp_path / "m")
+    (tmp_path / "m" / "model.safetensors").unlink()
+    torch.save(
+        transformers.AutoModel.from_pretrained(text_model).state_dict(), tmp_path / "m" / "pytorch_model.bin"
+    )
+    with pytest.raises(UserError, match="cannot be loaded as a text model"):
+        LocalTextTower(tmp_path / "m", 8)

@@ -4,6 +4,7 @@ into fusion."""
 from __future__ import annotations
 
 import json
+import struct
 from types import SimpleNamespace
 
 import numpy as np
@@ -12,6 +13,7 @@ import torch
 from scipy.io import wavfile
 
 from medfuse.errors import UnreadableError
+from medfuse.io import sound
 from medfuse.io.manifest import read_manifest
 from medfuse.io.sound import Sound
 from medfuse.models.features import CaseFeatures, collate
@@ -89,3 +91,19 @@ def test_a_manifest_brings_sounds_into_a_model(tmp_path):
     missing = SimpleNamespace(heard=[str(tmp_path / "gone.wav")])
     with pytest.raises(UnreadableError, match="no such file"):
         read(missing)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("claim", ["true", "fast", "none"])
+def test_a_sound_of_hours_is_refused_before_it_is_read(tmp_path, monkeypatch, claim):
+    """Its length was judged once all of it was in memory."""
+    path = tmp_path / "long.wav"
+    rate = {"true": 8000, "fast": 2**32 - 1, "none": 8000}[claim]
+    fields = struct.pack("<HHIIHH", 1, 1, rate, 0, 1, 8)
+    head = b"RIFF" + struct.pack("<I", 2**31) + b"WAVE" + (b"fmt " if claim != "none" else b"fmx ")
+    path.write_bytes(head + struct.pack("<I", 16) + fields + b"data" + struct.pack("<I", 2**31 - 64))
+    with path.open("r+b") as f:
+        f.truncate(2**31)  # a hole: two GiB that take no room on the disk
+    monkeypatch.setattr(sound.wavfile, "read", lambda *_: pytest.fail("it was read"))
+    with pytest.raises(UnreadableError, match=r"longer than 30 minutes|samples a second|not a WAV"):
+        sound.read_sound(path)

@@ -200,3 +200,7 @@ def test_a_local_language_model_writes_and_a_missing_tokenizer_is_named(tmp_path
         write_locally(folder, "a b c d " * 100)
     with pytest.raises(UserError, match=r"no config\.json"):
         write_locally(tmp_path, "x")
+    (folder / "model.safetensors").unlink()
+    torch.save(transformers.GPT2LMHeadModel(config).state_dict(), folder / "pytorch_model.bin")
+    with pytest.raises(UserError, match="cannot be loaded"):  # a pickle was read
+        write_locally(folder, "FINDINGS:")

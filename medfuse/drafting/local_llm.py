@@ -61,7 +61,7 @@ def write_locally(folder: Path, prompt: str, *, tokens: int = 256, device: str =
         raise UserError("--writer local-llm needs the extra llm; run pip install 'medfuse[llm]'") from e
     try:
         tokenizer = AutoTokenizer.from_pretrained(folder, local_files_only=True)
-        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True)
+        model = AutoModelForCausalLM.from_pretrained(folder, local_files_only=True, use_safetensors=True)
         model.eval().to(device)  # type: ignore[arg-type]
     except (OSError, ValueError, RuntimeError, KeyError) as e:
         raise UserError(

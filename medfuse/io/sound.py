@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import struct
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
@@ -14,6 +15,9 @@ from scipy.signal import resample_poly
 from ..errors import UnreadableError
 
 LONGEST_S = 1800.0
+LARGEST = 700 << 20  # bytes: half an hour at 48 kHz, two channels of 32 bits
+FASTEST = 192_000  # samples a second
+HEAD = 1 << 16  # bytes in which a file must say what it holds
 _FULL_SCALE = {"int16": 2**15, "int32": 2**31, "uint8": 2**7}
 
 
@@ -42,6 +46,7 @@ def read_sound(path: Path) -> Sound:
     """A WAV file (PCM of 8 to 32 bits, or float), its channels averaged. Raises UnreadableError."""
     if not path.is_file():
         raise UnreadableError(path, "no such file; give a WAV file")
+    _check_size(path)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", wavfile.WavFileWarning)  # chunks that are no sound
@@ -61,6 +66,23 @@ def read_sound(path: Path) -> Sound:
     if len(samples) / rate > LONGEST_S:
         raise UnreadableError(path, f"lasts longer than {LONGEST_S / 60:.0f} minutes; cut it into parts")
     return Sound(samples=samples, rate=int(rate))
+
+
+def _check_size(path: Path) -> None:
+    """Raises UnreadableError for a file that is too long, before it is read: by its size, and by the rate and
+    the bytes a sample that its head states (RIFF, chunk ``fmt``)."""
+    size = path.stat().st_size
+    with path.open("rb") as f:
+        head = f.read(HEAD)
+    at = head.find(b"fmt ")
+    fields = head[at + 8 : at + 24]
+    if at < 0 or len(fields) < 16:
+        raise UnreadableError(path, "not a WAV file; convert it to WAV (PCM)")
+    _, _, rate, _, block, _ = struct.unpack("<HHIIHH" if head[:4] != b"RIFX" else ">HHIIHH", fields)
+    if rate > FASTEST:
+        raise UnreadableError(path, f"states {rate} samples a second, {FASTEST} are read")
+    if size > min(LARGEST, LONGEST_S * rate * max(block, 1) + HEAD):
+        raise UnreadableError(path, f"lasts longer than {LONGEST_S / 60:.0f} minutes; cut it into parts")
 
 
 def voiced(sound: Sound) -> list[tuple[float, float]]:

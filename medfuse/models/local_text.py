@@ -63,7 +63,7 @@ class LocalTextTower(nn.Module):
         if expected and folder_hash(path) != expected:
             raise UserError(f"{path}: is another text model than the one this bundle was trained with")
         try:
-            inner = AutoModel.from_pretrained(str(path), local_files_only=True).eval()
+            inner = AutoModel.from_pretrained(str(path), local_files_only=True, use_safetensors=True).eval()
         except (OSError, ValueError) as e:
             raise UserError(f"{path}: cannot be loaded as a text model ({str(e).splitlines()[0]})") from e
         # in a list: its weights belong to the user, not to the bundle
