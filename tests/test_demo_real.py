@@ -70,6 +70,10 @@ def test_a_copy_of_the_set_goes_the_users_way(cli, tmp_path):
     assert "Known soft-tissue mass." in (folder / "report.txt").read_text()
     code, printed, _ = cli("cases", "--json")
     assert [c["case_id"] for c in json.loads(printed)["cases"]] == [case["case_id"]]
+    code, _, err = cli("predict", case["case_id"], "--out", tmp_path / "again")  # the mass stays known
+    assert code == 0, err
+    again = json.loads((tmp_path / "again" / case["case_id"] / "prediction.json").read_text())
+    assert again["bundle"] == REAL
 
 
 def test_another_folder_is_refused_in_one_sentence_and_takes_nothing_away(cli, tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..bundles.bundle import Bundle, check_backend, choose_bundle, load_bundle
-from ..bundles.registry import list_bundles
+from ..bundles.registry import is_vqa, list_bundles
 from ..case import Case, Lab
 from ..drafting.compose import ANY, Wish
 from ..drafting.draft import LocalModel, check_writer, draft
@@ -130,7 +130,7 @@ def predict_library_case(
     case = store.load_case(library, case_id)
     if not case.images:
         raise UserError(f"{case_id}: no usable image: " + "; ".join(r.reason for r in case.refused))
-    bundle = choose_bundle(case, bundle) if choose else bundle
+    bundle = _chosen(case, bundle, library) if choose else bundle
     read = time.perf_counter() - started
     done = predict_and_write(
         case,
@@ -143,6 +143,17 @@ def predict_library_case(
     )
     results.save_result(library, done.prediction, done.report)
     return done
+
+
+def _chosen(case: Case, default: Bundle, library: Library) -> Bundle:
+    """The bundle around one known thing that a person named for the case before; else the one that fits."""
+    before = results.load_result(library, case.case_id)
+    path = next((p for p in list_bundles() if before is not None and p.name == before[0].bundle), None)
+    if path is not None and not is_vqa(path):
+        named = load_bundle(path)
+        if named.task.around:
+            return named
+    return choose_bundle(case, default)
 
 
 @dataclass(frozen=True, kw_only=True)
