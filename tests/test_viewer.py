@@ -31,6 +31,7 @@ from medfuse.library import (
 )
 from medfuse.library.catalogue import CaseRow, ResultRow, SeriesRow
 from medfuse.library.ingest import ingest
+from medfuse.library.whose import Identity
 from medfuse.library.worklist import Filters, worklist
 from medfuse.workflows.predict import PredictOptions, predict_library_case
 from medfuse.workflows.report import export_report
@@ -698,6 +699,24 @@ def test_slices_have_the_number_that_a_pacs_shows(patient_dicom):
     height = float(said.split(" · S ")[1].split(" mm")[0].replace("−", "-"))
     assert height == pytest.approx(up, abs=1.0)  # of the middle of the box; the slices are a little tilted
     assert said.endswith(f"image {int(by_height[4].InstanceNumber)}")
+
+
+def test_each_image_has_the_date_of_its_own_study(tmp_path, monkeypatch):
+    """A case holds several studies: no date and no description of one of them stands at another's images."""
+    from apps.viewer import pixels
+    from apps.viewer.pages import images
+
+    values = np.zeros((8, 8, 8), np.float32)
+    sources = [Source(m, study_uid=f"1.2.{n}", date=f"2024060{n}") for n, m in ((3, "CT"), (7, "MR"))]
+    case = Case("c", images=[Image(s.path, values, s, affine=np.eye(4)) for s in sources])
+    pixels.write_case(case, tmp_path / "case")
+    data = CaseImages.model_validate_json((tmp_path / "case" / "case.json").read_text())
+    assert [i.date for i in data.images] == ["20240603", "20240607"]
+    who = Identity(patient_id="P", sex="", birth_date="", study_date="20240607", description="CT thorax")
+    monkeypatch.setattr(images.store, "identity_of", lambda *a: who)
+    monkeypatch.setattr(images, "library", Library)
+    assert images.whose("c", data.images[:1]).description == "CT thorax"
+    assert images.whose("c", data.images).description == ""
 
 
 def test_values_that_are_no_integers_keep_sixteen_bits(tmp_path, rng):

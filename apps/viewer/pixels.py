@@ -31,7 +31,7 @@ from medfuse.library import store
 from medfuse.modalities import MODALITIES, modality_of
 
 CHUNK_VOXELS = 4 << 20  # 8 MiB of CT: the first slices arrive while the others are on their way
-FORM = "6"  # of the files here: another number makes them anew
+FORM = "7"  # of the files here: another number makes them anew
 THUMB = 72  # pixels of the longer side
 _pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
 
@@ -83,6 +83,8 @@ def encode(image: Image, folder: Path, n: int) -> VolumeImage | CineImage:
         "role": image.role,
         "title": image.source.description or image.role.replace("_", " "),
         "series_uid": image.source.series_uid,
+        "study_uid": image.source.study_uid,
+        "date": image.source.date,
         "frame_of_reference": image.frame_of_reference,
         "simulated": image.source.simulated,
         "warnings": list(image.warnings),

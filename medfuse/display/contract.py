@@ -77,7 +77,8 @@ class Pixels(Message):
 
     shape: of a volume (I, J, K) as displayed, of a cine (frames, rows, columns). per_chunk: slices or
     frames in each chunk. chunks: how many there are. thumb: width and height of the small grey picture at
-    ``URL.thumb.gz``. prior: date of the earlier study that it belongs to, empty for the study that is read.
+    ``URL.thumb.gz``. study_uid, date: of the study that it belongs to (YYYYMMDD). prior: date of the earlier
+    study, empty for images of the case that is read.
     """
 
     index: int
@@ -94,6 +95,8 @@ class Pixels(Message):
     chunks: int
     presets: dict[str, tuple[float, float]]  # window (centre, width) by name
     thumb: tuple[int, int] = (0, 0)
+    study_uid: str = ""
+    date: str = ""
     prior: str = ""
 
 

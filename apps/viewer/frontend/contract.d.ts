@@ -99,6 +99,8 @@ export interface CineImage {
   chunks: number
   presets: Record<string, [number, number]>
   thumb?: [number, number]
+  study_uid?: string
+  date?: string
   prior?: string
   kind: "cine"
   rgb: boolean
@@ -420,6 +422,8 @@ export interface VolumeImage {
   chunks: number
   presets: Record<string, [number, number]>
   thumb?: [number, number]
+  study_uid?: string
+  date?: string
   prior?: string
   kind: "volume"
   slope: number

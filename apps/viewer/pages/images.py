@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -37,8 +37,9 @@ from medfuse.prediction import Prediction
 Images = list[VolumeImage | CineImage]
 
 
-def whose(case_id: str) -> WhoseImages:
-    """Whose images these are, as the headers say."""
+def whose(case_id: str, images: Sequence[VolumeImage | CineImage] = ()) -> WhoseImages:
+    """Whose images these are, as the headers say. Where ``images`` are of several studies, none is named for
+    all of them."""
     who = store.identity_of(library(), case_id)
     return WhoseImages(
         patient_id=who.patient_id or case_id,
@@ -48,7 +49,7 @@ def whose(case_id: str) -> WhoseImages:
         birth_date=who.birth_date,
         study_date=who.study_date,
         accession=who.accession,
-        description=who.description,
+        description=who.description if len({i.study_uid for i in images}) <= 1 else "",
     )
 
 
@@ -111,7 +112,7 @@ def _told(
             *st.session_state.get(f"loose-{case_id}", []),
         ],
         taken=st.session_state.get("drawing", 0),
-        whose=whose(case_id),
+        whose=whose(case_id, case.images),
         earlier=whose(earlier[0]) if earlier and prior else None,
         prior_date=earlier[1] or "–" if earlier else "",
         prior_open=bool(prior),

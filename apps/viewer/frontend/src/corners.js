@@ -11,7 +11,7 @@ export function corners(context, host, width, height) {
   const room = width >= LEAST && height >= LEAST
   const person = [whose.sex, whose.age, dated(whose.birth_date)].filter(Boolean).join(' ')
   const left = [...new Set([whose.name, whose.patient_id])].filter(Boolean)
-  const date = meta.prior || whose.study_date
+  const date = meta.prior || meta.date || whose.study_date // of its own study: a case holds several
   const [centre, width_] = host.window
   const right = [meta.kind === 'volume' && `L ${round(centre)} W ${round(width_)}`, `${meta.prior ? `${words.prior} ` : ''}${dated(date)}`, whose.description, meta.title]
   const most = width * 0.47
