@@ -25,6 +25,7 @@ STYLE = """
   .stMain:has(.st-key-desk) .banner {font-size: .75rem; padding: .05rem .5rem; flex: 0 1 auto;}
   .stMain:has(.st-key-desk) .banners {flex-wrap: nowrap; justify-content: flex-end;}
   [data-testid="stSidebar"]:has(~ * .st-key-desk) {width: 176px !important; min-width: 176px !important;}
+  [data-testid="stSidebar"]:has(~ * .st-key-desk) [data-testid="stSidebarContent"] {padding-inline: .6rem;}
   .st-key-desk > * > [data-testid="stHorizontalBlock"] {flex-wrap: nowrap; gap: .5rem;
     height: calc(100vh - var(--desk-top, 90px)); max-height: max(420px, calc(100vh - var(--desk-top, 90px)));
     min-height: 420px; align-self: flex-start; flex: 1 1 auto;}
@@ -43,6 +44,10 @@ STYLE = """
   .badge.present {background: #16423c; color: #8ee6d2;} .badge.limited {background: #4b3a10; color: #ffd479;}
   .badge.absent {background: #2a3036; color: #aab4bb;} .badge.failed {background: #571f1f; color: #ffaca4;}
   [data-testid="stSidebar"] {width: 230px !important; min-width: 230px !important;}
+  :is([data-testid="stSidebar"], [class*="st-key-report-language-"]) [data-testid="stButtonGroup"] button {
+    padding-inline: .45rem; min-width: 0; font-size: .8rem; white-space: nowrap;}
+  :is([data-testid="stSidebar"], [class*="st-key-report-language-"]) [data-testid="stButtonGroup"] > div {
+    flex-wrap: nowrap;}
   [class*="st-key-cases-"] [data-testid="stElementToolbar"] {display: none;}
   [data-unsaved] :is(.st-key-sign, .st-key-sign-now) button {pointer-events: none; opacity: .4;}
   h3 {padding-top: .2rem !important; padding-bottom: .2rem !important;}
