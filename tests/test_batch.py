@@ -223,7 +223,7 @@ def test_a_full_output_stops_with_a_name_and_goes_on_later(cases, tmp_path, home
 
 def test_changed_inputs_and_settings_are_done_again(cases, tmp_path, home):
     folder = tmp_path / "copy"
-    shutil.copytree(sorted(p for p in cases.iterdir() if p.is_dir())[0], folder / "a")
+    shutil.copytree(sorted(p for p in cases.iterdir() if p.is_dir())[1], folder / "a")
     first = run_batch(plan_batch(str(folder)), tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
     assert first.done == 1
     chinese = PredictOptions(language="zh-TW", formats=("json",))
