@@ -114,6 +114,24 @@ def test_names_in_capital_letters_are_the_same_names(tmp_path):
     assert found.ledger["not_dicom"] == 0
 
 
+@pytest.mark.parametrize("name", ["M\xfc.raw".encode(), b"M\xfc.raw"])
+def test_voxels_whose_name_is_no_ascii(tmp_path, name):
+    """As the disk spells it, whatever its bytes are."""
+    header = meta(tmp_path / "a.mhd", "", voxels="NAME", spacing="1 1 1")
+    header.write_bytes(header.read_bytes().replace(b"NAME", name))
+    (tmp_path / os.fsdecode(name)).write_bytes(VOXELS.tobytes())
+    assert read_nifti(header, "CT").pixels.shape == (5, 4, 3)
+
+
+def test_small_voxels_without_a_unit_are_said_to_be_taken_for_mm(tmp_path):
+    image = read_nifti(meta(tmp_path / "a.mha", "", spacing="0.005 0.005 0.005"), "CT")
+    assert image.warnings == ("states no unit of length: its 0.005 are taken for mm",)
+    nib.save(
+        nib.Nifti1Image(np.zeros((3, 3, 3), np.int16), np.diag([1e-3, 1e-3, 2e-3, 1])), tmp_path / "a.nii"
+    )
+    assert "taken for mm" in read_nifti(tmp_path / "a.nii", "CT").warnings[0]
+
+
 def test_voxels_in_another_case_are_never_a_link(tmp_path):
     secret = tmp_path / "secret"
     secret.write_bytes(VOXELS.tobytes())
@@ -158,6 +176,12 @@ def stored(path: Path, data: np.ndarray, side: dict | None = None, **header: obj
     if side is not None:
         path.with_suffix(".json").write_text(json.dumps(side))
     return path
+
+
+@pytest.mark.parametrize("shape", [(24, 20, 3), (24, 20, 1, 3)])
+def test_three_planes_of_numbers_are_no_cine_by_themselves(tmp_path, shape):
+    with pytest.raises(UnreadableError, match="nothing says which"):
+        read_nifti(stored(tmp_path / "a.nii", PICTURE.reshape(shape).astype(np.float32)), "US")
 
 
 @pytest.mark.parametrize("shape", [(24, 20, 3), (24, 20, 1, 3)])

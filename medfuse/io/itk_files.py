@@ -3,6 +3,7 @@ text of their headers."""
 
 from __future__ import annotations
 
+import os
 import re
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from ..settings import settings
 from .beside import beside
 from .child import ChildFailed, children
 from .decode import SLOW_DISK
-from .stored import Axis, Stored, no_mm, unit_note
+from .stored import Axis, Stored, no_mm, taken_as_mm, unit_note
 from .temporary import temporary_folder
 
 SUFFIXES = (".mha", ".mhd", ".nrrd", ".nhdr")
@@ -80,8 +81,15 @@ def load_itk(path: Path) -> Stored:
         zooms=zooms,
         colour=found["colour"],
         last=header.last,
-        note=unit_note(mm[0]) if len(set(mm)) == 1 else f"its axes have units of {mm} mm; they were made mm",
+        note=_note(mm, zooms, stated=bool(set(map(_spelt, header.units)) - set(UNSTATED))),
     )
+
+
+def _note(mm: tuple[float, float, float], zooms: tuple[float, ...], *, stated: bool) -> str:
+    """What was made of the units. stated: whether there are any."""
+    if len(set(mm)) > 1:
+        return f"its axes have units of {', '.join(f'{m:g}' for m in mm)} mm; they were made mm"
+    return unit_note(mm[0]) if stated else taken_as_mm(zooms)
 
 
 def _in_mm(
@@ -158,7 +166,8 @@ def _with_voxels(path: Path, keep: ExitStack) -> Path:
         r"(?im)^([^\S\n]*(?:ElementDataFile[^\S\n]*=|data ?file[^\S\n]*:)[^\S\n]*)(.*?)\s*$", text
     )
     other: Path | None = None
-    for key, name in found:
+    for key, said in found:
+        name = os.fsdecode(said.encode("latin-1"))  # as the disk spells these bytes
         if not name or name.upper() == "LIST" or "%" in name or Path(name).name != name:
             raise UnreadableError(
                 path, f"its {key.strip('=: ')} is {name[:60]!r}; only one file beside it is read"
@@ -176,8 +185,8 @@ def _with_voxels(path: Path, keep: ExitStack) -> Path:
     folder = keep.enter_context(temporary_folder("voxels"))
     (folder / "voxels").symlink_to(other.absolute())
     header = folder / f"header{path.suffix.lower()}"
-    for key, name in found:
-        text = text.replace(key + name, f"{key}voxels")
+    for key, said in found:
+        text = text.replace(key + said, f"{key}voxels")
     header.write_text(text, encoding="latin-1", newline="")
     return header
 

@@ -101,7 +101,7 @@ def _told_colours(path: Path, stored: Stored, side: Sidecar, *, frames: bool) ->
     what = "frames in time" if frames else "slices"
     raise UnreadableError(
         path,
-        f"has the shape {stored.data.shape} in bytes: {what} or colours, nothing says which; add a JSON "
+        f"has the shape {stored.data.shape}: {what} or colours, nothing says which; add a JSON "
         'sidecar with "PhotometricInterpretation": "RGB" (last axis) or "MONOCHROME2", or store RGB24',
     )
 
@@ -111,7 +111,7 @@ def _may_be_colours(stored: Stored, *, frames: bool) -> bool:
     fourth channel says how opaque a pixel is: the same everywhere."""
     data = stored.data
     shape = data.shape
-    if stored.colour or data.dtype != np.uint8 or len(shape) < 3:
+    if stored.colour or len(shape) < 3 or not (data.dtype == np.uint8 or (frames and _as_bytes(data))):
         return False
     if len(shape) == 3:
         first = shape[0] in (3, 4) and min(shape[1:]) >= SHORTEST_PICTURE
@@ -121,6 +121,12 @@ def _may_be_colours(stored: Stored, *, frames: bool) -> bool:
         return False  # volumes in time, which are refused
     opaque = shape[-1] == 4 and bool((data[..., 3] == 255).all())
     return first or shape[-1] == 3 or opaque
+
+
+def _as_bytes(data: np.ndarray) -> bool:
+    """Whether a picture's numbers are bytes that were stored in a wider type."""
+    small = min(data.shape[:2]) < SHORTEST_PICTURE or data.shape[-1] != 3
+    return not small and bool(((data >= 0) & (data <= 255) & (data == np.rint(data))).all())
 
 
 def _volume(path: Path, stored: Stored, source: Source, modality: str, side: Sidecar) -> Image:

@@ -9,6 +9,8 @@ import numpy as np
 
 LARGEST_MM = 50.0  # a voxel's edge; where no unit is stated, a larger one is no mm
 
+SMALLEST_MM = 0.02  # where no unit is stated, of smaller ones it is said that they were taken for mm
+
 Axis = Literal["", "colour", "time", "space"]
 
 
@@ -44,3 +46,9 @@ def no_mm(shape: tuple[int, ...], zooms: tuple[float, ...]) -> str:
     if not edges or max(edges) <= LARGEST_MM:
         return ""
     return f"states no unit of length, and in mm its voxels would be {max(edges):g} mm long; state the unit"
+
+
+def taken_as_mm(zooms: tuple[float, ...]) -> str:
+    """What there is to say of small voxels whose header states no unit of length; empty of others."""
+    edge = max((abs(z) for z in zooms[:2]), default=1.0)
+    return f"states no unit of length: its {edge:g} are taken for mm" if 0 < edge < SMALLEST_MM else ""

@@ -18,7 +18,7 @@ from .beside import beside
 from .itk_files import SUFFIXES as ITK_SUFFIXES
 from .itk_files import load_itk
 from .sidecar import VOLUME_SUFFIXES
-from .stored import Axis, Stored, no_mm, unit_note
+from .stored import Axis, Stored, no_mm, taken_as_mm, unit_note
 
 MAX_PACKED_BYTES = 2**29  # of voxels packed tighter than …
 MAX_PACKED_RATIO = 200  # … this: a mask is, a picture is not; more is a bomb
@@ -77,8 +77,12 @@ def _load_nifti(path: Path) -> Stored:
         descrip=descrip,
         frame_ms=zooms[3] * time if len(zooms) > 3 else 0.0,
         last=last,
-        note=unit_note(space),
+        note=unit_note(space) if _stated_unit(header) else taken_as_mm(zooms),
     )
+
+
+def _stated_unit(header: Any) -> bool:
+    return "xyzt_units" in header and int(header["xyzt_units"]) & 7 != 0
 
 
 def _last(header: Any, time: float) -> Axis:
