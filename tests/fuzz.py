@@ -13,6 +13,7 @@ import json
 import platform
 import resource
 import struct
+import tarfile
 import tempfile
 import time
 import zipfile
@@ -25,6 +26,7 @@ import numpy as np
 from medfuse.errors import UserError
 from medfuse.io.cases import find_cases
 from medfuse.io.child import children
+from medfuse.io.unpack import named_archive
 from medfuse.io.volume_files import is_volume_file
 from medfuse.settings import settings
 
@@ -135,6 +137,24 @@ def volume_seeds(folder: Path) -> list[Path]:
     return [*made, folder / "colour.nii"]
 
 
+def object_seeds(folder: Path) -> list[Path]:
+    """A small zip and tar of slices, a parametric map, an ultrasound volume and a presentation state."""
+    from test_objects import parametric, sources, state_of, ultrasound_volume
+
+    slices = sources(folder / "mr")
+    files = sorted((folder / "mr").iterdir())
+    with zipfile.ZipFile(folder / "slices.zip", "w", zipfile.ZIP_DEFLATED) as archive:
+        for file in files:
+            archive.write(file, file.name)
+    with tarfile.open(folder / "slices.tar.gz", "w:gz") as packed:
+        for file in files:
+            packed.add(file, file.name)
+    parametric(folder / "map.dcm", slices)
+    ultrasound_volume(folder / "volume_us.dcm")
+    state_of(slices).save_as(folder / "state.dcm")
+    return [folder / n for n in ("slices.zip", "slices.tar.gz", "map.dcm", "volume_us.dcm", "state.dcm")]
+
+
 def child_peak_mib() -> float:
     """The most memory (resident) that a living child has ever held. All address space is capped beside
     this."""
@@ -153,11 +173,11 @@ def read_one(file: Path) -> tuple[str, float]:
     except UserError:
         return "refused path", time.perf_counter() - started
     spent = time.perf_counter() - started
-    if file.suffix != ".zip":
+    if not named_archive(file):
         (entry,) = found.scan.entries
         assert entry.status == "read" or entry.reason, file
         assert (entry.status == "read") == bool(found.cases), (file, entry.status, len(found.cases))
-    return found.scan.entries[0].status, spent
+    return found.scan.entries[0].status if found.scan.entries else "empty archive", spent
 
 
 def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep: Path | None = None) -> dict:
@@ -176,7 +196,11 @@ def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep:
                 mutate = deep_sequence
             if bombs and n % 2500 == 1:
                 mutate = deflate_bomb
-            suffix = "".join(source.suffixes[-2:]) if ".nii" in source.name else source.suffix or ".dcm"
+            suffix = (
+                "".join(source.suffixes[-2:])
+                if {".nii", ".tar"} & set(source.suffixes)
+                else source.suffix or ".dcm"
+            )
             path = Path(folder) / f"m{suffix}"
             path.write_bytes(mutate(source.read_bytes(), rng))
             if is_volume_file(source):
@@ -243,7 +267,7 @@ def main() -> None:
     started = time.monotonic()
     seeds = [p for folder in args.data for p in seeds_under(folder)]
     with tempfile.TemporaryDirectory(prefix="medfuse-seeds-") as made:
-        seeds += volume_seeds(Path(made))
+        seeds += volume_seeds(Path(made)) + object_seeds(Path(made))
         result = run(seeds, args.mutants, args.seed, keep=args.keep)
     result["minutes"] = round((time.monotonic() - started) / 60, 1)
     print(json.dumps(result, indent=1))

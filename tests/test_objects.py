@@ -138,24 +138,9 @@ def test_a_map_of_ct_in_another_unit_is_no_ct(tmp_path):
     )
 
 
-def test_key_objects_and_presentation_states_say_what_they_refer_to(tmp_path, home):
-    slices = sources(tmp_path / "mr")
-    evidence = {"evidence": slices[:2]}
-    content = hd.ko.KeyObjectSelection(
-        document_title=codes.DCM.OfInterest,
-        referenced_objects=[slices[1]],
-        description="the nodule",
-    )
-    document = hd.ko.KeyObjectSelectionDocument(
-        content=content,
-        sop_instance_uid=generate_uid(),
-        instance_number=1,
-        institution_name="",
-        **evidence,
-        **{k: HEAD[k] for k in ("series_instance_uid", "series_number", "manufacturer")},
-    )
-    document.save_as(tmp_path / "mr" / "key.dcm")
-    state = hd.pr.GrayscaleSoftcopyPresentationState(
+def state_of(slices):
+    """A presentation state of the first three, with a point on the first."""
+    return hd.pr.GrayscaleSoftcopyPresentationState(
         referenced_images=slices[:3],
         sop_instance_uid=generate_uid(),
         instance_number=1,
@@ -173,6 +158,26 @@ def test_key_objects_and_presentation_states_say_what_they_refer_to(tmp_path, ho
         ],
         **(HEAD | {"series_instance_uid": "1.2.3.51"}),
     )
+
+
+def test_key_objects_and_presentation_states_say_what_they_refer_to(tmp_path, home):
+    slices = sources(tmp_path / "mr")
+    evidence = {"evidence": slices[:2]}
+    content = hd.ko.KeyObjectSelection(
+        document_title=codes.DCM.OfInterest,
+        referenced_objects=[slices[1]],
+        description="the nodule",
+    )
+    document = hd.ko.KeyObjectSelectionDocument(
+        content=content,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        institution_name="",
+        **evidence,
+        **{k: HEAD[k] for k in ("series_instance_uid", "series_number", "manufacturer")},
+    )
+    document.save_as(tmp_path / "mr" / "key.dcm")
+    state = state_of(slices)
     state.save_as(tmp_path / "mr" / "state.dcm")
     (tmp_path / "mr" / "3.dcm").unlink()
     (tmp_path / "mr" / "2.dcm").unlink()
