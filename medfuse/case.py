@@ -90,6 +90,7 @@ class Image:
         None  # of ultrasound: (H, W) bool, where the scan is; None where it cannot be told
     )
     text: tuple[tuple[int, int, int, int], ...] = ()  # boxes (x0, y0, x1, y1) of burned-in text and graphics
+    overlay: Bool[np.ndarray, ...] | None = None  # of the pixels' shape: what somebody drew over them
     plane: Float[np.ndarray, "4 4"] | None = (
         None  # of an irregular stack: (4, 4) pixel of the first slice → RAS+ mm, unit normal
     )

@@ -283,6 +283,58 @@ def test_an_ultrasound_volume_lies_in_the_frame_of_its_probe(tmp_path, home):
     assert "VolumeFrameOfReferenceUID" in WANTED
 
 
+def drawn(ds, group=0x6000, *, origin=(1, 1), data=None):
+    """An overlay of 3 rows and 4 columns with one pixel, at row 1 and column 2 of it."""
+    plane = np.zeros((3, 4), np.uint8)
+    plane[1, 2] = 1
+    ds.add_new(group << 16 | 0x0010, "US", 3)
+    ds.add_new(group << 16 | 0x0011, "US", 4)
+    ds.add_new(group << 16 | 0x0040, "CS", "G")
+    ds.add_new(group << 16 | 0x0050, "SS", list(origin))
+    ds.add_new(group << 16 | 0x0100, "US", 1)
+    ds.add_new(group << 16 | 0x0102, "US", 0)
+    packed = np.packbits(plane.ravel(), bitorder="little").tobytes()
+    ds.add_new(group << 16 | 0x3000, "OW", packed if data is None else data)
+
+
+def test_what_is_drawn_over_slices_is_a_mask_beside_them(tmp_path):
+    for k in (2, 0, 1):
+        ds = write_slice(tmp_path / f"{k}.dcm", position=(0, 0, 2.0 * k))
+        if k == 1:
+            drawn(ds, origin=(2, 1))
+            drawn(ds, 0x6004, origin=(4, 4))  # partly outside
+        ds.save_as(tmp_path / f"{k}.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert image.overlay.shape == image.pixels.shape
+    assert np.argwhere(image.overlay).tolist() == [[2, 2, 1]]
+    assert "something is drawn over 1 of its slices (overlay 60xx)" in image.warnings[-1]
+
+
+def test_an_overlay_in_the_bits_of_the_pixels(tmp_path):
+    ds = write_slice(tmp_path / "a.dcm", position=(0, 0, 0))
+    values = np.frombuffer(ds.PixelData, np.uint16).reshape(6, 5) % 4096
+    ds.BitsStored, ds.HighBit = 12, 11
+    bit = np.zeros((6, 5), np.uint16)
+    bit[4, 3] = 1
+    ds.PixelData = (values | bit << 12).tobytes()
+    for element, vr, value in ((0x10, "US", 6), (0x11, "US", 5), (0x50, "SS", [1, 1]), (0x100, "US", 16)):
+        ds.add_new(0x60000000 | element, vr, value)
+    ds.add_new(0x60000102, "US", 12)
+    ds.save_as(tmp_path / "a.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert np.argwhere(image.overlay).tolist() == [[3, 4, 0]]
+    assert np.array_equal(image.pixels[:, :, 0].T, values - 1024.0)
+
+
+def test_a_damaged_overlay_draws_nothing_and_is_said(tmp_path):
+    ds = write_slice(tmp_path / "a.dcm", position=(0, 0, 0))
+    drawn(ds, data=b"")
+    ds.save_as(tmp_path / "a.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert image.overlay is None
+    assert "empty or cannot be read" in image.warnings[-1]
+
+
 def test_maps_and_ultrasound_volumes_are_not_copied_without_what_they_mean(tmp_path):
     made, _ = parametric(tmp_path / "map.dcm", sources(tmp_path / "mr"), pixels=np.ones((4, 6, 5), np.uint16))
     made.Modality = "MR"

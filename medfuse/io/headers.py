@@ -20,7 +20,7 @@ from pydicom.uid import UID
 from pydicom.valuerep import VR
 
 from ..modalities import code_of_class, listed
-from . import charset, private, suv
+from . import charset, overlays, private, suv
 from .captures import is_capture, says_ultrasound
 from .folder import why_no_file
 from .parametric import PARAMETRIC_MAP, modality_of_map
@@ -138,6 +138,7 @@ WANTED: list[Any] = [
     "AcquisitionContrast",
     "SpecificCharacterSet",
     *private.TAGS,
+    *overlays.ROWS.values(),
     *suv.WANTED,
 ]
 WANTED_TAGS = frozenset(Tag(w) for w in WANTED)
@@ -150,10 +151,12 @@ PLAIN = (
         for k in WANTED
         if isinstance(k, str) and dictionary_VR(k) not in ("SQ", "AT") and k not in suv.WANTED
     ),
+    *overlays.ROWS,
 )
 NUMBERS = {
     *("Rows", "Columns", "SamplesPerPixel", "BitsAllocated", "BitsStored", "HighBit", "PixelRepresentation"),
     "InStackPositionNumber",
+    *overlays.ROWS,
 }
 
 
@@ -214,7 +217,7 @@ def full_header(path: Path) -> Dataset | str:
 @lru_cache(8192)
 def _element(key: str, value: str) -> tuple[BaseTag, DataElement | RawDataElement]:
     """One attribute. Most are the same in every slice of a series, so they are parsed once."""
-    number = tag_for_keyword(key)
+    number = overlays.ROWS.get(key) or tag_for_keyword(key)
     assert number is not None
     tag = BaseTag(number)
     try:

@@ -15,6 +15,7 @@ from ..errors import UnreadableError
 from ..modalities import is_cine, plain_classes
 from .child import ChildFailed, children
 from .headers import INDEX, PLAIN, FileEntry, classify, full_header, looks_like_dicom, read_header
+from .overlays import ROWS
 
 FEW = 4096  # files whose whole text (3 kB each) is kept; of more, only what joins them into cases
 CHUNK = 64  # files a call: enough to hide the call, few enough that a crash is soon pinned to its file
@@ -28,7 +29,7 @@ def _gdcm_tags(keys: tuple[str, ...]) -> dict[str, Any]:
     gdcm.Trace.ErrorOff()
     out = {}
     for key in keys:
-        number = tag_for_keyword(key)
+        number = ROWS.get(key) or tag_for_keyword(key)
         assert number is not None
         out[key] = gdcm.Tag(number >> 16, number & 0xFFFF)
     return out

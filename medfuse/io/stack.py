@@ -16,6 +16,8 @@ from .decode import check_size, plain_tail, read_pixels
 from .geometry import stack_slices
 from .headers import FileEntry
 from .index import with_private
+from .overlays import overlay_of
+from .overlays import said as drawn_over
 from .pairing import slice_of
 from .planes import plane_of, volumes_of
 from .private import PHILIPS_SCALE
@@ -72,7 +74,9 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
     geometry = stack.geometry
     if split and geometry.outcome == "exact":
         geometry = Geometry("split", geometry.measured, geometry.allowed)
-    notes = [*values.notes, *_notes(len(group), told, geometry)]
+    ordered = [group[i].path for i in stack.order], [headers[i] for i in stack.order]
+    overlay = overlay_of(*ordered, values.volume.shape)
+    notes = [*values.notes, *_notes(len(group), told, geometry), *drawn_over(overlay, headers)]
     return Image(
         modality,
         values.volume.transpose(2, 1, 0),
@@ -84,6 +88,7 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
         geometry=geometry,
         warnings=tuple(notes),
         traits=traits(told, modality) | values.said,
+        overlay=None if overlay is None else overlay.transpose(2, 1, 0),
         plane=stack.plane,
     )
 

@@ -14,6 +14,7 @@ from ..errors import UnreadableError
 from .decode import read_pixels
 from .frame_times import frame_ms, uneven, unused
 from .headers import FileEntry
+from .overlays import overlay_of, said
 from .roles import role_of
 from .source import source_of
 
@@ -40,6 +41,8 @@ def read_ultrasound(entry: FileEntry) -> Image:
     role, confidence = role_of(ds, entry.modality)
     notes = [] if found else ["uncalibrated: no region with centimetres, so lengths stay in pixels"]
     notes += filter(None, (uneven(ds), unused(ds)))
+    overlay = overlay_of([entry.path], [ds], pixels.shape[:3])
+    notes += said(overlay, [ds])
     brightest = brightest_frame(pixels)
     area = scan_area(brightest, found)
     if area is None:
@@ -54,6 +57,7 @@ def read_ultrasound(entry: FileEntry) -> Image:
         frame_ms=frame_ms(ds),
         warnings=tuple(notes),
         area=area,
+        overlay=overlay,
     )
     if area is not None:
         image.text = text_boxes(brightest, area)
