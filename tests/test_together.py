@@ -165,6 +165,7 @@ def test_the_viewer_draws_and_lists_the_joint_outline(seen):
     places = Places(shown, prediction)
     assert [b.id for b in places.boxes] == ["CT-1", "MR-1", "PT-1", "together-1"]
     assert places.boxes[3].image == 1
+    assert [b.label.split("(")[1] for b in places.boxes] == ["CT)", "MR)", "PT)", "CT+MR+PT)"]
     lines = lesion_lines(prediction, places, {"soft_tissue_mass": "soft-tissue mass"})
     assert lines[3].id == "together-1"
     assert "CT+MR+PT together" in lines[3].where

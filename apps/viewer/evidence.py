@@ -17,10 +17,13 @@ class Places:
         self._images = images
         self.modalities = {i.modality for i in images}
         self.boxes: list[LesionBox] = []
+        # boxes of one mass lie on each other: each says whose outline it is of
+        whose = {t.lesion.id: "+".join(t.modalities) for t in prediction.together} if prediction else {}
         for lesion in prediction.outlined if prediction else []:
             at = self.of(lesion.place)
             if at is not None:
                 label = finding_word(lesion.finding)  # its score is the detector's own, not calibrated
+                label += f" ({whose.get(lesion.id, lesion.modality)})" if whose else ""
                 self.boxes.append(LesionBox(**at.model_dump() | {"id": lesion.id}, label=label))
 
     def of(self, place: Place) -> Spot | None:
