@@ -3,6 +3,7 @@ viewer that reads settings."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -13,12 +14,15 @@ from medfuse.settings import settings
 
 @dataclass(frozen=True)
 class Place:
-    """Where a library lives: its home and its database."""
+    """Where a library lives, its home and its database; and the projects that who asks sees, None for
+    all."""
 
     home: Path
     database: str
+    sees: frozenset[str] | None = None
 
 
+_sees: Callable[[], frozenset[str] | None] | None = None  # of who is at the page, see `look_as`
 _told: Place | None = None  # in the model's process: the place of the page that asks
 
 
@@ -27,7 +31,13 @@ def place() -> Place:
     if _told is not None:
         return _told
     stated = settings()
-    return Place(stated.home, stated.database)
+    return Place(stated.home, stated.database, None if _sees is None else _sees())
+
+
+def look_as(sees: Callable[[], frozenset[str] | None]) -> None:
+    """Where it is asked for each page which projects are shown there."""
+    global _sees
+    _sees = sees
 
 
 def work_at(where: Place) -> None:
@@ -37,9 +47,22 @@ def work_at(where: Place) -> None:
 
 
 def library() -> Library:
-    """The library of this process, the same object for one place each time."""
+    """The library as who is at the page may see it, the same object for one place each time."""
     where = place()
-    return _library(where.home, where.database)
+    return _shown(where.home, where.database, where.sees)
+
+
+def whole_library() -> Library:
+    """The library with every case: for accounts and the audit log, which belong to no project."""
+    if _told is not None:
+        return _library(_told.home, _told.database)
+    stated = settings()
+    return _library(stated.home, stated.database)
+
+
+@cache
+def _shown(home: Path, url: str, sees: frozenset[str] | None) -> Library:
+    return _library(home, url).seen_by(sees)
 
 
 @cache

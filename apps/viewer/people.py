@@ -14,7 +14,7 @@ import time
 import streamlit as st
 
 from apps.viewer.browsers import browsers
-from apps.viewer.desk import library
+from apps.viewer.desk import look_as, whole_library
 from apps.viewer.guard import LOOPBACK, on_this_machine
 from apps.viewer.pixels import shelf
 from apps.viewer.presence import presence
@@ -24,6 +24,7 @@ from apps.viewer.words import plain, w
 from medfuse.errors import UserError
 from medfuse.library.accounts import Account, add_account, authenticate, list_accounts
 from medfuse.library.audit import record
+from medfuse.library.projects import projects_of
 
 FIRST_ACCOUNT = "MEDFUSE_FIRST_ACCOUNT"  # environment: the word that `medfuse view` printed, see there
 
@@ -36,7 +37,7 @@ def account() -> Account | None:
     seat = _seat()
     if seat is None:
         return None
-    if seat.account in list_accounts(library()) and not seat.over():
+    if seat.account in list_accounts(whole_library()) and not seat.over():
         seat.seen = time.monotonic()
         return seat.account
     _leave("session ended", seat.account)
@@ -95,13 +96,21 @@ def address() -> str:
 
 
 def _leave(event: str, who: Account) -> None:
-    record(library(), event, who=who.name)
+    record(whole_library(), event, who=who.name)
     shelf.take(session_id())
     seats.leave(browser())
     presence.gone(who.name)
     browsers.forget(browser())
     for key in ("account", "seat", "seated"):
         st.session_state.pop(key, None)
+
+
+def _sees() -> frozenset[str] | None:
+    """The projects that are shown on this page; all where no page is drawn."""
+    return projects_of(account()) if session_id() else None
+
+
+look_as(_sees)
 
 
 def may_edit() -> bool:
@@ -129,7 +138,7 @@ def _has_oidc() -> bool:
 def _from_provider() -> Account | None:
     """The provider says who somebody is; the account list says what they may do. Unknown people only look."""
     email = str(st.user.get("email") or st.user.get("sub") or "")
-    known = {a.name: a for a in list_accounts(library())}
+    known = {a.name: a for a in list_accounts(whole_library())}
     return known.get(email, Account(email, "reader", str(st.user.get("name") or "")))
 
 
@@ -139,7 +148,7 @@ def viewed(case_id: str) -> None:
     if case_id not in seen:
         seen.add(case_id)
         who = account()
-        record(library(), "case viewed", who=who.name if who else "guest", case_id=case_id)
+        record(whole_library(), "case viewed", who=who.name if who else "guest", case_id=case_id)
 
 
 def session_id() -> str:
@@ -168,7 +177,7 @@ def sidebar() -> None:
         if st.button(w("sign_in"), key="sign-in"):
             st.login()
         return
-    if not list_accounts(library()) and _at_this_machine() and os.environ.get(FIRST_ACCOUNT):
+    if not list_accounts(whole_library()) and _at_this_machine() and os.environ.get(FIRST_ACCOUNT):
         _first_account(os.environ[FIRST_ACCOUNT])
         return
     with st.expander(w("sign_in"), expanded=not may_look()), st.form("sign-in", border=False):
@@ -183,14 +192,14 @@ def sidebar() -> None:
 def _sign_in(name: str, password: str) -> None:
     wait = tries.wait_s(name, address())
     if wait > 0:
-        record(library(), "sign-in closed", who=name[:200])
+        record(whole_library(), "sign-in closed", who=name[:200])
         st.error(w("too_many_tries", minutes=int(wait // 60) + 1))
         return
     try:
-        who = authenticate(library(), name, password)
+        who = authenticate(whole_library(), name, password)
     except UserError as e:
         tries.wrong(name, address())
-        record(library(), "sign-in refused", who=name[:200])
+        record(whole_library(), "sign-in refused", who=name[:200])
         st.error(plain(e))
         return
     tries.right(name, address())
@@ -198,7 +207,7 @@ def _sign_in(name: str, password: str) -> None:
 
 
 def _take(who: Account) -> None:
-    record(library(), "signed in", who=who.name)
+    record(whole_library(), "signed in", who=who.name)
     seats.take(browser(), who)
     if seats.at(browser()) is None:
         st.session_state["account"] = who
@@ -221,7 +230,7 @@ def _first_account(word: str) -> None:
                 return
             try:
                 who = add_account(
-                    library(), name, password, "admin", full_name=full, background=background, by=name
+                    whole_library(), name, password, "admin", full_name=full, background=background, by=name
                 )
             except UserError as e:
                 st.error(plain(e))

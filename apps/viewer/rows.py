@@ -12,21 +12,21 @@ from medfuse.library.catalogue import AuditRow, CaseRow
 from medfuse.library.worklist import Row, worklist
 
 _lock = threading.Lock()
-_kept: dict[str, tuple[tuple[int, int], list[Row]]] = {}
+_kept: dict[tuple[str, frozenset[str] | None], tuple[tuple[int, int], list[Row]]] = {}
 
 
 def rows() -> list[Row]:
-    """Every case, newest first. Each change of a library has its entry in the audit log, so the newest entry
-    tells whether what was read last still holds."""
+    """Every case that is shown to who asks, newest first. Each change of a library has its entry in the audit
+    log, so the newest entry tells whether what was read last still holds."""
     of = library()
     now = _stamp(of)
     with _lock:
-        held = _kept.get(of.url)
+        held = _kept.get((of.url, of.sees))
         if held is not None and held[0] == now:
             return held[1]
     read = worklist(of)
     with _lock:
-        _kept[of.url] = (now, read)
+        _kept[of.url, of.sees] = (now, read)
     return read
 
 

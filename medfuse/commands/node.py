@@ -49,6 +49,10 @@ class NodeArguments:
     ] = 30.0
     bundle: Bundle = None
     language: Language = "en"
+    project: Annotated[
+        list[str] | None,
+        typer.Option(help="Projects whose cases peers may query and fetch; the default one without."),
+    ] = None
     tls_cert: Annotated[Path | None, typer.Option(help="PEM certificate: listen with TLS.")] = None
     tls_key: Annotated[Path | None, typer.Option(help="PEM key of that certificate.")] = None
     tls_ca: Annotated[Path | None, typer.Option(help="PEM CA: clients must show a certificate of it.")] = None
@@ -129,6 +133,7 @@ def _options(given: NodeArguments, tls: Tls | None) -> NodeOptions:
         authority=given.tls_ca,
         associations=given.associations,
         any_called_aet=given.any_called_aet,
+        projects=tuple(given.project or ("default",)),
     )
 
 

@@ -33,7 +33,9 @@ ROLES: tuple[Role, ...] = ("reader", "author", "admin")  # each may do what the 
 LEAST_LENGTH = 8
 LEAST_SCORE = 2  # of 4, by zxcvbn
 READ = 72  # characters of a password that are judged: its time grows with their square
-Event = Literal["account added", "account removed", "password changed", "password hashed anew"]
+Event = Literal[
+    "account added", "account removed", "password changed", "password hashed anew", "projects set"
+]
 EVENTS: tuple[Event, ...] = get_args(Event)
 _hasher = PasswordHasher()
 # verified for unknown names too, so that the time taken does not tell which names exist
@@ -50,6 +52,7 @@ class Account:
     full_name: str = ""
     background: str = ""  # such as "radiologist, 12 years": what a rating of reports is worth
     renewed: str = ""  # when its password was last changed: who signed in before is signed out
+    projects: tuple[str, ...] = ("default",)  # whose cases it sees; an admin sees all
 
     def may(self, role: Role) -> bool:
         """Whether this account has a role, or one above it."""
@@ -58,17 +61,21 @@ class Account:
 
 class KeptAccount(BaseModel):
     """An account as it is kept. hash: argon2id, of its password. full_name: stands under a signature.
-    background: such as "radiologist, 12 years". renewed: when its password was last changed, UTC."""
+    background: such as "radiologist, 12 years". renewed: when its password was last changed, UTC. projects:
+    whose cases it sees."""
 
     hash: str
     role: Role
     full_name: str = ""
     background: str = ""
     renewed: str = ""
+    projects: tuple[str, ...] = ("default",)
 
     def digest(self) -> str:
-        """What the audit log says of it; of one never renewed as it was before there was that field."""
-        kept = self.model_dump_json(exclude=None if self.renewed else {"renewed"})
+        """What the audit log says of it; of one whose later fields were never set, as it was before there
+        were any."""
+        later = {"renewed": self.renewed, "projects": self.projects != ("default",)}
+        kept = self.model_dump_json(exclude={name for name, said in later.items() if not said})
         return hashlib.sha256(kept.encode()).hexdigest()
 
 
@@ -223,6 +230,14 @@ def change_password(library: Library, name: str, password: str, *, by: str = "")
         row.renewed = datetime.now(UTC).isoformat()
 
 
+def set_projects(library: Library, name: str, projects: tuple[str, ...], *, by: str = "") -> None:
+    """Say whose cases an account sees. Raises WrongUse where there is no such account."""
+    with _changing(library, "projects set", name, by) as rows:
+        if name not in rows:
+            raise WrongUse(f"no account {name}; see medfuse account list")
+        rows[name].projects = tuple(dict.fromkeys(projects))
+
+
 def remove_account(library: Library, name: str, *, by: str = "") -> None:
     """Take an account away; what it wrote stays. Raises WrongUse where there is none."""
     with _changing(library, "account removed", name, by) as rows:
@@ -237,7 +252,7 @@ def list_accounts(library: Library) -> list[Account]:
 
 
 def _account(name: str, row: KeptAccount) -> Account:
-    return Account(name, row.role, row.full_name, row.background, row.renewed)
+    return Account(name, row.role, row.full_name, row.background, row.renewed, tuple(row.projects))
 
 
 def authenticate(library: Library, name: str, password: str) -> Account:

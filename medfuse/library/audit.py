@@ -146,7 +146,8 @@ def write(library: Library, s: Session) -> Head | None:
         raise UserError(f"{library.address}: the audit log has no head; see medfuse audit")
     first = head.seq - len(pending) + 1
     key = _key(library, new=first == 1)
-    before = s.scalars(select(AuditRow.seal).order_by(AuditRow.seq.desc()).limit(1)).first() or head.log
+    last = select(AuditRow.seal).order_by(AuditRow.seq.desc()).limit(1).execution_options(whole=True)
+    before = s.scalars(last).first() or head.log
     at = datetime.now(UTC)
     for seq, said in enumerate(pending, first):
         row = _row(key, seq, said, at.isoformat(timespec="milliseconds"), before)

@@ -17,6 +17,7 @@ from sqlalchemy.orm.unitofwork import UOWTransaction
 
 from .catalogue import (
     Base,
+    CaseProjectRow,
     CaseRow,
     InstanceRow,
     MeasurementRow,
@@ -35,6 +36,7 @@ VOUCHED: tuple[type[Base], ...] = (
     TrainingRow,
     MeasurementRow,
     RatingRow,
+    CaseProjectRow,
     InstanceRow,
 )
 # Columns that the hash leaves out: they name an entry of the log itself, or change without a person's act.

@@ -103,6 +103,15 @@ class LabelRow(Base):
     files: Mapped[int] = mapped_column(Integer, default=0)
 
 
+class CaseProjectRow(Base):
+    """Which project a case is in; one without a row is in the default project."""
+
+    __tablename__ = "case_projects"
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    project: Mapped[str] = mapped_column(String(64), index=True)
+    case: Mapped[CaseRow] = relationship()
+
+
 class FileRow(Base):
     """One file that a scan has seen: unchanged (size, time), it need not be opened again."""
 

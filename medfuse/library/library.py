@@ -47,15 +47,28 @@ class Library:
         self.url = url or f"{SQLITE}{self.home / 'library.db'}"
         self._engine: Engine | None = None
         self._opening = threading.Lock()
+        self.sees: frozenset[str] | None = None  # projects that it shows; None for all
+        self._whole: Library | None = None  # of one that shows some: whose database it reads
 
     def __repr__(self) -> str:
         return f"Library({str(self.home)!r})"
 
     def __getstate__(self) -> dict[str, object]:
-        return {"home": self.home, "url": self.url}
+        return {"home": self.home, "url": self.url, "sees": self.sees}
 
     def __setstate__(self, state: dict[str, object]) -> None:
         self.__init__(Path(str(state["home"])), url=str(state["url"]))  # type: ignore[misc]
+        self.sees = state["sees"]  # type: ignore[assignment]
+
+    def seen_by(self, sees: frozenset[str] | None) -> Library:
+        """The same library, showing the cases of these projects alone (`projects.projects_of`); all of them
+        for None. It stands on this one's connections."""
+        if sees is None or self.sees is not None:
+            return self
+        shown = Library(self.home, url=self.url)
+        shown.sees = sees
+        shown._whole = self
+        return shown
 
     def __enter__(self) -> Library:
         return self
@@ -84,6 +97,8 @@ class Library:
         """The database, opened and brought to this version on first use."""
         from .audit_seal import seal_what_was
 
+        if self._whole is not None:
+            return self._whole.engine
         with self._opening:
             if self._engine is None:
                 if (self.home / RESTORING).exists():
@@ -107,8 +122,12 @@ class Library:
     @contextmanager
     def session(self) -> Iterator[Session]:
         """One transaction: committed whole or not at all, with its entries of the audit log."""
-        with AuditedSession(self.engine, expire_on_commit=False) as s, s.begin():
+        from .projects import check_entries
+
+        info = {"sees": self.sees}
+        with AuditedSession(self.engine, expire_on_commit=False, info=info) as s, s.begin():
             yield s
+            check_entries(s)
             head = write(self, s)
         anchor_head(self, head)
 

@@ -30,6 +30,7 @@ from ..library import Library
 from ..library.audit import anchor_head, enter, write
 from ..library.audit_rows import AuditedSession
 from ..library.catalogue import InstanceRow
+from ..library.projects import shown_instances
 from ..library.store import stored_path
 
 KEYS = (
@@ -253,7 +254,7 @@ def find(
     """One row of keys a patient, study, series or instance that matches. Wildcards * and ?, date ranges,
     lists of UIDs (PS3.4 C.2.2.2)."""
     column = getattr(InstanceRow, LEVELS[level])
-    wanted = select(InstanceRow)
+    wanted = select(InstanceRow).where(shown_instances(library))
     for key, field in (
         ("StudyInstanceUID", InstanceRow.study_uid),
         ("SeriesInstanceUID", InstanceRow.series_uid),
@@ -303,7 +304,9 @@ def matches(value: str, wanted: str, key: str) -> bool:
 
 def files_of(library: Library, query: dict[str, str]) -> list[tuple[str, str, str, Path]]:
     """(SOP instance, SOP class, transfer syntax, file) of what UIDs or a patient id name."""
-    wanted = select(InstanceRow.uid, InstanceRow.sop_class, InstanceRow.transfer_syntax, InstanceRow.sha256)
+    wanted = select(
+        InstanceRow.uid, InstanceRow.sop_class, InstanceRow.transfer_syntax, InstanceRow.sha256
+    ).where(shown_instances(library))
     named = False
     for key, field in (
         ("PatientID", InstanceRow.patient_id),

@@ -95,6 +95,7 @@ class NodeOptions:
     authority: Path | None = None  # of client certificates
     associations: int = 40
     timeout_s: float = 30.0
+    projects: tuple[str, ...] = ("default",)  # whose cases peers may query and fetch
     any_called_aet: bool = False  # also take associations that call another AE title than ours
 
 
@@ -214,7 +215,7 @@ class Node:
         modalities = set(query.pop("ModalitiesInStudy", "").split("\\")) - {""}
         query = {k: v for k, v in query.items() if not k.startswith("NumberOf")}
         self._noted(event, "queried", {"level": level, **query})
-        for row in find(self.archive.library, level, query):
+        for row in find(self._shown, level, query):
             if event.is_cancelled:
                 yield CANCELLED, None
                 return
@@ -240,7 +241,12 @@ class Node:
         return out
 
     def _named(self, identifier: Dataset) -> list:
-        return files_of(self.archive.library, _uids(identifier))
+        return files_of(self._shown, _uids(identifier))
+
+    @property
+    def _shown(self) -> Library:
+        """The library as peers may see it."""
+        return self.archive.library.seen_by(frozenset(self.options.projects))
 
     @at_work
     def _move(self, event: Event) -> Iterator[Address | Sent]:

@@ -309,10 +309,15 @@ def _roles() -> list[str]:
     return ["unknown", *sorted({r for m in task.modalities.values() for r in m.roles})]
 
 
+def _mine() -> list[jobs.Job]:
+    """Predictions of the cases that are shown here."""
+    return [j for j in list(jobs.jobs.values()) if store.has_case(library(), j.case_id)]
+
+
 def _running() -> None:
     """Predictions under way, looked at every second while there are any."""
-    going = any(j.state in ("queued", "waiting") for j in jobs.jobs.values())
-    failed = [j for j in jobs.jobs.values() if j.state == "failed"]
+    going = any(j.state in ("queued", "waiting") for j in _mine())
+    failed = [j for j in _mine() if j.state == "failed"]
     for job in failed:
         st.error(plain(job.why))
     if not going:
@@ -320,10 +325,10 @@ def _running() -> None:
 
     @st.fragment(run_every=1.0)
     def watch() -> None:
-        waiting = [j for j in jobs.jobs.values() if j.state in ("queued", "waiting")]
+        waiting = [j for j in _mine() if j.state in ("queued", "waiting")]
         if not waiting:
             st.rerun()
-        done = sum(j.state == "done" for j in jobs.jobs.values())
+        done = sum(j.state == "done" for j in _mine())
         now = next((j for j in waiting if j.state == "waiting"), waiting[0])
         text = (
             w("worklist.running", case=now.case_id[:24], seconds=now.seconds)
