@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from .app import app, emit, progress, verbosity
+from .app import app, emit, progress, talk, verbosity
 from .options import Json, Seed, Verbose, Window, takes
 
 if TYPE_CHECKING:
@@ -75,6 +75,39 @@ def build(given: BuildArguments) -> None:
     text = "\n".join(f"{k:<11} {v}" for k, v in data.items())
     emit(data, given.as_json, text)
     raise typer.Exit(1 if not made.cases else 3 if made.unresolved or made.refused else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ListenArguments:
+    """What a user may give to `medfuse cohort listen`."""
+
+    folder: Annotated[Path, typer.Argument(help="Where each message becomes a file, for --reports.")]
+    port: Annotated[int, typer.Option(min=1, max=65535, help="Port to listen on.")] = 2575
+    address: Annotated[str, typer.Option(help="Another address than this machine's own needs --allow.")] = (
+        "127.0.0.1"
+    )
+    allow: Annotated[
+        list[str] | None, typer.Option(help="Address of a sender; others are not taken. May be repeated.")
+    ] = None
+    as_json: Json = False
+    verbose: Verbose = 0
+
+
+@cohort.command("listen")
+@takes(ListenArguments)
+def listen(given: ListenArguments) -> None:
+    """Take HL7 v2 reports over MLLP, acknowledge each once it is on disk. Runs until it is stopped."""
+    verbosity(given.verbose)
+    from dataclasses import asdict
+
+    from ..cohort.listen import ListenOptions
+    from ..cohort.listen import listen as run
+
+    options = ListenOptions(
+        folder=given.folder, address=given.address, port=given.port, allow=tuple(given.allow or ())
+    )
+    counts = asdict(run(options, talk))
+    emit(counts, given.as_json, "\n".join(f"{k:<9} {v}" for k, v in counts.items()))
 
 
 @dataclass(frozen=True, kw_only=True)
