@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import io
+import lzma
 import random
 import tarfile
 import zipfile
@@ -18,7 +20,7 @@ from medfuse.errors import UserError
 from medfuse.io.cases import find_cases
 from medfuse.io.read import open_case
 from medfuse.io.scan import scan, scan_files
-from medfuse.io.unpack import unpack
+from medfuse.io.unpack import is_archive, unpack
 
 
 @pytest.fixture
@@ -177,3 +179,31 @@ def test_the_archives_of_a_folder_are_deidentified(stack, tmp_path):
     assert "points outside" in reasons["c.tar"]
     assert len(done.refused) == 2 + 4
     assert "DOE" not in (out / "report.json").read_text()
+
+
+def test_what_is_packed_otherwise_is_named(stack, tmp_path):
+    """A RAR or a packed slice was "not a DICOM file", and deidentify passed it over; packed text still is."""
+    slice_ = next(stack.iterdir()).read_bytes()
+    folder = tmp_path / "sent"
+    folder.mkdir()
+    (folder / "a.rar").write_bytes(b"Rar!\x1a\7\1\0" + bytes(300))
+    (folder / "b.dcm.gz").write_bytes(gzip.compress(slice_))
+    (folder / "c.dcm.xz").write_bytes(lzma.compress(slice_))
+    (folder / "notes.txt.gz").write_bytes(gzip.compress(b"nothing"))
+    found = scan(folder)
+    assert found.ledger["unsupported"] == 3
+    assert found.ledger["not_dicom"] == 1
+    assert all(r.reason.endswith("unpack it") for r in found.refused)
+    options = Options(False, True, True)
+    done = deidentify_folder(folder, tmp_path / "out", key=bytes(32), options=options)
+    assert len(done.refused) == 3
+
+
+@pytest.mark.parametrize("start", [b"", bytes(128) + b"DICM"])
+def test_a_file_that_begins_with_zeros_is_no_empty_tar(tmp_path, start):
+    """A damaged slice was taken for one, and had no line in the ledger."""
+    path = tmp_path / "a.dcm"
+    path.write_bytes(start + bytes(10240))
+    assert not is_archive(path)
+    (entry,) = find_cases(path).scan.entries
+    assert entry.status in ("not_dicom", "damaged")

@@ -13,6 +13,7 @@ import SimpleITK as sitk
 
 from medfuse.errors import UnreadableError
 from medfuse.io import beside
+from medfuse.io.manifest import read_manifest
 from medfuse.io.nifti import read_nifti
 from medfuse.io.scan import scan
 from medfuse.io.sidecar import sidecar_path
@@ -226,3 +227,17 @@ def test_a_colour_picture_is_no_volume_of_three_slices(tmp_path, shape):
 def test_other_numbers_of_frames_are_frames(tmp_path, frames):
     data = np.random.default_rng(0).integers(0, 255, (24, 20, frames), np.uint8)
     assert read_nifti(stored(tmp_path / "a.nii", data), "US").frames == frames
+
+
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "cp1252"])
+def test_manifests_in_the_encodings_of_windows(tmp_path, encoding):
+    (tmp_path / "m.csv").write_bytes("case_id,path,modality\nSchädel,a.nii,CT\n".encode(encoding))
+    line = json.dumps({"case_id": "Schädel", "images": []}, ensure_ascii=False)
+    (tmp_path / "m.jsonl").write_bytes(f"{line}\n".encode(encoding))
+    for name in ("m.csv", "m.jsonl"):
+        assert [row.case_id for row in read_manifest(tmp_path / name)] == ["Schädel"]
+
+
+def test_units_of_a_cine_are_said(tmp_path):
+    image = read_nifti(nrrd(tmp_path / "a.nrrd", NO_SPACE + 'units: "um" "um" "um"\n'), "US")
+    assert "units of 0.001 mm" in image.warnings[0]

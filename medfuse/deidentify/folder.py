@@ -14,7 +14,7 @@ from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
 from ..errors import UnreadableError, UserError
-from ..io.archives import why_no_archive, with_unpacked
+from ..io.archives import packed_otherwise, why_no_archive, with_unpacked
 from ..io.charset import obey
 from ..io.decode import UNSUPPORTED
 from ..io.enhanced import ULTRASOUND_VOLUME
@@ -164,7 +164,10 @@ class _Copies:
         """A file that is no image to copy. What may hold a person's data is refused, so that it is missed."""
         words = entry.tags.get("ImageType", "").upper()
         picture = bool(entry.modality) and "SCREENSHOT" not in words
-        if entry.status == "damaged":
+        packed = packed_otherwise(entry.path) if entry.status == "not_dicom" else ""
+        if packed:
+            self._refuse(entry.path, name, f"{packed}; not written")
+        elif entry.status == "damaged":
             self._refuse(entry.path, name, entry.reason)
         elif entry.status == "not_dicom" or picture or entry.reason.startswith("DICOMDIR"):
             self.skipped[entry.status] += 1

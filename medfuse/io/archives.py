@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import bz2
+import gzip
+import lzma
+import zlib
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from ..errors import UserError
 from .folder import files_under
 from .unpack import begins_as_zip, is_archive, named_archive, unpack
 
+PACKERS: dict[str, Any] = {".gz": gzip.open, ".bz2": bz2.open, ".xz": lzma.open}
+PACKED = (".rar", *PACKERS)
 NESTED = 3  # archives in archives are unpacked so deep
 
 
@@ -57,6 +64,27 @@ def _free(room: Path, name: str) -> Path:
     """A folder of this name that is not there yet."""
     tries = (room / (name if again == 1 else f"{again}-{name}") for again in count(1))
     return next(folder for folder in tries if not folder.exists())
+
+
+def packed_otherwise(file: Path) -> str:
+    """Why images may lie unread in a file that is packed in a way that is not read here; empty of others."""
+    kind = file.suffix.lower()
+    if kind not in PACKED or named_archive(file):
+        return ""
+    try:
+        with file.open("rb") as raw:
+            start = raw.read(8)
+        if start.startswith(b"Rar!"):
+            return "a RAR archive, which is not read here; unpack it"
+        if kind not in PACKERS:
+            return ""
+        with PACKERS[kind](file, "rb") as inside:
+            begin = inside.read(132)
+    except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
+        return ""
+    if begin[128:] == b"DICM" or begin.startswith((b"NRRD", b"ObjectType")):
+        return f"an image packed as {kind}, which is not read here; unpack it"
+    return ""
 
 
 def why_no_archive(file: Path) -> str:

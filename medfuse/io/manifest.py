@@ -5,12 +5,14 @@ from __future__ import annotations
 
 import csv
 import json
+from io import StringIO
 from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..case import Lab
 from ..errors import UserError, WrongUse, fault_of
+from .text import decoded
 
 
 class ManifestImage(BaseModel):
@@ -124,9 +126,16 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     return rows
 
 
+def _text(path: Path) -> str:
+    try:
+        return decoded(path.read_bytes())
+    except ValueError as e:
+        raise UserError(f"{path}: is no text in UTF-8 ({e}); save it as UTF-8") from e
+
+
 def _read_jsonl(path: Path) -> list[ManifestRow]:
     rows = []
-    for n, line in enumerate(path.read_text().splitlines(), 1):
+    for n, line in enumerate(_text(path).splitlines(), 1):
         if not line.strip():
             continue
         try:
@@ -152,8 +161,7 @@ def _unknown(said: dict[str, object]) -> list[str]:
 
 
 def _read_csv(path: Path) -> list[ManifestRow]:
-    with path.open(newline="") as f:
-        lines = list(csv.DictReader(f))
+    lines = list(csv.DictReader(StringIO(_text(path), newline="")))
     needed = {"case_id", "path", "modality"}
     columns = set(lines[0]) if lines else set()
     if lines and not needed <= columns:

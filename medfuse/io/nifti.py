@@ -207,4 +207,5 @@ def _cine(path: Path, stored: Stored, source: Source, modality: str) -> Image:
     mm = (abs(stored.zooms[0]), abs(stored.zooms[1]))
     known = min(mm) > 0 and mm != (1.0, 1.0)
     regions = (Region((0, 0, data.shape[2] - 1, data.shape[1] - 1), mm),) if known else ()
-    return Image(modality, data, source, regions=regions, frame_ms=stored.frame_ms or None)
+    notes = (stored.note,) if stored.note else ()
+    return Image(modality, data, source, regions=regions, frame_ms=stored.frame_ms or None, warnings=notes)

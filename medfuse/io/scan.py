@@ -13,7 +13,7 @@ from pathlib import Path
 from ..case import Image, ReferringObject, Refusal
 from ..errors import UnreadableError, WrongUse
 from . import nifti, picture
-from .archives import why_no_archive, with_unpacked
+from .archives import packed_otherwise, why_no_archive, with_unpacked
 from .captures import is_capture
 from .folder import files_under
 from .headers import FileEntry
@@ -160,6 +160,8 @@ def scan_files(
     for n, file in enumerate(files, 1):
         entry = _other_kind(file, result) if _is_other(file) else next(indexed)
         entry = _stated(entry, captures)
+        if entry.status == "not_dicom" and (why := packed_otherwise(file)):
+            entry = FileEntry(file, "unsupported", why)
         result.entries.append(entry)
         progress(n, len(files))
         if entry.status in ("damaged", "unsupported"):

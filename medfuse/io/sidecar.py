@@ -13,6 +13,7 @@ from ..case import Image
 from ..errors import UnreadableError
 from ..modalities import modality_of
 from .beside import beside
+from .text import decoded
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 SUFFIX = ".json"
@@ -121,19 +122,10 @@ def read_sidecar(path: Path) -> Sidecar:
     if side is None:
         return Sidecar()
     try:
-        found = _parsed(side.read_bytes())
+        found = json.loads(decoded(side.read_bytes()))
     except (ValueError, OSError) as e:
         raise UnreadableError(side, f"not valid JSON ({e}); mend or remove it") from e
     return _validated(side, found if isinstance(found, dict) else {})
-
-
-def _parsed(data: bytes) -> object:
-    """JSON as Windows and Unix write it: UTF-8, 16 or 32 with or without a mark before it, or Windows-1252.
-    Raises ValueError."""
-    try:
-        return json.loads(data)
-    except UnicodeDecodeError:
-        return json.loads(data.decode("cp1252"))
 
 
 def _validated(side: Path, found: dict[str, object]) -> Sidecar:

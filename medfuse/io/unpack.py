@@ -31,9 +31,20 @@ def is_archive(path: Path) -> bool:
     """Whether a file is a zip, tar or 7z, by its first bytes."""
     try:
         with path.open("rb") as file:
-            seven_zip = file.read(len(SEVEN_ZIP)) == SEVEN_ZIP
-        return seven_zip or zipfile.is_zipfile(path) or tarfile.is_tarfile(path)
+            start = file.read(132)
+        if start[128:] == b"DICM":
+            return False
+        return start.startswith(SEVEN_ZIP) or zipfile.is_zipfile(path) or _is_tar(path)
     except (OSError, EOFError, zlib.error, lzma.LZMAError):
+        return False
+
+
+def _is_tar(path: Path) -> bool:
+    """Whether a file is a tar with something in it: one that begins with zeros would do for an empty one."""
+    try:
+        with tarfile.open(path) as archive:
+            return archive.next() is not None
+    except tarfile.TarError:
         return False
 
 
