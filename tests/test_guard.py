@@ -59,7 +59,18 @@ def test_a_name_that_points_here_opens_nothing(url, host):
 
 
 @pytest.mark.attack
-@pytest.mark.parametrize("origin", ["http://attacker.example", "https://localhost.attacker.example", "null"])
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "http://attacker.example",
+        "https://localhost.attacker.example",
+        "null",
+        "http://localhost:9999",  # another server of this machine
+        "http://127.0.0.1:1",
+        "http://127.0.0.1",
+        "http://[",
+    ],
+)
 def test_a_page_of_somebody_else_opens_no_connection(url, origin):
     started = time.monotonic()
     assert asked(url, "/_stcore/stream", Origin=origin, **WEBSOCKET)[0] == 403
@@ -75,6 +86,17 @@ def test_browsers_are_told_to_keep_others_out(url):
     assert "frame-ancestors 'none'" in policy
     assert "img-src 'self' data: blob:;" in policy
     assert headers["x-frame-options"] == "DENY"
+
+
+def test_a_page_is_of_the_server_that_it_calls():
+    known = Known.of("0.0.0.0", "viewer.hospital.example")
+    assert known.own_page("https://viewer.hospital.example", "viewer.hospital.example")
+    assert known.own_page("https://viewer.hospital.example:8443", "127.0.0.1:8501")
+    assert known.own_page("http://192.168.1.5:8501", "192.168.1.5:8501")
+    assert known.own_page("http://LOCALHOST", "localhost:80")
+    assert not known.own_page("http://192.168.1.6:8501", "192.168.1.5:8501")
+    assert not known.own_page("http://localhost:9999", "localhost:8501")
+    assert not known.own_page("http://localhost:8501", "viewer.hospital.example")
 
 
 def test_who_is_at_this_machine():

@@ -69,17 +69,23 @@ def on_this_machine(headers: Mapping[str, str]) -> bool:
 
 @dataclass(frozen=True, kw_only=True)
 class Known:
-    """Names under which this server is asked for; ``any_address``: its machine's addresses as numbers too."""
+    """Names under which this server is asked for; ``any_address``: its machine's addresses as numbers too.
+    ``stated``: those of the names that its user stated."""
 
     names: frozenset[str]
     any_address: bool
+    stated: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, address: str, hosts: str) -> Known:
         """From the address that it is bound to, and the names that its user stated."""
         stated = {h.strip().lower() for h in hosts.split(",") if h.strip()}
         own = {address.lower()} - {"", *EVERY}
-        return cls(names=frozenset({*LOOPBACK, *own, *stated}), any_address=address in EVERY)
+        return cls(
+            names=frozenset({*LOOPBACK, *own, *stated}),
+            any_address=address in EVERY,
+            stated=frozenset(stated),
+        )
 
     def holds(self, host: str) -> bool:
         """Whether a Host or Origin is one of them."""
@@ -90,6 +96,21 @@ class Known:
             return self.any_address and ip_address(name) is not None
         except ValueError:
             return False
+
+    def own_page(self, origin: str, host: str) -> bool:
+        """Whether a page that calls is of this server: from the address that it calls, or under a stated name
+        (a proxy may call under another). Another server of the same machine is not this one."""
+        return name_in(origin) in self.stated or _same_server(origin, host)
+
+
+def _same_server(origin: str, host: str) -> bool:
+    """Whether an Origin has the name and port of a Host; a proxy may leave the port out there."""
+    try:
+        page, asked = urlsplit(origin), urlsplit(f"//{host}")
+        port = page.port or {"http": 80, "https": 443}.get(page.scheme)
+        return name_in(origin) == name_in(host) != "" and asked.port in (None, port)
+    except ValueError:
+        return False
 
 
 class Guard:
@@ -107,7 +128,8 @@ class Guard:
             return
         headers = Headers(scope=scope)
         origin = headers.get("origin", "")
-        if not self.known.holds(headers.get("host", "")) or (origin and not self.known.holds(origin)):
+        host = headers.get("host", "")
+        if not self.known.holds(host) or (origin and not self.known.own_page(origin, host)):
             await self._refuse(scope, receive, send)
             return
 
