@@ -238,3 +238,16 @@ def test_the_private_echo_of_ge_is_a_trait(tmp_path):
     )
     images = unmixed(tmp_path, 3)
     assert [i.traits["echo_number"] for i in images] == [("1", 1.0), ("2", 1.0), ("3", 1.0)]
+
+
+@pytest.mark.parametrize(
+    ("creator", "element"),
+    [("SIEMENS MR HEADER", (0x0019100C, "IS", 800)), ("Philips Imaging DD 001", (0x20011003, "FL", 800.0))],
+)
+def test_one_volume_with_a_private_b_value_is_read(tmp_path, creator, element):
+    """The first slice alone was asked for it, and seemed to differ from the others."""
+    group = element[0] >> 16 << 16 | 0x10
+    repeats(tmp_path, [{}], private=lambda v: [(group, "LO", creator), element])
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert image.geometry.outcome == "exact"
+    assert image.traits["b_value"] == ("800", 1.0)

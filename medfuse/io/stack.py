@@ -21,6 +21,7 @@ from .overlays import said as drawn_over
 from .pairing import slice_of
 from .planes import plane_of, volumes_of
 from .private import PHILIPS_SCALE
+from .private import TAGS as PRIVATE
 from .roles import role_of, traits
 from .scaling import rescale, scaled_apart, some_scaled, wrong_scaling
 from .source import source_of
@@ -48,7 +49,9 @@ def acquisitions(group: list[FileEntry]) -> list[Acquisition]:
     """
     headers = [e.header for e in group if e.header is not None]
     plane = plane_of(headers, [e.path for e in group])
-    if max(len(p) for p in plane.places(range(len(group)))) > 1:
+    # one slice may have been looked at before: then all are, so that none seems to differ
+    looked_at = any(tag in h for h in headers for tag in PRIVATE)
+    if looked_at or max(len(p) for p in plane.places(range(len(group)))) > 1:
         with_private(group)
     slices = [slice_of(e.header) for e in group if e.header is not None]
     sets = volumes_of(slices, plane, group[0].path.parent)
