@@ -22,6 +22,7 @@ lint: $(VENV)/.dev
 	$(BIN)/ruff check --quiet .
 	$(BIN)/ruff format --quiet --check .
 	$(BIN)/mypy
+	$(BIN)/python tests/house_figures.py --check
 
 schemas: $(VENV)/.demo
 	$(BIN)/python -m medfuse.workflows.schemas data_schemas

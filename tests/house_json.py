@@ -42,6 +42,7 @@ KINDS: list[tuple[str, str, str]] = [
     ("*nifti_writer*", "in write", "sidecar"),
     ("*public_sets*", "in _copied", "sidecar"),
     ("*pretrained*", "in register", "registered_encoder"),
+    ("*pins*", "in _write_pins", "bundle_pins"),
 ]
 # Files of other people's standards, and code that writes what its caller has named. Each with its reason.
 OTHERS: list[tuple[str, str, str]] = [

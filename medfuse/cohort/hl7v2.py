@@ -39,6 +39,7 @@ CHARSETS = {  # HL7 table 0211 → Python
 }
 TEXTS = ("TX", "FT", "ST", "CWE", "CE", "")
 PARTS = {"GDT": "FINDINGS", "IMP": "IMPRESSION", "ADT": "ADDENDUM"}  # suffixes of OBX-3
+RECORD_NUMBER = re.compile("MR|PI|PT")  # HL7 table 0203: medical record, internal and external number
 STUDY_UID = "113014"
 DRAFT = "A"  # OBR-25: some results are there, not all (table 0123)
 
@@ -245,7 +246,7 @@ def _person(patient: hl7.Segment | None) -> tuple[str, str, str, str, str]:
     if patient is None:
         return "", "", "", "", ""
     ids = list(patient[3]) if len(patient) > 3 and isinstance(patient[3], hl7.Field) else []
-    chosen = next((i for i in ids if _get([i], 4) in ("MR", "PI", "PT")), ids[0] if ids else "")
+    chosen = next((i for i in ids if RECORD_NUMBER.fullmatch(_get([i], 4))), ids[0] if ids else "")
     issuer = _get([chosen], 3).split("&")[0]
     name = "^".join(filter(None, (_get(patient[5], 0), _get(patient[5], 1)))) if len(patient) > 5 else ""
     return _get([chosen], 0), issuer, name, _field(patient, 7), _field(patient, 8)

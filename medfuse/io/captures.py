@@ -7,12 +7,13 @@ from ..modalities import cines, stated
 
 # single frame, then multi-frame: bits, grey bytes, grey words, colour
 CLASSES = tuple(f"1.2.840.10008.5.1.4.1.1.7{end}" for end in ("", ".1", ".2", ".3", ".4"))
-MAY_BE = ("US", "OT", "SC", "")  # what such a file may state as its modality
+NO_MODALITY = ("OT", "SC", "")  # what such a file may state where it does not say what was used
 
 
 def is_capture(tags: dict[str, str]) -> bool:
     """Whether a file with these attributes is a Secondary Capture that may be ultrasound."""
-    return tags.get("SOPClassUID", "") in CLASSES and tags.get("Modality", "").strip().upper() in MAY_BE
+    said = tags.get("Modality", "").strip().upper()
+    return tags.get("SOPClassUID", "") in CLASSES and (said in NO_MODALITY or said in cines())
 
 
 def says_ultrasound(tags: dict[str, str]) -> bool:
