@@ -16,7 +16,7 @@ demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
 
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n 2 --cov --cov-report=term $(if $(SLOW),--slow,)
+	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(if $(SLOW),--slow,)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --quiet .

@@ -123,7 +123,7 @@ def test_killed_parents_and_workers(cases, reference, tmp_path, home):
     rng = random.Random(1)
     for turn in range(3):
         process = command(cases, out, home)
-        time.sleep(6 + 5 * rng.random() * (turn + 1))
+        time.sleep(4 + 3 * rng.random() * (turn + 1))
         family = children_of(process)
         process.send_signal(signal.SIGKILL)
         process.communicate()

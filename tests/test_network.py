@@ -248,6 +248,7 @@ def test_what_was_acknowledged_survives_a_kill(home, slices, tmp_path):
                 [build_context(MRImageStorage, [ExplicitVRLittleEndian])],
                 "S",
             )
+            assoc.dimse_timeout = 2.0  # for the answer of a node that is dead
             timer.start()
             for uid, path in objects:
                 if uid in acknowledged:

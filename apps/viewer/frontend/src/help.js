@@ -30,6 +30,7 @@ export class KeyPage {
   }
 
   #key(event) {
+    if (!this.element.open) return // its button keeps the focus for a moment after it closed
     event.stopPropagation()
     if (!this.waiting) return
     event.preventDefault()
