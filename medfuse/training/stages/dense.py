@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from ...errors import UserError
 from ...modalities import is_cine
 from ...models.encoders import build_encoder
-from ...models.precision import autocast
+from ...models.precision import training_autocast
 from ...task import ModalityTask, Task
 from ..budget import Budget
 from ..checkpoint import Resume
@@ -251,7 +251,7 @@ class DenseStage(Stage[Crops]):
     def loss(self, batch: Crops, step: int) -> Tensor:
         """Likelihood and Dice of all classes, and of lesions apart."""
         x, present, y = (part.to(self.device) for part in batch)
-        with autocast(self.device):
+        with training_autocast(self.device):
             logits, _, _ = self.encoder(x, present)
         lesions = self.source.task.lesion_indices
         return dense_loss(logits, y, self.weight) + lesion_loss(logits, y, lesions)

@@ -17,7 +17,7 @@ from ...bundles.calibration import fit_temperature
 from ...evaluation.findings import finding_auroc
 from ...models.features import CaseFeatures, collate
 from ...models.model import FusionModel
-from ...models.precision import autocast
+from ...models.precision import training_autocast
 from ...models.senses import SENSES
 from ...task import Task
 from ..budget import Budget
@@ -288,7 +288,7 @@ class WholeStage(Stage[Tensor]):
             return augment(x, self.draws.torch, mirror=self.mirror)
 
         device = next(self.model.parameters()).device
-        with autocast(device):
+        with training_autocast(device):
             tokens = tokens_of(self.model, self.images, batch, change=change, rng=self.draws.numpy)
             return batch_loss(
                 self.model,
