@@ -84,6 +84,16 @@ def test_a_flood_loses_nothing(tmp_path):
     assert not list(tmp_path.glob(".*.part"))
 
 
+def test_the_same_message_from_many_at_once_is_one_file(tmp_path):
+    def send(_):
+        with MLLPClient("127.0.0.1", port) as client:
+            return [b"|AA|" in client.send_message(oru(n)) for n in range(20)]
+
+    with listening(tmp_path) as (listener, port), ThreadPoolExecutor(8) as pool:
+        assert all(all(x) for x in pool.map(send, range(8)))
+    assert (len(list(tmp_path.iterdir())), listener.counts.kept, listener.counts.failed) == (20, 160, 0)
+
+
 @pytest.mark.attack
 def test_what_is_no_report_leaves_no_file(tmp_path):
     with listening(tmp_path, most_bytes=5_000, silence_s=0.5) as (listener, port):
@@ -107,7 +117,7 @@ def test_a_full_disk_is_an_error_that_the_sender_keeps(tmp_path, monkeypatch):
 
     with listening(tmp_path) as (listener, port), MLLPClient("127.0.0.1", port) as client:
         with monkeypatch.context() as patch:
-            patch.setattr(module, "_write_whole", full)
+            patch.setattr(module, "write_durably", full)
             assert b"|AE|" in client.send_message(oru(1))
         assert b"|AA|" in client.send_message(oru(1))
     assert (listener.counts.failed, listener.counts.kept) == (1, 1)

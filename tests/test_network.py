@@ -29,9 +29,10 @@ from pynetdicom.sop_class import (
 )
 
 from medfuse.errors import UserError, WrongUse
+from medfuse.io.durable import write_durably
 from medfuse.library import Library, results, store
 from medfuse.network import archive as stored
-from medfuse.network.archive import Archive, find, matches, write_durably
+from medfuse.network.archive import Archive, find, matches
 from medfuse.network.client import (
     associate,
     echo,

@@ -11,17 +11,21 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
-import os
 import signal
 from asyncio import IncompleteReadError
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import hl7
 from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, start_hl7_server
 
 from ..errors import OutputError, UserError, WrongUse
+from ..io.durable import write_durably
+
+Outcome = Literal["kept", "again", "rejected", "failed"]
+CODES: dict[Outcome, str] = {"kept": "AA", "again": "AA", "rejected": "AR", "failed": "AE"}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -112,27 +116,31 @@ class Listener:
     async def _messages(self, reader: HL7StreamReader, writer: HL7StreamWriter) -> None:
         while True:
             block = await asyncio.wait_for(reader.readblock(), self.options.silence_s)
-            code = await asyncio.to_thread(self._keep, block)
-            writer.writeblock(acknowledgement(block, code))
+            outcome = await asyncio.to_thread(self._keep, block)
+            self._count(outcome)
+            writer.writeblock(acknowledgement(block, CODES[outcome]))
             await asyncio.wait_for(writer.drain(), self.options.silence_s)
 
-    def _keep(self, block: bytes) -> str:
-        """Write a report message; the code of its acknowledgement."""
+    def _keep(self, block: bytes) -> Outcome:
+        """Write a report message; what became of it. Runs in a thread, many at a time."""
         if kind_of(block) != "ORU":
-            self.counts.rejected += 1
-            return "AR"
+            return "rejected"
         path = self.options.folder / f"{hashlib.sha256(block).hexdigest()[:40]}.hl7"
         if path.exists():
-            self.counts.again += 1
-        else:
-            try:
-                _write_whole(path, block)
-            except OSError as e:
-                self.counts.failed += 1
-                self._talk(f"medfuse: {self.options.folder}: cannot be written ({e.strerror or e})")
-                return "AE"
-        self.counts.kept += 1
-        return "AA"
+            return "again"
+        try:
+            write_durably(path, block)
+        except OSError as e:
+            self._talk(f"medfuse: {self.options.folder}: cannot be written ({e.strerror or e})")
+            return "failed"
+        return "kept"
+
+    def _count(self, outcome: Outcome) -> None:
+        """Of the loop alone, so that no two threads count at once."""
+        self.counts.kept += outcome in ("kept", "again")
+        self.counts.again += outcome == "again"
+        self.counts.rejected += outcome == "rejected"
+        self.counts.failed += outcome == "failed"
 
 
 def _why(e: Exception, options: ListenOptions) -> str:
@@ -143,21 +151,6 @@ def _why(e: Exception, options: ListenOptions) -> str:
     if isinstance(e, ValueError):
         return f"a message of more than {options.most_bytes} bytes"
     return "it ended within a message"
-
-
-def _write_whole(path: Path, data: bytes) -> None:
-    """The file is there whole and on the disk, or not at all."""
-    part = path.with_name(f".{path.name}.part")
-    with os.fdopen(os.open(part, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "wb") as f:
-        f.write(data)
-        f.flush()
-        os.fsync(f.fileno())
-    part.replace(path)
-    folder = os.open(path.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 def _header(block: bytes) -> hl7.Message | None:

@@ -150,9 +150,7 @@ def _header(path: Path) -> _Header:
     units = tuple(re.findall(r'"([^"]*)"', (of_space or of_axes or [""])[0]))
     if of_space is None and len(units) == len(kinds):  # an axis of values has no length
         units = tuple(u for u, k in zip(units, kinds, strict=True) if k in AXES)
-    return _Header(
-        units=units, space=known, last="space" if last == "space" else "time" if last == "time" else ""
-    )
+    return _Header(units=units, space=known, last=KINDS.get(last, ""))
 
 
 def _with_voxels(path: Path, keep: ExitStack) -> Path:
@@ -162,9 +160,7 @@ def _with_voxels(path: Path, keep: ExitStack) -> Path:
         return path
     with path.open("rb") as f:
         text = f.read(HEADER_BYTES).decode("latin-1")
-    found = re.findall(
-        r"(?im)^([^\S\n]*(?:ElementDataFile[^\S\n]*=|data ?file[^\S\n]*:)[^\S\n]*)(.*?)\s*$", text
-    )
+    found = re.findall(VOXELS_FILE, text)
     other: Path | None = None
     for key, said in found:
         name = os.fsdecode(said.encode("latin-1"))  # as the disk spells these bytes

@@ -9,10 +9,8 @@ from __future__ import annotations
 
 import hashlib
 import logging
-import os
 import queue
 import threading
-import uuid
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import Future
@@ -25,6 +23,7 @@ from pydicom.dataset import Dataset
 from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from ..io.durable import write_durably
 from ..io.names import uid_name
 from ..library import Library
 from ..library.audit import anchor_head, enter, write
@@ -221,28 +220,6 @@ def _enter(s: Session, rows: list[InstanceRow]) -> None:
     for (source, study), objects in counts.items():
         who = source if "://" in source else f"aet:{source}"
         enter(s, "objects received", who=who, study=study, objects=objects)
-
-
-def write_durably(target: Path, data: bytes) -> None:
-    """The file is there whole and on disk when this returns, or not at all."""
-    if target.exists():
-        return
-    target.parent.mkdir(parents=True, exist_ok=True)
-    part = target.with_name(f".{target.name}.{uuid.uuid4().hex}.part")
-    try:
-        with open(part, "wb") as f:
-            f.write(data)
-            f.flush()
-            os.fsync(f.fileno())
-        part.rename(target)
-    except OSError:
-        part.unlink(missing_ok=True)
-        raise
-    folder = os.open(target.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)
-    finally:
-        os.close(folder)
 
 
 LEVELS = {"PATIENT": "patient_id", "STUDY": "study_uid", "SERIES": "series_uid", "IMAGE": "uid"}
