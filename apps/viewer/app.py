@@ -15,6 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs t
 from apps.viewer import people, remembered
 from apps.viewer.registry import PAGES, ViewerPage
 from apps.viewer.words import LANGUAGES, language, w
+from medfuse.library.accounts import acting_as
 
 STYLE = """
 <style>
@@ -118,7 +119,8 @@ def main() -> None:
     if not people.may_look():
         st.info(w("sign_in"))
         return
-    chosen.run()
+    with acting_as(people.account()):
+        chosen.run()
 
 
 main()

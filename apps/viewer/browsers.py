@@ -12,6 +12,8 @@ import secrets
 import threading
 from collections import OrderedDict
 
+from apps.viewer.seats import IDLE_S
+
 KEPT = 10_000  # sessions that are remembered; the oldest are forgotten first
 
 
@@ -48,6 +50,12 @@ class Browsers:
             while len(self._seen) > KEPT:
                 self._seen.popitem(last=False)
         return now - before
+
+    def signed_in(self, word: str, now: float) -> bool:
+        """Whether this browser was seen signed in with a provider, not too long ago."""
+        with self._lock:
+            seen = self._seen.get(word)
+        return seen is not None and now - seen < IDLE_S
 
     def forget(self, word: str) -> None:
         """A browser was signed out."""

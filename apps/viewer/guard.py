@@ -8,11 +8,12 @@ one that opens a connection across sites sends its own Origin. Neither gets an a
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from ipaddress import ip_address
 from urllib.parse import urlsplit
 
+from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.requests import cookie_parser
 from starlette.responses import PlainTextResponse
@@ -114,10 +115,19 @@ def _same_server(origin: str, host: str) -> bool:
 
 
 class Guard:
-    """Middleware around everything that is served."""
+    """Middleware around everything that is served. ``may_look``: whether somebody is signed in at the browser
+    with this word."""
 
-    def __init__(self, app: ASGIApp, address: str, port: object = "") -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        address: str,
+        port: object = "",
+        may_look: Callable[[str], bool] = lambda word: False,
+    ) -> None:
         self.app = app
+        self.may_look = may_look
+        self.alone = (address or "localhost") in LOOPBACK
         self.cookie = cookie_name(port)
         self.known = Known.of(address, os.environ.get(HOSTS, ""))
 
@@ -136,7 +146,7 @@ class Guard:
         word = cookie_parser(headers.get("cookie", "")).get(self.cookie, "")
         if scope["type"] == "websocket":
             scope = _own_session_only(scope, headers, word)
-        elif not may_fetch(scope["path"], word):
+        elif not may_fetch(scope["path"], word) or not await self._may_load(scope["path"], headers, word):
             await PlainTextResponse("not found\n", status_code=404)(scope, receive, send)
             return
         cookie = self._new_cookie(scope, headers)
@@ -151,6 +161,15 @@ class Guard:
             await send(message)
 
         await self.app(scope, receive, with_headers)
+
+    async def _may_load(self, path: str, headers: Headers, word: str) -> bool:
+        """Files go to the server, and what a page handed out comes from it, for who may look alone: a page
+        that asks for a password is a session too. The icon of that page is a picture."""
+        top, _, name = path.strip("/").partition("/")
+        loads = name.startswith("upload_file") or (top == "media" and not name.endswith(".png"))
+        if not loads or (self.alone and on_this_machine(headers)):
+            return True
+        return await run_in_threadpool(self.may_look, word)
 
     def _new_cookie(self, scope: Scope, headers: Headers) -> str:
         """What names a browser that asks for a page and has no name yet; "" for any other request."""
@@ -185,8 +204,11 @@ def _own_session_only(scope: Scope, headers: Headers, word: str) -> Scope:
 
 
 def may_fetch(path: str, word: str) -> bool:
-    """Uploads go into a session of the same browser; what a session handed out is for browsers with one."""
+    """Uploads go into a session of the same browser; what a session handed out is for browsers with one.
+    Streamlit's way for programs, which no cookie binds, is closed also where its setting opens it."""
     parts = path.strip("/").split("/")
+    if parts[:2] == ["_stcore", "agent"]:
+        return False
     if parts[:2] == ["_stcore", "upload_file"]:
         return len(parts) > 2 and browsers.owns(parts[2], word)
     return parts[0] != "media" or browsers.knows(word)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
+from collections.abc import Callable
 
 import streamlit as st
 
@@ -37,7 +38,7 @@ def account() -> Account | None:
     seat = _seat()
     if seat is None:
         return None
-    if seat.account in list_accounts(whole_library()) and not seat.over():
+    if _holds(seat):
         seat.seen = time.monotonic()
         return seat.account
     _leave("session ended", seat.account)
@@ -90,9 +91,34 @@ def note_browser() -> None:
 
 
 def address() -> str:
-    """Where the browser is: as the last proxy saw it, where one stands between; "" for this machine."""
+    """Where the browser is: as a proxy on this machine saw it, where one stands between; "" for this machine.
+    From any other peer the header is that peer's own invention: it would be counted as somebody else."""
+    peer = str(st.context.ip_address or "")
     behind = st.context.headers.get("X-Forwarded-For") or ""
-    return behind.rpartition(",")[2].strip() or str(st.context.ip_address or "")
+    return peer or behind.rpartition(",")[2].strip()
+
+
+def still_looking() -> Callable[[], bool]:
+    """Whether who is on this page may look later too, to be asked outside of any page: not once they were
+    signed out, removed or idle for too long."""
+    word = browser()
+    if _has_oidc() and st.user.is_logged_in:
+        return lambda: not word or browsers.signed_in(word, time.monotonic())
+    seat = _seat()
+    if seat is None:
+        return lambda: True  # a guest at this machine
+    named = seats.at(word) is seat
+    return lambda: _holds(seat) and (not named or seats.at(word) is seat)
+
+
+def browser_may_look(word: str) -> bool:
+    """Whether somebody with an account is signed in at the browser with this word in its cookie."""
+    seat = seats.at(word)
+    return _holds(seat) if seat is not None else browsers.signed_in(word, time.monotonic())
+
+
+def _holds(seat: Seat) -> bool:
+    return not seat.over() and seat.account in list_accounts(whole_library())
 
 
 def _leave(event: str, who: Account) -> None:
@@ -106,8 +132,12 @@ def _leave(event: str, who: Account) -> None:
 
 
 def _sees() -> frozenset[str] | None:
-    """The projects that are shown on this page; all where no page is drawn."""
-    return projects_of(account()) if session_id() else None
+    """The projects that are shown on this page; all where no page is drawn. None of them to who may not look:
+    a part of a page runs alone, also after its reader was signed out."""
+    if not session_id():
+        return None
+    who = account()
+    return projects_of(who) if who is not None or at_this_machine() else frozenset()
 
 
 look_as(_sees)
@@ -121,10 +151,11 @@ def may_edit() -> bool:
 
 def may_look() -> bool:
     """Whether who is here may see patients: everybody at this machine, elsewhere those with an account."""
-    return account() is not None or _at_this_machine()
+    return account() is not None or at_this_machine()
 
 
-def _at_this_machine() -> bool:
+def at_this_machine() -> bool:
+    """Whether who is here sits at this machine, with nothing between."""
     return (st.get_option("server.address") or "localhost") in LOOPBACK and on_this_machine(
         st.context.headers.to_dict()
     )
@@ -136,8 +167,10 @@ def _has_oidc() -> bool:
 
 
 def _from_provider() -> Account | None:
-    """The provider says who somebody is; the account list says what they may do. Unknown people only look."""
-    email = str(st.user.get("email") or st.user.get("sub") or "")
+    """The provider says who somebody is; the account list says what they may do. Unknown people only look. An
+    address that the provider says it has not verified is anybody's."""
+    verified = str(st.user.get("email_verified", True)).lower() != "false"
+    email = str((verified and st.user.get("email")) or st.user.get("sub") or "")
     known = {a.name: a for a in list_accounts(whole_library())}
     return known.get(email, Account(email, "reader", str(st.user.get("name") or "")))
 
@@ -177,7 +210,7 @@ def sidebar() -> None:
         if st.button(w("sign_in"), key="sign-in"):
             st.login()
         return
-    if not list_accounts(whole_library()) and _at_this_machine() and os.environ.get(FIRST_ACCOUNT):
+    if not list_accounts(whole_library()) and at_this_machine() and os.environ.get(FIRST_ACCOUNT):
         _first_account(os.environ[FIRST_ACCOUNT])
         return
     with st.expander(w("sign_in"), expanded=not may_look()), st.form("sign-in", border=False):

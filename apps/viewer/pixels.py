@@ -208,23 +208,24 @@ def _tidy(keep: Path) -> None:
 
 class Shelf:
     """Which folder a key opens, for which session, and until when. A key is 256 random bits and dies with its
-    session."""
+    session, and with the sign-in that it was given to."""
 
     HOURS = 8
 
     def __init__(self, alive: Callable[[str], bool]) -> None:
         self._alive = alive
-        self._rows: dict[str, tuple[str, Path, float]] = {}
+        self._rows: dict[str, tuple[str, Path, float, Callable[[], bool]]] = {}
 
-    def lay(self, session: str, folder: Path) -> str:
-        """A key for this session; the same one again while it is good."""
+    def lay(self, session: str, folder: Path, may: Callable[[], bool] = lambda: True) -> str:
+        """A key for this session, as long as it ``may``; the same one again while it is good."""
         now = time.monotonic()
         self._rows = {k: r for k, r in self._rows.items() if r[2] > now and self._alive(r[0])}
-        for key, (owner, where, _) in self._rows.items():
+        for key, (owner, where, until, _) in self._rows.items():
             if (owner, where) == (session, folder):
+                self._rows[key] = (owner, where, until, may)
                 return key
         key = secrets.token_urlsafe(32)
-        self._rows[key] = (session, folder, now + 3600 * self.HOURS)
+        self._rows[key] = (session, folder, now + 3600 * self.HOURS, may)
         return key
 
     def take(self, session: str) -> None:
@@ -234,7 +235,7 @@ class Shelf:
     def find(self, key: str, name: str) -> Path | None:
         """The file of this name that a key opens, for a session that lives."""
         row = self._rows.get(key)
-        if row is None or row[2] < time.monotonic() or not self._alive(row[0]):
+        if row is None or row[2] < time.monotonic() or not self._alive(row[0]) or not row[3]():
             return None
         path = row[1] / name
         return path if path.parent == row[1] and path.suffix == ".gz" and path.exists() else None

@@ -19,6 +19,7 @@ from streamlit.dataframe_util import convert_anything_to_arrow_bytes
 
 from apps.viewer.desk import library
 from apps.viewer.guard import LOOPBACK, Guard, on_this_machine
+from apps.viewer.people import browser_may_look
 from apps.viewer.pixels import shelf
 from apps.viewer.registry import PAGES  # here, so that Streamlit's sessions find every page loaded
 from apps.viewer.words import LANGUAGES, table_of
@@ -81,7 +82,12 @@ _warm()
 app = st.App(
     HERE / "app.py",
     middleware=[
-        Middleware(Guard, address=st.get_option("server.address") or "", port=st.get_option("server.port"))
+        Middleware(
+            Guard,
+            address=st.get_option("server.address") or "",
+            port=st.get_option("server.port"),
+            may_look=browser_may_look,
+        )
     ],
     routes=[
         Route("/healthz", well),

@@ -11,6 +11,7 @@ from apps.viewer import jobs, people
 from apps.viewer.desk import library
 from apps.viewer.words import language, plain, w
 from medfuse.errors import UnreadableError, UserError
+from medfuse.io.names import sent_name
 from medfuse.io.temporary import temporary_folder
 from medfuse.io.volume_files import is_volume_file
 from medfuse.library import store
@@ -54,7 +55,7 @@ def _add(files: list, stated: dict[str, str], then: bool) -> None:
     ):
         for n, file in enumerate(files):
             name = Path(file.name).name
-            path = folder / str(n) / name
+            path = folder / str(n) / sent_name(name)
             path.parent.mkdir()
             with path.open("wb") as target:
                 shutil.copyfileobj(file, target)

@@ -49,6 +49,12 @@ def shown(text: str) -> str:
     return text.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
+def sent_name(text: str) -> str:
+    """What a browser or a peer calls a file, as a file name of at most 60 characters that keeps its end."""
+    kept = "".join(c if c == "." or _PLAIN.fullmatch(c) else "-" for c in shown(str(text)))
+    return plain_name(kept[-60:].lstrip("."))
+
+
 def stem_name(name: str) -> str:
     """What stands before the first dot of a file's name, as the name of its case."""
     stem = name.split(".")[0]

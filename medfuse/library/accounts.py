@@ -37,6 +37,7 @@ Event = Literal[
     "account added", "account removed", "password changed", "password hashed anew", "projects set"
 ]
 EVENTS: tuple[Event, ...] = get_args(Event)
+_acting: ContextVar[Account | None] = ContextVar("account", default=None)
 _hasher = PasswordHasher()
 # verified for unknown names too, so that the time taken does not tell which names exist
 _NOBODY = _hasher.hash("nobody")
@@ -203,7 +204,9 @@ def add_account(
     by: str = "",
 ) -> Account:
     """Make an account; ``by``: who does, by default the user of the operating system. Raises WrongUse for a
-    taken name, an unknown role or a password that is short or soon guessed."""
+    taken name, an unknown role, a password that is short or soon guessed, or where an account acts that is no
+    admin."""
+    need_acting("admin", "make an account")
     if role not in ROLES:
         raise WrongUse(f"--role {role}: give one of {', '.join(ROLES)}")
     if not name or not all(c.isalnum() or c in "-_.@" for c in name):
@@ -219,8 +222,11 @@ def add_account(
 
 
 def change_password(library: Library, name: str, password: str, *, by: str = "") -> None:
-    """Give an account another password. Raises WrongUse where there is none, or for a password that is short
-    or soon guessed."""
+    """Give an account another password. Raises WrongUse where there is none, for a password that is short or
+    soon guessed, or where somebody else's account acts that is no admin."""
+    acts = _acting.get()
+    if acts is not None and acts.name != name:
+        need(acts, "admin", "change the password of somebody else")
     with _changing(library, "password changed", name, by) as rows:
         if name not in rows:
             raise WrongUse(f"no account {name}; see medfuse account list")
@@ -231,7 +237,9 @@ def change_password(library: Library, name: str, password: str, *, by: str = "")
 
 
 def set_projects(library: Library, name: str, projects: tuple[str, ...], *, by: str = "") -> None:
-    """Say whose cases an account sees. Raises WrongUse where there is no such account."""
+    """Say whose cases an account sees. Raises WrongUse where there is no such account, or where one acts that
+    is no admin."""
+    need_acting("admin", "say which projects an account sees")
     with _changing(library, "projects set", name, by) as rows:
         if name not in rows:
             raise WrongUse(f"no account {name}; see medfuse account list")
@@ -239,7 +247,9 @@ def set_projects(library: Library, name: str, projects: tuple[str, ...], *, by: 
 
 
 def remove_account(library: Library, name: str, *, by: str = "") -> None:
-    """Take an account away; what it wrote stays. Raises WrongUse where there is none."""
+    """Take an account away; what it wrote stays. Raises WrongUse where there is none, or where one acts that
+    is no admin."""
+    need_acting("admin", "remove an account")
     with _changing(library, "account removed", name, by) as rows:
         if name not in rows:
             raise WrongUse(f"no account {name}; see medfuse account list")
@@ -270,9 +280,6 @@ def authenticate(library: Library, name: str, password: str) -> Account:
         with _changing(library, "password hashed anew", name, name) as rows:
             rows[name].hash = _hasher.hash(password)
     return _account(name, row)
-
-
-_acting: ContextVar[Account | None] = ContextVar("account", default=None)
 
 
 @contextmanager

@@ -15,17 +15,17 @@ from sqlalchemy.orm import ORMExecuteState, Session, with_loader_criteria
 from sqlalchemy.orm.unitofwork import UOWTransaction
 
 from ..errors import WrongUse
-from .accounts import Account, set_projects
+from .accounts import Account, need_acting, set_projects
 from .audit import PENDING, enter
 from .audit_rows import AuditedSession
-from .catalogue import Base, BatchRow, CaseProjectRow, CaseRow, FileRow, InstanceRow, SeriesRow
+from .catalogue import Base, CaseProjectRow, CaseRow, FileRow, InstanceRow, SeriesRow
 
 if TYPE_CHECKING:
     from .library import Library
 
 DEFAULT = "default"
 SEES = "sees"  # in Session.info: projects that are shown; None or missing for all
-APART = (BatchRow, FileRow)  # where files lay, and what a batch did: of this machine, not of a case
+APART = (FileRow,)  # where files lay: of this machine, not of a case
 
 
 def projects_of(account: Account | None) -> frozenset[str] | None:
@@ -155,7 +155,9 @@ def list_projects(library: Library) -> list[Project]:
 
 
 def move_case(library: Library, case_id: str, project: str) -> None:
-    """Put a case into a project. Raises WrongUse where there is no such case, or for a name that is none."""
+    """Put a case into a project. Raises WrongUse where there is no such case, for a name that is none, or
+    where an account acts that is no admin."""
+    need_acting("admin", "move a case to a project")
     check_name(project)
     with library.session() as s:
         if s.get(CaseRow, case_id) is None:

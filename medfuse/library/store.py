@@ -361,6 +361,7 @@ def confirm(library: Library, case_id: str, *, by: Account | None = None) -> Non
 def _who(by: Account | None) -> str:
     """Who changes a case: an author, or the user of the operating system where no account is given."""
     if by is None:
+        need_acting("author", "change a case")
         return ""
     need(by, "author", "change a case")
     return by.name

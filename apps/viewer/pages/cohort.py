@@ -11,6 +11,7 @@ import pandas as pd
 import streamlit as st
 from streamlit.delta_generator import DeltaGenerator
 
+from apps.viewer import people
 from apps.viewer.desk import library
 from apps.viewer.words import finding_word, w
 from medfuse.io.cells import harmless
@@ -175,8 +176,9 @@ def _batches() -> None:
 
 def _evaluation() -> None:
     folder = st.text_input(w("cohort.evaluation_hint"), str(library().home / "evaluation"), key="evaluation")
-    path = Path(folder)
-    if not (path / "evaluation.json").is_file():
+    path = Path(folder).resolve()
+    inside = path.is_relative_to(library().home.resolve())
+    if not (inside or people.at_this_machine()) or not (path / "evaluation.json").is_file():
         st.info(w("cohort.evaluation_none"))
         return
     scores = json.loads((path / "evaluation.json").read_text())

@@ -131,7 +131,7 @@ def _with_reasons(states: Mapping[str, str], limits: Mapping[str, str]) -> dict[
 
 def _served(images: Images, folder: Path) -> Images:
     """With the address of their pixels, which holds a key of this session."""
-    key = pixels.shelf.lay(people.session_id(), folder)
+    key = pixels.shelf.lay(people.session_id(), folder, people.still_looking())
     return [i.model_copy(update={"url": f"/medfuse/pixels/{key}/{i.index}"}) for i in images]
 
 
