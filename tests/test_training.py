@@ -124,6 +124,11 @@ def test_evaluate_contract(trained, population):
         assert set(row) == {"n", "redundancy", f"own_{a}", f"own_{b}", "synergy", "most_synergy"}
         assert f"| {pair} | {row['n']} | {row['redundancy']['bits']:.3f} " in markdown(found)
     assert "| US+CT+MR |" in markdown(found)
+    space = result["space"]
+    assert {"US", "CT", "MR", "case", "words", "claims", "unseen_words"} == set(space["senses"])
+    assert space["matrix"]["case->claims"]["trained"]
+    assert not space["matrix"]["CT->US"]["trained"]
+    assert space["chance"][str(space["matrix"]["case->unseen_words"]["n"])]["r10"] == 1.0
 
 
 def test_lesion_thresholds_come_from_validation_and_stay_in_the_bundle(trained, population, tmp_path):

@@ -43,6 +43,7 @@ from .matching import MatchScores, score_matches
 from .plots import write_plots
 from .results import Evaluation, EvaluationRun, Gain, OtherSet, ScoredBundle, TableRow, Tables
 from .retrieval import retrieval_table
+from .space import embedded, space
 
 
 def features_of(
@@ -95,9 +96,14 @@ def features_of(
                 refused.append(f"{row.case_id}: no usable image")
             progress(n, len(rows))
     encoders.to("cpu")
-    return FeatureSet(
-        [r.case_id for r in kept], features, label_matrix(bundle.task, kept), [r.report for r in kept]
-    ), refused
+    found = FeatureSet(
+        [r.case_id for r in kept],
+        features,
+        label_matrix(bundle.task, kept),
+        [r.report for r in kept],
+        [r.rephrased for r in kept],
+    )
+    return found, refused
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -238,6 +244,7 @@ def tables(
         [f.id for f in task.findings],
         seed=seed,
     )
+    out["space"] = space(bundle, fused, data, alone_and_paired)
     gain = _gain(bundle, fused, data, out["subsets"], seed)
     return Tables(**out) if gain is None else Tables(**out, gain_over_best_single=gain)
 
@@ -305,18 +312,10 @@ def _beside(task: Task, labels: np.ndarray, fused: np.ndarray, simple: np.ndarra
     return table_row(task, labels, simple, seed=seed).model_copy(update={"fusion_minus_this": ahead})
 
 
-@torch.no_grad()
 def retrieve(model: FusionModel, fused: FusionData, data: FeatureSet) -> dict[str, dict[str, float] | int]:
     """Each modality alone, the joint of all, and the report, in the shared space."""
-    if "joint" not in model.projection:
-        return {}
-    output = model.eval()(fused.batch)
-    embedding = {m: e.numpy() for m, e in output.embedding.items()}
-    there = {m: data.has(m) for m in model.task_modalities}
-    if fused.ids is not None and fused.ids_mask is not None:
-        embedding["text"] = model.embed_text(fused.ids, fused.ids_mask).numpy()
-        there["text"] = np.array([bool(r) for r in data.reports])
-    return retrieval_table(embedding, there, data.labels)
+    found = embedded(model, fused, data, "joint", "text")
+    return retrieval_table(found.embedding, found.there, data.labels) if found.embedding else {}
 
 
 def write_tables(

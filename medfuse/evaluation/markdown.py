@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .results import Evaluation, Interaction
+from .results import Evaluation, Interaction, Space
 
 
 def markdown(evaluation: Evaluation) -> str:
@@ -22,7 +22,7 @@ def markdown(evaluation: Evaluation) -> str:
     ]
     if result.get("interactions"):
         lines += ["", *interaction_rows(evaluation.interactions)]
-    lines += [*_lesions(result), *_retrieval(result)]
+    lines += [*_lesions(result), *_retrieval(result), *space_rows(evaluation.space)]
     for name in ("shifted", "control"):
         lines += _other_set(name, result.get(name) or {})
     return "\n".join(lines) + "\n"
@@ -116,6 +116,24 @@ def _retrieval(result: Any) -> list[str]:
         "|---|---|---|---|",
         *(f"| {k} | {v['r1']:.3f} | {v['r5']:.3f} | {v['r10']:.3f} |" for k, v in found.items()),
     ]
+
+
+def space_rows(space: Space) -> list[str]:
+    """The matrix of senses, a row a pair with what guessing would give; none where nothing was compared."""
+    if not space.matrix:
+        return []
+    lines = [
+        "",
+        "| From → to | n | R@1 | R@5 | R@10 | R@10 by chance | compared by | trained |",
+        "|---|---|---|---|---|---|---|---|",
+    ]
+    for pair, row in space.matrix.items():
+        guess = space.chance[str(row.n)]["r10"]
+        lines.append(
+            f"| {pair.replace('->', ' → ')} | {row.n} | {row.r1:.3f} | {row.r5:.3f} | {row.r10:.3f} | "
+            f"{guess:.3f} | {row.by} | {'yes' if row.trained else 'no: emergent'} |"
+        )
+    return lines
 
 
 def _other_set(name: str, table: Any) -> list[str]:

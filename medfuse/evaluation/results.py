@@ -6,6 +6,8 @@ not belong to this evaluation and does not stand in the file.
 
 from __future__ import annotations
 
+from typing import Literal
+
 from pydantic import BaseModel, ConfigDict, Field
 
 
@@ -149,12 +151,39 @@ class Cost(Result):
     co_over_merge: dict[str, float]
 
 
+class SpacePair(Result):
+    """How well one sense finds the same patient's other sense among n.
+
+    r1, r5, r10: recall. n: cases that have both. trained: whether a training brought the two together; else
+    the pair is emergent. by: compared in the learned space, or by claims.
+    """
+
+    r1: float
+    r5: float
+    r10: float
+    n: int
+    trained: bool
+    by: Literal["space", "claims"]
+
+
+class Space(Result):
+    """Retrieval from every sense to every other.
+
+    senses: those that two cases at least have. matrix: by ordered pair ``A->B``. chance: recall by guessing,
+    by number of cases.
+    """
+
+    senses: list[str] = Field(default_factory=list)
+    matrix: dict[str, SpacePair] = Field(default_factory=dict)
+    chance: dict[str, dict[str, float]] = Field(default_factory=dict)
+
+
 class Tables(Result):
     """Every subset beside its baselines, by finding, with calibration and retrieval.
 
     n: cases. subsets: a row for each subset of the modalities. baselines: the same by baseline. retrieval:
     how well words find images and back. accuracy: of exclusive findings. interactions: by pair of modalities.
-    gain_over_best_single: of all modalities.
+    gain_over_best_single: of all modalities. space: retrieval from every sense to every other.
     """
 
     n: int
@@ -166,6 +195,7 @@ class Tables(Result):
     accuracy: dict[str, float | None] = Field(default_factory=dict)
     interactions: dict[str, Interaction] = Field(default_factory=dict)
     gain_over_best_single: Gain | None = None
+    space: Space = Field(default_factory=Space)
 
 
 class OtherSet(Result):
@@ -193,7 +223,8 @@ class Evaluation(Tables):
     by finding. calibration: by subset. retrieval: how well words find images and back. accuracy: of exclusive
     findings, by subset. interactions: by pair of modalities. gain_over_best_single: of all modalities
     together. lesions: by modality. lesion_matches: by pair of modalities. shifted: another scanner park.
-    control: a population in which one modality is enough. cost: of fusion.
+    control: a population in which one modality is enough. cost: of fusion. space: retrieval from every sense
+    to every other.
     """
 
     lesions: dict[str, LesionRow]

@@ -63,8 +63,8 @@ class ManifestRow(BaseModel):
     split: train, val or test. labels: 1 present, 0 absent, between them how
     likely, null unknown, by finding. label_source: the words that gave each. group: persons and twins that
     must stay in one split. site: where it was acquired. comparison: sentences that were kept out of report.
-    report: the reference
-    report. indication: why the patient was imaged. labs: laboratory values. lesions: those that are known.
+    report: the reference report. rephrased: the same said in phrasings that no training saw, for scoring.
+    indication: why the patient was imaged. labs: laboratory values. lesions: those that are known.
     sounds: WAV files of the patient, such as of the heart.
     """
 
@@ -81,6 +81,7 @@ class ManifestRow(BaseModel):
     site: str = ""
     comparison: list[str] = Field(default_factory=list)
     report: str = ""
+    rephrased: str = ""
     reports: dict[str, str] = Field(default_factory=dict)  # by language, where there are several
     indication: str = ""
     labs: list[Lab] = Field(default_factory=list)

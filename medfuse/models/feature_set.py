@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -20,12 +20,14 @@ from .text import tokenize
 
 @dataclass
 class FeatureSet:
-    """Features, labels (B, F) with -1 for unknown, report texts and ids of many cases, on the CPU."""
+    """Features, labels (B, F) with -1 for unknown, report texts and ids of many cases, on the CPU. rephrased:
+    the reports in phrasings that no training saw, where there are any."""
 
     case_ids: list[str]
     features: list[CaseFeatures]
     labels: np.ndarray
     reports: list[str]
+    rephrased: list[str] = field(default_factory=list)
 
     def batch(self, sizes: dict[str, int]) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
         """All cases as one padded batch (see `collate`); sizes: features by modality."""
@@ -43,6 +45,7 @@ class FeatureSet:
             [self.features[i] for i in at],
             self.labels[at],
             [self.reports[i] for i in at],
+            [self.rephrased[i] for i in at] if self.rephrased else [],
         )
 
 

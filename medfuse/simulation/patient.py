@@ -37,6 +37,7 @@ class SimulatedPatient:
     acquisitions: list[Acquisition]
     labels: dict[str, int]
     report: str
+    rephrased: str  # the report in phrasings that are never trained on
     reports: dict[str, str]  # by language, with sections: findings and impression
     indication: str
     labs: list[Lab]
@@ -120,6 +121,7 @@ def simulate(
     protocol = _draw_protocol(streams.protocol, missing=missing, control=control)
     acquisitions = _acquire(streams, anatomy, protocol, shifted=shifted)
     text = wording.report(streams.words, anatomy, held_out=held_out)
+    rephrased = wording.report(_streams(seed, index).words, anatomy, held_out=True)
     reports = {
         x: wording.sectioned(streams.more_words, anatomy, held_out=held_out, language=x)
         for x in wording.languages()
@@ -131,6 +133,7 @@ def simulate(
         acquisitions=acquisitions,
         labels=labels_of(anatomy),
         report=text,
+        rephrased=rephrased,
         reports=reports,
         indication=labs.draw_indication(streams.beside, anatomy.findings),
         labs=labs.draw_labs(streams.beside, anatomy.findings),

@@ -51,6 +51,7 @@ def _one(seed: int, index: int, out: Path, file_format: str, variant: Variant) -
         "images": [image.model_dump(exclude_unset=True) for image in images],
         "labels": patient.labels,
         "report": patient.report,
+        "rephrased": patient.rephrased,
         "reports": patient.reports,
         "indication": patient.indication,
         "labs": [_lab_row(lab) for lab in patient.labs],
