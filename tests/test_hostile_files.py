@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import os.path
 import struct
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import pytest
 from medfuse.errors import UserError
 from medfuse.io import unpack
 from medfuse.io.cells import harmless
+from medfuse.io.child import Child
 from medfuse.io.unpack import unpack_zip
 from medfuse.library.ratings import Rating, export
 
@@ -163,3 +165,9 @@ def test_the_ledger_of_an_ingest_holds_no_formula(tmp_path, monkeypatch, text):
     rows = list(csv.reader(io.StringIO((tmp_path / "ledger.csv").read_text())))
     assert len(rows) == 2
     assert not any(c.startswith(("=", "+", "@")) for row in rows for c in row)
+
+
+def test_a_child_may_answer_a_value_and_a_word():
+    child = Child()
+    assert child.call(os.path.splitext, "a.dcm", limit=60) == ("a", ".dcm")  # was taken for an array's form
+    child.stop()

@@ -5,13 +5,15 @@ from __future__ import annotations
 
 import highdicom as hd
 import numpy as np
+import pydicom
 import pytest
+from frames import SIZE, Frame, write_enhanced
 from highdicom.sr.coding import CodedConcept
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from slices import write_slice
-from test_repeats import mr_slice
+from test_repeats import mr_slice, write_mosaic
 
 from medfuse.deidentify.folder import deidentify_folder
 from medfuse.deidentify.profile import Options
@@ -332,7 +334,54 @@ def test_a_damaged_overlay_draws_nothing_and_is_said(tmp_path):
     ds.save_as(tmp_path / "a.dcm")
     (image,) = find_cases(tmp_path).cases[0].images
     assert image.overlay is None
-    assert "empty or cannot be read" in image.warnings[-1]
+    assert (
+        "cannot be read and is missing in that mask, first a.dcm: group 6000 is damaged" in image.warnings[-1]
+    )
+
+
+def test_an_overlay_that_cannot_be_read_is_said_beside_those_that_can(tmp_path):
+    for k in range(3):
+        ds = write_slice(tmp_path / f"{k}.dcm", position=(0, 0, 2.0 * k))
+        drawn(ds, data=b"" if k == 1 else None)
+        ds.save_as(tmp_path / f"{k}.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert sorted({k for _, _, k in np.argwhere(image.overlay).tolist()}) == [0, 2]
+    assert "is drawn over 2 of its slices" in image.warnings[-2]
+    assert "drawn over 1 of its files (overlay 60xx) cannot be read" in image.warnings[-1]
+    assert "first 1.dcm: group 6000 is damaged" in image.warnings[-1]
+
+
+def test_an_empty_overlay_is_said(tmp_path):
+    ds = write_slice(tmp_path / "a.dcm", position=(0, 0, 0))
+    drawn(ds, data=bytes(2))
+    ds.save_as(tmp_path / "a.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert image.overlay is None
+    assert image.warnings[-1] == "its overlay (60xx) is empty: nothing is drawn in it"
+
+
+def test_what_is_drawn_over_frames_goes_where_they_go(tmp_path):
+    frames = [Frame(z=3.0 * z, value=10 * z) for z in (2, 0, 1)]
+    ds = write_enhanced(tmp_path / "a.dcm", frames)
+    planes = np.zeros((3, *SIZE), np.uint8)
+    planes[0, 1, 2] = 1  # over the frame that lies highest
+    drawn(ds, data=np.packbits(planes.ravel(), bitorder="little").tobytes())
+    ds[0x60000010].value, ds[0x60000011].value = SIZE
+    ds.add_new(0x60000015, "IS", 3)
+    ds.save_as(tmp_path / "a.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert np.argwhere(image.overlay).tolist() == [[2, 1, 2]]
+    assert "drawn over 1 of its slices" in image.warnings[-1]
+
+
+def test_what_is_drawn_over_a_mosaic_is_parted_like_it(tmp_path):
+    write_mosaic(tmp_path / "a.dcm")
+    (plain,) = find_cases(tmp_path).cases[0].images
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    drawn(ds, origin=(1, plain.pixels.shape[0] + 1))  # over the second tile
+    ds.save_as(tmp_path / "a.dcm")
+    (image,) = find_cases(tmp_path).cases[0].images
+    assert np.argwhere(image.overlay).tolist() == [[2, 1, 1]]
 
 
 def test_maps_and_ultrasound_volumes_are_not_copied_without_what_they_mean(tmp_path):

@@ -19,6 +19,7 @@ from medfuse.io.export import write_nifti
 from medfuse.io.masks import read_mask
 from medfuse.io.nifti import read_nifti
 from medfuse.io.roles import role_of, traits
+from medfuse.io.scan import scan
 from medfuse.io.sidecar import read_sidecar
 
 REPORTED = Path(os.environ.get("MEDFUSE_SHARED", "../shared")) / "data" / "reports_of_others"
@@ -242,3 +243,62 @@ def test_the_reported_files_are_right():
     assert image.frame_ms == pytest.approx(40)
     assert read_nifti(reported("sidecar-uppercase") / "CT.NII.GZ").modality == "CT"
     assert read_nifti(reported("microct-nifti") / "ct.nii.gz").spacing == pytest.approx((0.009,) * 3)
+
+
+def nrrd(path: Path, sizes: str, directions: str, kinds: str) -> Path:
+    numbers = np.arange(np.prod([int(n) for n in sizes.split()]), dtype=np.float32)
+    head = f"NRRD0004\ntype: float\ndimension: 4\nspace: left-posterior-superior\nsizes: {sizes}\n"
+    head += f"space directions: {directions}\nkinds: {kinds}\nendian: little\nencoding: raw\n"
+    path.write_bytes(f"{head}space origin: (0,0,0)\n\n".encode() + numbers.tobytes())
+    return path
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_volume_of_a_nrrd_that_lists_several(tmp_path, first):
+    axes = "(1,0,0) (0,2,0) (0,0,3)"
+    if first:
+        path = nrrd(tmp_path / "a.nrrd", "3 6 5 4", f"none {axes}", "list domain domain domain")
+        right = np.arange(360, dtype=np.float32).reshape(4, 5, 6, 3)[..., 1].T
+    else:
+        path = nrrd(tmp_path / "a.nrrd", "6 5 4 3", f"{axes} none", "domain domain domain list")
+        right = np.arange(360, dtype=np.float32).reshape(3, 4, 5, 6)[1].T
+    with pytest.raises(UnreadableError, match=r"is 4D \(6, 5, 4, 3\); split it, or name each volume"):
+        read_nifti(path, "MR")
+    image = read_nifti(path, "MR", volume=1)
+    assert np.array_equal(image.pixels, right)
+    assert image.spacing == (1, 2, 3)
+
+
+def test_vectors_in_a_nrrd_are_named(tmp_path):
+    axes = "none (1,0,0) (0,1,0) (0,0,1)"
+    path = nrrd(tmp_path / "a.nrrd", "3 6 5 4", axes, "vector domain domain domain")
+    with pytest.raises(
+        UnreadableError, match=r"3 values of float32 a voxel \(6 × 5 × 4 voxels\), so vectors"
+    ):
+        read_nifti(path, "MR")
+
+
+def test_a_volume_of_a_4d_metaimage(tmp_path):
+    import SimpleITK as sitk
+
+    numbers = np.random.default_rng(0).random((3, 4, 5, 6), np.float32)
+    image = sitk.GetImageFromArray(numbers, isVector=False)
+    sitk.WriteImage(image, str(tmp_path / "a.mha"))
+    assert np.array_equal(read_nifti(tmp_path / "a.mha", "MR", volume=2).pixels, numbers[2].T)
+    with pytest.raises(UnreadableError, match=r"is 4D \(6, 5, 4, 3\)"):
+        read_nifti(tmp_path / "a.mha", "MR")
+
+
+def test_halves_of_a_pair_that_are_packed(tmp_path):
+    data = np.random.default_rng(0).random((5, 6, 7), np.float32)
+    nib.save(nib.Nifti1Pair(data, AFFINE), tmp_path / "a.hdr")
+    for half in ("hdr", "img"):
+        packed = gzip.compress((tmp_path / f"a.{half}").read_bytes())
+        (tmp_path / f"b.{half}.gz").write_bytes(packed)
+    (tmp_path / "a.img").unlink()
+    (tmp_path / "b.img.gz").rename(tmp_path / "a.img.gz")
+    assert np.array_equal(read_nifti(tmp_path / "a.hdr", "MR").pixels, data)
+    entries = {e.path.name: e for e in scan(tmp_path).entries}
+    assert entries["a.img.gz"].reason == "the voxels of a.hdr, read with it"
+    assert entries["b.hdr.gz"].status == "unsupported"
+    assert "unpack .hdr.gz and .img.gz side by side" in entries["b.hdr.gz"].reason

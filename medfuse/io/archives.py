@@ -82,6 +82,12 @@ def packed_otherwise(file: Path) -> str:
             begin = inside.read(132)
     except (OSError, EOFError, ValueError, zlib.error, lzma.LZMAError):
         return ""
+    if len(begin) > 4 and file.name.lower().endswith((".hdr.gz", ".img.gz")):
+        kind = ".hdr.gz" if file.name.lower().endswith(".hdr.gz") else ".img.gz"
+        return (
+            f"one half of a NIfTI or Analyze image, packed as {kind}, which is not read here; unpack .hdr.gz "
+            "and .img.gz side by side, or save both in one .nii.gz"
+        )
     if begin[128:] == b"DICM" or begin.startswith((b"NRRD", b"ObjectType")):
         return f"an image packed as {kind}, which is not read here; unpack it"
     return ""

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar
 
@@ -31,6 +32,14 @@ CRASHED = "the reader crashed on it; the file is damaged"
 
 class ChildFailed(Exception):
     """The child died, hung or ran out of memory. The message is a clause about the file."""
+
+
+@dataclass(frozen=True)
+class ArrayFollows:
+    """Said by a child before the bytes of an array."""
+
+    shape: tuple[int, ...]
+    dtype: str
 
 
 class Child:
@@ -56,9 +65,8 @@ class Child:
             answer = self._pipe.recv()
             if isinstance(answer, ChildFailed):
                 raise answer
-            if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str):
-                shape, dtype = answer
-                whole: Any = np.frombuffer(self._pipe.recv_bytes(), dtype).reshape(shape)
+            if isinstance(answer, ArrayFollows):
+                whole: Any = np.frombuffer(self._pipe.recv_bytes(), answer.dtype).reshape(answer.shape)
                 return whole
             return answer
         except (EOFError, BrokenPipeError, ConnectionResetError) as e:

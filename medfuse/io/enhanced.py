@@ -15,6 +15,7 @@ from .decode import read_pixels
 from .frames import dimensions_of, flat_header, position_column
 from .geometry import stack_slices
 from .headers import FileEntry
+from .overlays import Overlay, overlay_of
 from .pairing import Slice, slice_of
 from .parametric import PARAMETRIC_MAP, Mapping, NoQuantity, mapping_of
 from .planes import Plane, check_apart, plane_of, planes, volumes_of
@@ -29,13 +30,14 @@ NOT_IN_THE_PATIENT = "lies in the frame of its own probe, not in the patient"
 @dataclass(frozen=True, kw_only=True)
 class _File:
     """One multi-frame file: its frames as slices, their pixels (F, H, W), and whether they are scaled apart;
-    of a parametric map what each frame measures."""
+    of a parametric map what each frame measures; what is drawn over the frames."""
 
     entry: FileEntry
     frames: list[Slice]
     pixels: np.ndarray
     apart: bool
     maps: list[Mapping]
+    overlay: Overlay
 
 
 def read_enhanced(entry: FileEntry) -> list[Image]:
@@ -57,7 +59,8 @@ def read_enhanced(entry: FileEntry) -> list[Image]:
     if pixels.ndim != 3:
         raise UnsupportedError(entry.path, "is an enhanced image in colour; only grey ones are read")
     apart = scaled_apart([f.header for f in frames])
-    file = _File(entry=entry, frames=frames, pixels=pixels, apart=apart, maps=maps)
+    overlay = overlay_of([entry.path], [ds], pixels.shape)
+    file = _File(entry=entry, frames=frames, pixels=pixels, apart=apart, maps=maps, overlay=overlay)
     groups: dict[str, list[int]] = {}
     for n in range(len(frames)):
         groups.setdefault(f"{maps[n].quantity} {maps[n].ucum}" if maps else "", []).append(n)
@@ -131,7 +134,7 @@ def _volume(file: _File, plane: Plane, members: list[int], volume: list[int], *,
     geometry = stack.geometry
     if split and geometry.outcome == "exact":
         geometry = Geometry("split", geometry.measured, geometry.allowed)
-    notes = [s for s in sorted(scalings) if s]
+    notes = [*(s for s in sorted(scalings) if s), *file.overlay.notes]
     if geometry.outcome not in ("exact", "split"):
         notes.append(f"geometry {geometry.outcome}: {geometry.measured}")
     said = traits(header, file.entry.modality)
@@ -147,6 +150,9 @@ def _volume(file: _File, plane: Plane, members: list[int], volume: list[int], *,
         role, confidence = "volume", 1.0
         if _by_its_probe(ds):
             notes.append(NOT_IN_THE_PATIENT)
+    drawn = (
+        None if file.overlay.mask is None else file.overlay.mask[[members[volume[k]] for k in stack.order]]
+    )
     return Image(
         file.entry.modality,
         values.transpose(2, 1, 0),
@@ -158,6 +164,7 @@ def _volume(file: _File, plane: Plane, members: list[int], volume: list[int], *,
         geometry=geometry,
         warnings=tuple(notes),
         traits=said,
+        overlay=None if drawn is None or not drawn.any() else drawn.transpose(2, 1, 0),
         plane=stack.plane,
     )
 

@@ -48,11 +48,13 @@ UNSTATED = ("", "?", "none", "unknown", "pixel", "pixels", "voxel", "voxels")
 @dataclass(frozen=True, kw_only=True)
 class _Header:
     """What the text of a header says. units: of length, as it spells them, along the axes of the space (or of
-    the array, where there is none); space: whether it lies in the patient; last: see `Stored`."""
+    the array, where there is none); space: whether it lies in the patient; last: see `Stored`; lists: whether
+    an axis that is none of the space holds whole volumes, one after another."""
 
     units: tuple[str, ...]
     space: bool
     last: Axis
+    lists: bool = False
 
 
 def load_itk(path: Path) -> Stored:
@@ -62,7 +64,7 @@ def load_itk(path: Path) -> Stored:
         source = _with_voxels(path, keep)
         try:
             limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
-            found = children().run(_read_itk, source, header.space, limit=limit)
+            found = children().run(_read_itk, source, header, limit=limit)
         except ChildFailed as e:
             raise UnreadableError(path, str(e)) from e
     if isinstance(found, str):
@@ -150,7 +152,8 @@ def _header(path: Path) -> _Header:
     units = tuple(re.findall(r'"([^"]*)"', (of_space or of_axes or [""])[0]))
     if of_space is None and len(units) == len(kinds):  # an axis of values has no length
         units = tuple(u for u, k in zip(units, kinds, strict=True) if k in AXES)
-    return _Header(units=units, space=known, last=KINDS.get(last, ""))
+    lists = bool({"list", "time"} & set(kinds))
+    return _Header(units=units, space=known, last=KINDS.get(last, ""), lists=lists)
 
 
 def _with_voxels(path: Path, keep: ExitStack) -> Path:
@@ -187,8 +190,8 @@ def _with_voxels(path: Path, keep: ExitStack) -> Path:
     return header
 
 
-def _read_itk(path: Path, in_space: bool) -> dict | str:
-    """Runs in a child: ITK is C++ and the file is untrusted."""
+def _read_itk(path: Path, header: _Header) -> dict | str:
+    """Runs in a child: ITK is C++ and the file is untrusted. Several volumes lie along a fourth axis."""
     import SimpleITK as sitk
 
     kind = "MetaImage" if path.suffix.lower() in (".mha", ".mhd") else "NRRD"
@@ -196,24 +199,28 @@ def _read_itk(path: Path, in_space: bool) -> dict | str:
         image = sitk.ReadImage(str(path), imageIO="MetaImageIO" if kind == "MetaImage" else "NrrdImageIO")
     except RuntimeError:
         return f"not a readable {kind} file"
-    channels = image.GetNumberOfComponentsPerPixel()
-    if image.GetDimension() not in (2, 3) or channels not in (1, 3, 4):
-        what = f"{image.GetDimension()}D" + (f" with {channels} values a voxel" if channels > 1 else "")
-        return f"is {what}; volumes, pictures and their colours are read"
     array = sitk.GetArrayFromImage(image)
-    colour = channels > 1
-    if array.dtype.kind == "c" or (colour and array.dtype != np.uint8):
-        return (
-            f"holds {channels} values of {array.dtype} a voxel; plain numbers and colours in bytes are read"
-        )
-    data = np.moveaxis(array[..., :3].T, 0, -1) if colour else array.T
-    found = {"data": data, "affine": None, "spacing": image.GetSpacing(), "colour": colour}
+    channels = image.GetNumberOfComponentsPerPixel()
+    sizes = " × ".join(map(str, image.GetSize()))
+    if image.GetDimension() not in (2, 3, 4) or (image.GetDimension() == 4 and channels > 1):
+        what = f"has {image.GetDimension()} axes ({sizes}) and {channels} values a voxel"
+        return f"{what}; volumes, several of them, pictures and their colours are read: split it"
+    colour = channels in (3, 4) and array.dtype == np.uint8 and not header.lists
+    if array.dtype.kind == "c" or (channels > 1 and not colour and not header.lists):
+        what = f"holds {channels} values of {array.dtype} a voxel ({sizes} voxels), so vectors or tensors"
+        return f"{what}; plain numbers and colours in bytes are read: give one of the values as a volume"
+    # (…, y, x) with values last → (x, y, …) with values last
+    data = np.moveaxis((array[..., :3] if colour else array).T, 0, -1) if channels > 1 else array.T
+    found = {"data": data, "affine": None, "spacing": image.GetSpacing()[:3], "colour": colour}
     if image.GetDimension() == 2:
         return found | {"data": data[:, :, None], "spacing": (*image.GetSpacing(), 1.0)}
-    if not in_space:
+    if not header.space:
         return found
-    axes = np.array(image.GetDirection()).reshape(3, 3) * np.array(image.GetSpacing())
+    n = image.GetDimension()
+    axes = np.array(image.GetDirection()).reshape(n, n) * np.array(image.GetSpacing())
+    if np.any(axes[3:, :3]) or np.any(axes[:3, 3:]):
+        return "its fourth axis leans into the first three, so no voxel has a place; repair its header"
     try:
-        return found | {"affine": Affine.of(axes, np.array(image.GetOrigin()), "LPS+").ras}
+        return found | {"affine": Affine.of(axes[:3, :3], np.array(image.GetOrigin())[:3], "LPS+").ras}
     except ValueError as e:
         return f"{e}, so no voxel has a place; repair its header"

@@ -22,6 +22,7 @@ from .decode import read_pixels
 from .geometry import check_orientation, normal_of, slice_affine
 from .headers import FileEntry
 from .index import with_private
+from .overlays import overlay_of
 from .planes import floats
 from .private import SIEMENS_TILES, PrivateElement, find, numbers
 from .roles import role_of, traits
@@ -144,6 +145,8 @@ def read_mosaic(entry: FileEntry, *, split: bool) -> Image:
     first = first_position(position, orientation, spacing, picture.shape[1:], mosaic.side)
     volume = np.empty(tiles.shape, np.float32)
     note = rescale(tiles, ds, volume)
+    overlay = overlay_of([entry.path], [ds], (1, *picture.shape[1:]))
+    mask = None if overlay.mask is None else unpack(overlay.mask[0], mosaic)
     said = f"Siemens mosaic of {mosaic.slices} slices, step {mosaic.step:g} mm by its CSA header"
     role, confidence = role_of(ds, entry.modality)
     affine = slice_affine(first, orientation, (spacing[0], spacing[1]), normal * mosaic.step)
@@ -156,8 +159,9 @@ def read_mosaic(entry: FileEntry, *, split: bool) -> Image:
         role=role,
         role_confidence=confidence,
         geometry=Geometry("split" if split else "exact", said),
-        warnings=(note,) if note else (),
+        warnings=tuple(s for s in (note, *overlay.notes) if s),
         traits=traits(ds, entry.modality),
+        overlay=None if mask is None else mask.transpose(2, 1, 0),
     )
 
 

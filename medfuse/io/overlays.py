@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -22,36 +23,59 @@ def has_overlay(ds: Dataset) -> bool:
     return any(tag in ds for tag in ROWS.values())
 
 
-def overlay_of(
-    paths: Sequence[Path], headers: Sequence[Dataset], shape: tuple[int, int, int]
-) -> np.ndarray | None:
-    """(F, H, W) bool: where something is drawn over the frames of these files, one after another; None where
-    nothing is, or where it cannot be read."""
+@dataclass(frozen=True, kw_only=True)
+class Overlay:
+    """What is drawn over the frames of an image.
+
+    mask: (F, H, W) bool, one frame after another; None where nothing is drawn, or nothing of it can be read.
+    notes: what there is to say of it.
+    """
+
+    mask: np.ndarray | None = None
+    notes: tuple[str, ...] = ()
+
+
+def overlay_of(paths: Sequence[Path], headers: Sequence[Dataset], shape: tuple[int, int, int]) -> Overlay:
+    """What is drawn over the frames (F, H, W) of these files, one after another. A file whose overlay cannot
+    be read is named, as what is drawn over it is missing in the mask."""
     if not any(map(has_overlay, headers)):
-        return None
+        return Overlay()
     out = np.zeros(shape, bool)
     each = shape[0] // len(paths)
+    unread = []
     for n, (path, header) in enumerate(zip(paths, headers, strict=True)):
         if has_overlay(header):
             try:
-                drawn = children().run(_read, path, (each, *shape[1:]))
-            except ChildFailed:
-                continue
-            out[n * each : (n + 1) * each] = drawn
-    return out if out.any() else None
+                drawn, wrong = children().run(_read, path, (each, *shape[1:]))
+                out[n * each : (n + 1) * each] = drawn
+            except ChildFailed as e:
+                wrong = str(e)
+            if wrong:
+                unread.append(f"{path.name}: {wrong}")
+    return Overlay(mask=out if out.any() else None, notes=tuple(_notes(out, unread)))
 
 
-def said(overlay: np.ndarray | None, headers: Sequence[Dataset]) -> list[str]:
-    """What there is to say of the overlays of an image."""
-    if overlay is None:
-        return ["its overlay (60xx) is empty or cannot be read"] if any(map(has_overlay, headers)) else []
-    frames = int(overlay.any((1, 2)).sum())
-    return [f"something is drawn over {frames} of its slices (overlay 60xx) and kept as a mask beside them"]
+def _notes(mask: np.ndarray, unread: list[str]) -> list[str]:
+    """What there is to say of a mask, and of the files whose overlay cannot be read."""
+    frames = int(mask.any((1, 2)).sum())
+    said = []
+    if frames:
+        said.append(
+            f"something is drawn over {frames} of its slices (overlay 60xx) and kept as a mask beside them"
+        )
+    if unread:
+        said.append(
+            f"what is drawn over {len(unread)} of its files (overlay 60xx) cannot be read and is missing "
+            f"in that mask, first {unread[0]}"
+        )
+    return said or ["its overlay (60xx) is empty: nothing is drawn in it"]
 
 
-def _read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
-    """(F, H, W) bool of one file, all its overlays together. Runs in a child; a damaged one is empty."""
+def _read(path: Path, shape: tuple[int, int, int]) -> tuple[np.ndarray, str]:
+    """(F, H, W) bool of one file, all its overlays together, and why one of them cannot be read, where one
+    cannot. Runs in a child."""
     out = np.zeros(shape, bool)
+    wrong = ""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         ds = pydicom.dcmread(path, force=True)
@@ -60,9 +84,10 @@ def _read(path: Path, shape: tuple[int, int, int]) -> np.ndarray:
                 _add(ds, group, out)
             except (MemoryError, RecursionError):
                 raise
-            except Exception:  # noqa: S112  a damaged overlay draws nothing
-                continue
-    return out
+            except Exception as e:  # a damaged overlay can break any part of the parser
+                said = " ".join(str(e).split())[:100]
+                wrong = wrong or f"group {group:04X} is damaged ({said or type(e).__name__})"
+    return out, wrong
 
 
 def _add(ds: Dataset, group: int, out: np.ndarray) -> None:

@@ -17,7 +17,6 @@ from .geometry import stack_slices
 from .headers import FileEntry
 from .index import with_private
 from .overlays import overlay_of
-from .overlays import said as drawn_over
 from .pairing import slice_of
 from .planes import plane_of, volumes_of
 from .private import PHILIPS_SCALE
@@ -79,7 +78,7 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
         geometry = Geometry("split", geometry.measured, geometry.allowed)
     ordered = [group[i].path for i in stack.order], [headers[i] for i in stack.order]
     overlay = overlay_of(*ordered, values.volume.shape)
-    notes = [*values.notes, *_notes(len(group), told, geometry), *drawn_over(overlay, headers)]
+    notes = [*values.notes, *_notes(len(group), told, geometry), *overlay.notes]
     return Image(
         modality,
         values.volume.transpose(2, 1, 0),
@@ -91,7 +90,7 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
         geometry=geometry,
         warnings=tuple(notes),
         traits=traits(told, modality) | values.said,
-        overlay=None if overlay is None else overlay.transpose(2, 1, 0),
+        overlay=None if overlay.mask is None else overlay.mask.transpose(2, 1, 0),
         plane=stack.plane,
     )
 

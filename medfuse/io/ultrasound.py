@@ -14,7 +14,7 @@ from ..errors import UnreadableError
 from .decode import read_pixels
 from .frame_times import frame_ms, uneven, unused
 from .headers import FileEntry
-from .overlays import overlay_of, said
+from .overlays import overlay_of
 from .roles import role_of
 from .source import source_of
 
@@ -42,7 +42,7 @@ def read_ultrasound(entry: FileEntry) -> Image:
     notes = [] if found else ["uncalibrated: no region with centimetres, so lengths stay in pixels"]
     notes += filter(None, (uneven(ds), unused(ds)))
     overlay = overlay_of([entry.path], [ds], pixels.shape[:3])
-    notes += said(overlay, [ds])
+    notes += overlay.notes
     brightest = brightest_frame(pixels)
     area = scan_area(brightest, found)
     if area is None:
@@ -57,7 +57,7 @@ def read_ultrasound(entry: FileEntry) -> Image:
         frame_ms=frame_ms(ds),
         warnings=tuple(notes),
         area=area,
-        overlay=overlay,
+        overlay=overlay.mask,
     )
     if area is not None:
         image.text = text_boxes(brightest, area)

@@ -129,7 +129,7 @@ def _voxels_of(path: Path) -> Path:
     """The file that holds the voxels of a NIfTI. Raises UnreadableError where a header has none beside it."""
     if path.suffix.lower() != ".hdr":
         return path
-    found = beside(path, f"{path.stem}.img")
+    found = beside(path, f"{path.stem}.img") or beside(path, f"{path.stem}.img.gz")
     if found is None:
         raise UnreadableError(path, "its voxels' file (.img) is not beside it")
     return found
@@ -244,5 +244,6 @@ def header_of(path: Path) -> Path | None:
     """The header beside a file that holds nothing but its voxels, by the names that writers give them."""
     headers = {".img": (".hdr",), ".raw": (".mhd", ".nhdr"), ".zraw": (".mhd",), ".gz": (".nhdr",)}
     endings = headers.get(path.suffix.lower(), ())
-    stem = path.stem[:-4] if path.name.lower().endswith(".raw.gz") else path.stem
+    stem = path.stem[:-4] if path.name.lower().endswith((".raw.gz", ".img.gz")) else path.stem
+    endings = (".hdr",) if path.name.lower().endswith(".img.gz") else endings
     return next((f for ending in endings if (f := beside(path, stem + ending)) is not None), None)

@@ -11,7 +11,7 @@ from multiprocessing.connection import Connection
 
 import numpy as np
 
-from .child import CRASHED, ChildFailed
+from .child import CRASHED, ArrayFollows, ChildFailed
 
 
 def serve(connection: Connection) -> None:
@@ -30,7 +30,7 @@ def serve(connection: Connection) -> None:
         except BaseException as e:  # a decoder written in Rust panics past every Exception
             answer = ChildFailed(f"{CRASHED} ({type(e).__name__})")
         if isinstance(answer, np.ndarray):
-            connection.send((answer.shape, answer.dtype.str))
+            connection.send(ArrayFollows(answer.shape, answer.dtype.str))
             connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
         else:
             connection.send(answer)
