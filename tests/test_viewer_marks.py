@@ -109,13 +109,22 @@ def test_a_mark_is_drawn_moved_undone_listed_and_put_into_a_sentence(desk):
         assert not page.problems
 
 
-@pytest.mark.slow  # after the test above its page is drawn anew at times and what was pressed is lost
 def test_the_page_of_keys_changes_them_for_this_person(desk):
+    """A line above the images that came or went mounted them anew: tool, open dialog and keys were lost."""
     home, url, case_id = desk
     with browsing(url) as page:
         open_case(page, url, case_id)
         sign_in(page, "bo", "long enough")
         page.locator("[data-action=save]").wait_for()
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        page.get_by_text("Being read by bo").wait_for()
+        take_tool(page, "angle")
+        page.locator(".reader").evaluate("r => r.dataset.first = 1")
+        sign_in(page, "bo", "long enough")
+        page.locator("[data-action=save]").wait_for()
+        page.get_by_text("Being read by bo").wait_for(state="detached")
+        assert page.locator(".reader[data-first] [data-tool=angle][aria-pressed=true]").count() == 1
         viewport(page, "CT").hover()
         page.keyboard.press("?")
         page.locator("dialog.keys [data-key=distance]").click()
@@ -133,6 +142,46 @@ def test_the_page_of_keys_changes_them_for_this_person(desk):
         page.keyboard.press("D")
         page.locator("[data-tool=distance][aria-pressed=true]").wait_for()
         assert not page.problems
+
+
+MOVED = """async () => {
+  const { mount, unmount } = await import('/medfuse/ui/medfuse.js')
+  const places = [0, 1].map(() => document.body.appendChild(document.createElement('div')))
+  const words = new Proxy({}, { get: (_, name) => (name === 'toJSON' ? undefined : { distance: 'Distance' }) })
+  const whose = { patient_id: 'X', name: '', sex: '', age: '', birth_date: '', study_date: '' }
+  const data = { part: 'reader', key: 'moved', case_id: 'X', case_key: 'X', images: [], modalities: [], states: {},
+    places: [], measurements: [], taken: 0, whose, hangings: [], keys: { distance: 'd', angle: 'n', help: '?' },
+    heard: {}, words }
+  const [sent, press] = [[], (key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))]
+  const at = (n) => mount({ parentElement: places[n], data, setTriggerValue: (event) => sent.push([n, event]) })
+  at(0)
+  const first = places[0].querySelector('.reader')
+  press('?')
+  unmount(places[0])
+  press('Escape')
+  at(1)
+  const open = places[1].querySelector('dialog').matches(':modal')
+  places[1].querySelector('dialog').close()
+  press('n')
+  unmount(places[1])
+  press('d') // while it is nowhere
+  const nowhere = document.querySelectorAll('.reader[data-case=X]').length
+  at(0)
+  const tool = places[0].querySelector('[aria-pressed=true][data-tool]')?.dataset.tool
+  const same = places[0].querySelector('.reader') === first
+  unmount(places[0])
+  await new Promise((done) => setTimeout(done, 4000))
+  at(1)
+  return { open, tool, same, nowhere, anew: places[1].querySelector('.reader') !== first }
+}"""
+
+
+def test_what_is_mounted_in_another_place_goes_on_as_it_was(desk):
+    _, url, _ = desk
+    with browsing(url) as page:
+        page.goto(url)
+        found = page.evaluate(MOVED)
+    assert found == {"open": True, "tool": "distance", "same": True, "nowhere": 0, "anew": True}
 
 
 LOST = """async () => {

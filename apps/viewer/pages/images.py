@@ -57,7 +57,8 @@ def whose(case_id: str, images: Sequence[VolumeImage | CineImage] = ()) -> Whose
 def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | None, places: Places) -> None:
     """The reader: pixels by URL, everything else by message. A measurement reruns this part of the page
     alone."""
-    told = _told(case_id, case, folder, prediction, places)
+    with st.container():  # also when empty: what is said here must not move the reader, which mounts it anew
+        told = _told(case_id, case, folder, prediction, places)
     done = components.reader(
         told,
         key=f"reader-{folder.name}",

@@ -40,8 +40,9 @@ def show() -> None:
     others = [name for name in presence.at(case_id) if who is None or name != who.name]
     if who is not None:
         presence.here(case_id, who.name)
-    if others:
-        st.warning(w("worklist.open_at", name=plain(", ".join(others))))
+    with st.container():  # also when empty: a line that came above the images would mount them anew
+        if others:
+            st.warning(w("worklist.open_at", name=plain(", ".join(others))))
     case = CaseImages.model_validate_json((folder / "case.json").read_text())
     result = results.load_result(library(), case_id)
     prediction, drafted = result if result else (None, None)
@@ -74,11 +75,14 @@ def _paper(
         st.info(w("rate.blind"))
         st.page_link(st.session_state["pages"]["rate"], label=w("pages.rate"))
         return
-    _prior(case_id)
+    above = st.container()  # also when empty, as what stands below keeps its place then
+    with above:
+        _prior(case_id)
     simulated = bool(case.images) and all(i.simulated for i in case.images)
     if prediction is None or drafted is None:
-        st.info(w("report.not_predicted"))
-        _predict(case_id)
+        with above:
+            st.info(w("report.not_predicted"))
+            _predict(case_id)
         report.show(case_id, places, drafted=False, simulated=simulated)
     else:
         report.show(case_id, places, drafted=True, simulated=simulated)

@@ -52,7 +52,8 @@ def show(case_id: str, places: Places, *, drafted: bool, simulated: bool) -> Non
         _other_language(case_id, now, wanted, places)
         return
     signed = now.state in ("final", "amended")
-    _conflict(case_id)
+    with st.container():  # also when empty: the editor below keeps its place, and what is being typed
+        _conflict(case_id)
     changed = _editor(case_id, now, places, editable=people.may_edit() and not signed)
     if changed:
         now = reports.current(library(), case_id) or now

@@ -16,6 +16,12 @@ export class Divider {
       onkeydown: (e) => this.#key(e) })
     this.off = [hear(window, 'resize', () => this.fit())]
     this.observer = new ResizeObserver(() => this.fit())
+    this.watch()
+  }
+
+  /** Follow the row that the page has now. */
+  watch() {
+    this.observer.disconnect()
     requestAnimationFrame(() => {
       const row = this.#row()
       if (row) this.observer.observe(row.parentElement)

@@ -27,6 +27,10 @@ export class Findings {
     this.root.replaceChildren(head, ...rows, h('p', { class: 'legend' }, words.findings_legend), ...(table ? [table] : []))
   }
 
+  stand(parent) {
+    parent.append(this.root)
+  }
+
   close() {
     this.root.remove()
   }

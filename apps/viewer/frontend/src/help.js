@@ -32,16 +32,29 @@ export class KeyPage {
   #key(event) {
     if (!this.element.open) return // its button keeps the focus for a moment after it closed
     event.stopPropagation()
-    if (!this.waiting) return
-    event.preventDefault()
-    if (['Shift', 'Control', 'Alt', 'Meta'].includes(event.key)) return
+    if (this.waiting) event.preventDefault()
+    this.press(event.key)
+  }
+
+  /** The key that was waited for; true where one was. */
+  press(key) {
+    if (!this.waiting || ['Shift', 'Control', 'Alt', 'Meta'].includes(key)) return false
     const does = this.waiting
     this.waiting = null
     const { words, data } = this.reader
-    const other = Object.entries(data.keys).find(([d, k]) => k === event.key && d !== does)
-    this.problem = other ? words.key_taken.replace('{key}', shown(event.key, words)) : ''
-    if (event.key !== 'Escape' && !other) this.#tell({ ...data.keys, [does]: event.key })
+    const other = Object.entries(data.keys).find(([d, k]) => k === key && d !== does)
+    this.problem = other ? words.key_taken.replace('{key}', shown(key, words)) : ''
+    if (key !== 'Escape' && !other) this.#tell({ ...data.keys, [does]: key })
     this.draw()
+    return true
+  }
+
+  /** Open again after the way to another place of the page, where it was open. */
+  stand() {
+    if (!this.element.open || this.element.matches(':modal')) return
+    this.element.removeAttribute('open')
+    this.element.showModal()
+    if (this.waiting) this.draw()
   }
 
   #tell(keys) {

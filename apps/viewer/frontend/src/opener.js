@@ -30,6 +30,8 @@ export class Opener {
 
   update() {}
 
+  stand() {}
+
   close() {
     clearInterval(this.timer)
     this.off.forEach((f) => f())

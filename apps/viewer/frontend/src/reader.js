@@ -48,6 +48,8 @@ export class Reader {
     /** @type {Map<Pane, number[]>} */
     this.anchors = new Map() // where each viewport stood when scrolling was linked
     this.frame = frame(data)
+    /** @type {string[]} */
+    this.missed = [] // keys that were pressed while the reader stood nowhere
     /** @type {string | null} */
     this.flash = null
     /** @type {import('../contract.js').Spot | null} */
@@ -341,14 +343,30 @@ export class Reader {
     this.arrange()
   }
 
+  /** In another place of the page, with all that is open; keys that were pressed on the way there come after. */
+  stand(parent) {
+    parent.append(this.root)
+    this.keyPage.stand()
+    this.divider.watch()
+    for (const key of this.missed.splice(0)) this.#press(key)
+    this.draw()
+  }
+
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || taken(event)) return
-    const does = Object.entries(this.data.keys).find(([, key]) => key === event.key)?.[0]
-    if (event.key === 'Escape') this.panes.forEach((p) => p.viewports?.forEach((v) => v.quit()))
-    else if (/^[1-9]$/.test(event.key)) this.activate(this.panes[Number(event.key) - 1])
-    else if (does === 'play' && this.current.meta?.kind !== 'cine') return
-    else if (!does || !this.act(does)) return
-    event.preventDefault()
+    if (!this.root.isConnected) this.missed.push(event.key)
+    else if (this.#press(event.key)) event.preventDefault()
+  }
+
+  /** Do what the key is for; false where it is for nothing. */
+  #press(key) {
+    if (this.keyPage.element.open) return this.keyPage.press(key)
+    const does = Object.entries(this.data.keys).find(([, k]) => k === key)?.[0]
+    if (key === 'Escape') this.panes.forEach((p) => p.viewports?.forEach((v) => v.quit()))
+    else if (/^[1-9]$/.test(key)) this.activate(this.panes[Number(key) - 1])
+    else if (does === 'play' && this.current.meta?.kind !== 'cine') return false
+    else if (!does || !this.act(does)) return false
+    return true
   }
 
   close() {

@@ -233,6 +233,13 @@ export class ReportEditor {
     event.preventDefault()
   }
 
+  /** In another place of the page, in the middle of what is being typed. */
+  stand(parent) {
+    parent.append(this.root)
+    const area = this.root.querySelector('textarea')
+    if (this.editing) area?.focus()
+  }
+
   close() {
     document.documentElement.removeAttribute('data-unsaved')
     clearTimeout(this.timer)
