@@ -2,7 +2,7 @@
 
 import { choose, h } from './dom.js'
 import { keyOf } from './marks.js'
-import { MAP_NAMES, PLANES, shapeOf } from './plane.js'
+import { MAP_NAMES, meeting, PLANES, shapeOf } from './plane.js'
 import { SERIES } from './strip.js'
 import { Viewport } from './viewport.js'
 
@@ -166,6 +166,14 @@ export class Pane {
       const box = [Math.min, Math.max].map((f) => [0, 1, 2].map((i) => Math.round(f(...corners.map((c) => c[i])))))
       return [{ box, label: p.label, flash }]
     })
+  }
+
+  /** Where the plane of the active viewport cuts this one, in pixels; null where it does not, or where nobody knows. */
+  reference(plane, n) {
+    const { current, referenceOn } = this.reader
+    const frame = this.meta.frame_of_reference
+    if (!referenceOn || !frame || current === this || current?.meta?.frame_of_reference !== frame || !this.stack.inverse || !current.stack.affine) return null
+    return meeting({ stack: this.stack, plane, n }, { stack: current.stack, plane: current.plane, n: current.indexOf(current.plane) })
   }
 
   /** Build the pane anew: after another series, layout, mode or language. The same image keeps its zoom, pan and 3D. */

@@ -30,6 +30,28 @@ export function pixelOf(stack, plane, [x, y, z]) {
   return [x, y, z]
 }
 
+/**
+ * Where another plane of the same frame of reference cuts this one: the ends of the line in pixels of this plane, as far as the other one's
+ * picture reaches; null where it does not, or lies in it.
+ * @param {{ stack: any, plane: string, n: number }} here @param {{ stack: any, plane: string, n: number }} other
+ */
+export function meeting(here, other) {
+  const { width, height } = shapeOf(other.stack, other.plane)
+  const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([u, v]) => {
+    const mm = other.stack.toMm(voxelAt(other.stack, other.plane, other.n, u - 0.5, v - 0.5))
+    const [x, y, k] = pixelOf(here.stack, here.plane, here.stack.toVoxel(mm))
+    return [x + 0.5, y + 0.5, k - here.n]
+  })
+  if (corners.every((c) => Math.abs(c[2]) < 1)) return null
+  const ends = corners.flatMap((a, i) => {
+    const b = corners[(i + 1) % 4]
+    if (a[2] < 0 === b[2] < 0) return []
+    const t = a[2] / (a[2] - b[2])
+    return [[a[0] + t * (b[0] - a[0]), a[1] + t * (b[1] - a[1])]]
+  })
+  return ends.length === 2 ? ends : null
+}
+
 const MAPS = {
   grey: [[0, 0, 0], [255, 255, 255]],
   inverted: [[255, 255, 255], [0, 0, 0]],

@@ -34,6 +34,7 @@ export class Reader {
     this.flipped = false
     this.evidence = true
     this.crosshairOn = false
+    this.referenceOn = true
     this.single = false // one viewport alone, the others wait
     this.linked = false
     this.rows = 1
@@ -225,6 +226,7 @@ export class Reader {
     this.current = pane
     this.panes.forEach((p) => p.element.classList.toggle('active', p === pane))
     if (this.single) this.arrange()
+    else this.draw() // the lines that say where its plane is
   }
 
   arrange() {
@@ -300,7 +302,7 @@ export class Reader {
   }
 
   act(name) {
-    const flags = { evidence: 'evidence', crosshair: 'crosshairOn', flip: 'flipped', link: 'linked' }
+    const flags = { evidence: 'evidence', crosshair: 'crosshairOn', reference: 'referenceOn', flip: 'flipped', link: 'linked' }
     const pane = this.current
     const acts = {
       one: () => this.#alone(),

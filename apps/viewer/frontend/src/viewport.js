@@ -8,6 +8,7 @@ import { EDGES, lookup, paint, pixelOf, shapeOf, voxelAt } from './plane.js'
 
 const HIGHLIGHT = '#ffc400'
 const LABEL = '#a0dcff'
+const REFERENCE = '#6fb7ff'
 const NOTCH = 100 // pixels that one notch of a wheel scrolls
 const PAUSE_MS = 200 // after which turning the wheel begins anew
 const SOFTWARE = { willReadFrequently: true } // every slice is new pixels from memory: copies to a GPU and back cost more than they save
@@ -81,13 +82,14 @@ export class Viewport {
     context.restore()
     this.#boxes(context, stack, index)
     this.#measurements(context, index)
+    const line = this.#reference(context, index)
     if (this.host.crosshair) this.#crosshair(context, stack, index, width, height)
     this.#marks(context, stack, width, height)
     this.#caption(context, stack, index, shape, width, height)
     corners(context, this.host, width, height)
     Object.assign(this.canvas.dataset, {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','),
-      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0,
+      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, reference: line.flat().map((v) => v.toFixed(1)).join(','),
     })
     if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer)) // other pixels came under it
   }
@@ -167,6 +169,21 @@ export class Viewport {
     for (const m of this.host.marks(this.plane, index)) if (m !== moving) sketch(context, m, (p) => this.toScreen(p), write, chosen(m))
     const shape = this.drag?.shape ?? this.making?.shape
     if (shape && shape.slice === index) sketch(context, shape, (p) => this.toScreen(p), write, true)
+  }
+
+  /** Where the plane of the active viewport cuts this one. */
+  #reference(context, index) {
+    const line = this.host.reference(this.plane, index) ?? []
+    if (!line.length) return line
+    context.strokeStyle = REFERENCE
+    context.lineWidth = 1.3
+    context.setLineDash([7, 4])
+    context.beginPath()
+    context.moveTo(...this.toScreen(line[0]))
+    context.lineTo(...this.toScreen(line[1]))
+    context.stroke()
+    context.setLineDash([])
+    return line
   }
 
   #crosshair(context, stack, index, width, height) {
