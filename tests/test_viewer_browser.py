@@ -7,9 +7,7 @@ With MEDFUSE_SCREENSHOTS=docs/viewer the pictures of docs/viewer.md are made ane
 from __future__ import annotations
 
 import contextlib
-import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -28,6 +26,7 @@ from viewers import (
     sampled,
     serving,
     settled,
+    shot,
     sign_in,
     sign_up,
     until,
@@ -57,18 +56,6 @@ def mine(viewer_library, tmp_path, monkeypatch):
 def server(viewer_library):
     with serving(viewer_library[0]) as url:
         yield url
-
-
-def shot(page, name: str) -> None:
-    """A picture for the docs, where somebody asks for them."""
-    folder = os.environ.get("MEDFUSE_SCREENSHOTS")
-    if folder:
-        Path(folder).mkdir(parents=True, exist_ok=True)
-        page.wait_for_timeout(700)
-        path = Path(folder) / f"{name}.png"
-        page.screenshot(path=str(path))
-        with Picture.open(path) as picture:  # 256 colours: a third of the bytes
-            picture.convert("RGB").quantize(256).save(path, optimize=True)
 
 
 def test_every_plane_shows_the_expected_pixels_on_the_expected_side(server, viewer_library):

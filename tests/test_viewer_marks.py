@@ -147,13 +147,11 @@ def test_the_page_of_keys_changes_them_for_this_person(desk):
 MOVED = """async () => {
   const { mount, unmount } = await import('/medfuse/ui/medfuse.js')
   const places = [0, 1].map(() => document.body.appendChild(document.createElement('div')))
-  const words = new Proxy({}, { get: (_, name) => (name === 'toJSON' ? undefined : { distance: 'Distance' }) })
-  const whose = { patient_id: 'X', name: '', sex: '', age: '', birth_date: '', study_date: '' }
-  const data = { part: 'reader', key: 'moved', case_id: 'X', case_key: 'X', images: [], modalities: [], states: {},
-    places: [], measurements: [], taken: 0, whose, hangings: [], keys: { distance: 'd', angle: 'n', help: '?' },
-    heard: {}, words }
-  const [sent, press] = [[], (key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))]
-  const at = (n) => mount({ parentElement: places[n], data, setTriggerValue: (event) => sent.push([n, event]) })
+  const data = { part: 'reader', key: 'moved', case_id: 'X', case_key: 'X', images: [],
+    modalities: [], states: {}, places: [], measurements: [], taken: 0, whose: {}, hangings: [], heard: {},
+    keys: { distance: 'd', angle: 'n', help: '?' }, words: { tools: {}, keys: {} } }
+  const press = (key) => document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))
+  const at = (n) => mount({ parentElement: places[n], data, setTriggerValue: () => {} })
   at(0)
   const first = places[0].querySelector('.reader')
   press('?')

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 from playwright.sync_api import expect
-from viewers import CHROMIUM, browsing, open_case, serving, settled
+from viewers import CHROMIUM, browsing, open_case, serving, settled, shot
 
 pytestmark = [
     pytest.mark.browser,
@@ -50,6 +50,7 @@ def test_the_active_plane_is_a_line_on_the_others(desk):
         )
         x0, y0, x1, y1 = (float(v) for v in coronal.get_attribute("data-reference").split(","))
         assert y0 == y1
+        shot(page, "reference-en-1600")
         assert abs(x1 - x0) == 128  # the whole width of the simulated CT
         expect(axial).to_have_attribute("data-reference", "")  # none on itself
         coronal.hover()
@@ -57,4 +58,53 @@ def test_the_active_plane_is_a_line_on_the_others(desk):
         expect(axial).not_to_have_attribute("data-reference", "")
         page.keyboard.press("R")
         expect(axial).to_have_attribute("data-reference", "")
+        assert not page.problems
+
+
+STRANGE = """async () => {
+  const { mount, unmount } = await import('/medfuse/ui/medfuse.js')
+  const root = document.body.appendChild(document.createElement('div'))
+  const line = { depth: 0, tag: '(0010,0010)', name: '<b id=bold>', vr: 'PN', value: '<img src=x id=image>' }
+  const data = { part: 'reader', key: 'strange', case_id: 'X', case_key: 'X', images: [], modalities: [],
+    states: {}, places: [], measurements: [], taken: 0, whose: {}, hangings: [], keys: {}, heard: {},
+    words: { tools: {}, keys: {}, tags_count: '{n} of {all}' },
+    tags: { image: 0, slice: 0, lines: [line], left: 0, problem: '' } }
+  mount({ parentElement: root, data, setTriggerValue: () => {} })
+  const said = root.querySelector('dialog.tags table').textContent
+  const made = root.querySelectorAll('#bold, #image').length
+  root.querySelector('dialog.tags').close()
+  unmount(root)
+  return [said, made]
+}"""
+
+
+def test_the_header_of_a_slice_is_shown_searched_and_put_away(desk):
+    url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        said, made = page.evaluate(STRANGE)
+        assert said == "(0010,0010)PN<b id=bold><img src=x id=image>"
+        assert made == 0
+        page.locator(".pane[data-modality=CT] canvas").hover()
+        index = page.locator(".pane[data-modality=CT] canvas").get_attribute("data-index")
+        number = page.locator(".pane[data-modality=CT] canvas").get_attribute("data-where").split()[-1]
+        page.keyboard.press("T")
+        dialog = page.locator("dialog.tags[open]")
+        dialog.wait_for()
+        shot(page, "tags-en-1600")
+        every = dialog.locator("tr").count()
+        assert every > 40
+        dialog.locator("input").fill("instance number")
+        row = dialog.locator("tr", has_text="Instance Number")
+        expect(row).to_contain_text(number)  # of the slice that was shown
+        assert dialog.locator("tr").count() < 5
+        dialog.locator("input").fill("00100020")
+        expect(dialog.locator("tr")).to_have_count(1)
+        dialog.locator("input").press("d")  # letters are for the search alone
+        assert page.locator("[data-tool=navigate][aria-pressed=true]").count() == 1
+        page.keyboard.press("Escape")
+        dialog.wait_for(state="detached")
+        page.wait_for_timeout(500)
+        assert page.locator("dialog.tags[open]").count() == 0
+        expect(page.locator(".pane[data-modality=CT] canvas")).to_have_attribute("data-index", index)
         assert not page.problems

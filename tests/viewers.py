@@ -248,3 +248,15 @@ def choose_row(page, n: int = 0) -> None:
     page.wait_for_timeout(700)  # it grows to its width after it appears
     box = page.locator("[data-testid=stDataFrame]").first.bounding_box()
     page.mouse.click(box["x"] + 22, box["y"] + 36 + 35 * n + 17)
+
+
+def shot(page, name: str) -> None:
+    """A picture for the docs, where somebody asks for them."""
+    folder = os.environ.get("MEDFUSE_SCREENSHOTS")
+    if folder:
+        Path(folder).mkdir(parents=True, exist_ok=True)
+        page.wait_for_timeout(700)
+        path = Path(folder) / f"{name}.png"
+        page.screenshot(path=str(path))
+        with Picture.open(path) as picture:  # 256 colours: a third of the bytes
+            picture.convert("RGB").quantize(256).save(path, optimize=True)

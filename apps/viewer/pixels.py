@@ -31,7 +31,7 @@ from medfuse.library import store
 from medfuse.modalities import MODALITIES, modality_of
 
 CHUNK_VOXELS = 4 << 20  # 8 MiB of CT: the first slices arrive while the others are on their way
-FORM = "7"  # of the files here: another number makes them anew
+FORM = "8"  # of the files here: another number makes them anew
 THUMB = 72  # pixels of the longer side
 _pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
 
@@ -65,6 +65,7 @@ def write_case(case: Case, folder: Path) -> None:
             images=images,
             refused=refused,
             states={m: case.state(m) for m in MODALITIES},
+            files=[_files(image) for image in case.images],
         )
         (part / "case.json").write_text(data.model_dump_json())
         if not folder.exists():  # another session may have been faster
@@ -147,6 +148,17 @@ def _numbers(image: Image, to_view: np.ndarray) -> list[int]:
         if 0 <= at < len(out):
             out[at] = number
     return out if any(out) else []
+
+
+def _files(image: Image) -> list[str]:
+    """The names of its files in the store: one a slice or frame as displayed, or one for all."""
+    names = [Path(f).name for f in image.source.files]
+    if image.kind == "cine" or len(names) < 2:
+        return names
+    to_view = view_of(image).to_view
+    if len(names) != image.pixels.shape[2] or abs(to_view[2, 2]) < 0.5:
+        return names[len(names) // 2 :][:1]  # the slices lie across those shown
+    return names if to_view[2, 2] > 0 else names[::-1]
 
 
 def _instance_number(path: Path) -> int:

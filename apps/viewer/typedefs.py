@@ -22,6 +22,7 @@ from medfuse.display.contract import (
     Typing,
 )
 from medfuse.display.hanging import Hung
+from medfuse.display.tags import TagsAsked
 
 MESSAGES: tuple[type[BaseModel], ...] = (
     CaseImages,
@@ -34,6 +35,7 @@ MESSAGES: tuple[type[BaseModel], ...] = (
     Hung,
     Keyed,
     Asked,
+    TagsAsked,
 )
 TARGET = Path(__file__).parent / "frontend" / "contract.d.ts"
 HEAD = "// Written by `python -m apps.viewer.typedefs` from medfuse/display/contract.py. Do not edit.\n"

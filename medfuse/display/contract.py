@@ -18,6 +18,7 @@ from ..report import Assertion, Sentence
 from .hanging import Hanging, WhoseImages
 from .marks import MEASUREMENT, AnyMark, Measurement
 from .message import Message as Message
+from .tags import ShownTags
 
 Voxel = tuple[int, int, int]
 Words = dict[str, Any]  # of words.yaml in the reader's language: words by name, in branches
@@ -141,13 +142,17 @@ class RefusedFile(Message):
 
 
 class CaseImages(Message):
-    """``case.json`` beside the pixels of a case."""
+    """``case.json`` beside the pixels of a case.
+
+    files: of each image, the names in the store: one a slice or frame as displayed, or one for all.
+    """
 
     case_id: str
     patient_id: str
     images: list[ViewerImage]
     refused: list[RefusedFile]
     states: dict[str, str]  # present, limited, absent or failed, by modality
+    files: list[list[str]] = Field(default_factory=list)
 
 
 class Spot(Message):
@@ -187,7 +192,8 @@ class ReaderData(Message):
     that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which
     stand after those of the study. prior_date: of the earlier study in the library, empty without one.
     prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys.
-    keys: by what they do. heard: the serial of the newest message that arrived, by event.
+    keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header
+    that is open.
     """
 
     case_id: str
@@ -206,6 +212,7 @@ class ReaderData(Message):
     may_save: bool = False
     keys: dict[str, str] = Field(default_factory=dict)
     heard: dict[str, int] = Field(default_factory=dict)
+    tags: ShownTags | None = None
     words: Words
 
 

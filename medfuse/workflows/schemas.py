@@ -28,6 +28,7 @@ from ..display.contract import (
     Typing,
 )
 from ..display.hanging import Hung
+from ..display.tags import TagsAsked
 from ..drafting.report_model import ReportModelFile
 from ..evaluation.draft_results import DraftEvaluation, TextPair
 from ..evaluation.results import Curves, Evaluation, EvaluationRun
@@ -103,6 +104,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "viewer_hung": Hung,
     "viewer_keyed": Keyed,
     "viewer_asked": Asked,
+    "viewer_tags_asked": TagsAsked,
     "viewer_report_change": ReportChange,
     "viewer_typing": Typing,
 }

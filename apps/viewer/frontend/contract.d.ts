@@ -51,13 +51,14 @@ export interface Bidirectional {
   unit: "mm" | "px"
 }
 
-/** ``case.json`` beside the pixels of a case. */
+/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. */
 export interface CaseImages {
   case_id: string
   patient_id: string
   images: (VolumeImage | CineImage)[]
   refused: RefusedFile[]
   states: Record<string, string>
+  files?: string[][]
 }
 
 /** One viewport of a grid.  modality: of its series, empty where it stays empty. role: wanted, such as portal; any where empty. nth: which of the series that fit, from 0. plane: one of them, or mpr for three and a rendering. window: name of a preset; the first where empty. prior: of the earlier study. */
@@ -264,7 +265,7 @@ export interface Probe {
   unit: string
 }
 
-/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. */
+/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. */
 export interface ReaderData {
   case_id: string
   case_key: string
@@ -282,6 +283,7 @@ export interface ReaderData {
   may_save?: boolean
   keys?: Record<string, string>
   heard?: Record<string, number>
+  tags?: ShownTags | null
   words: Record<string, any>
 }
 
@@ -383,6 +385,24 @@ export interface ShownSentence {
   chips: Chip[]
 }
 
+/** One element of a header as text.  depth: of the sequences that it lies in. tag: such as (0010,0020), empty for an item of a sequence. name: as the standard calls it. vr: how its value is coded. value: on one line. */
+export interface ShownTag {
+  depth: number
+  tag: string
+  name: string
+  vr: string
+  value: string
+}
+
+/** The header of a slice; without lines where the image came as no DICOM file.  image, slice: that were asked for. lines: the elements in their order. left: how many there are beyond those. problem: why it cannot be read. */
+export interface ShownTags {
+  image: number
+  slice: number
+  lines?: ShownTag[]
+  left?: number
+  problem?: string
+}
+
 /** Where to jump: the middle of a box, its first and last voxel, and in mm where the image has a place.  centre: the middle. box: first and last voxel. box_mm: the same in RAS+ mm. */
 export interface Spot {
   id: string
@@ -390,6 +410,13 @@ export interface Spot {
   centre: [number, number, number]
   box: [[number, number, number], [number, number, number]]
   box_mm: number[][] | null
+}
+
+/** From the browser: the header of a slice is wanted.  image: index among those shown; none where the header is put away. slice: as displayed. */
+export interface TagsAsked {
+  serial: number
+  image?: number | null
+  slice?: number
 }
 
 /** From the browser: words in the middle of an edit, or (``text`` null) that it was given up.  section, sentence: which one, from 0. */

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from apps.viewer import components, hangings, keys, people, pixels, remembered
+from apps.viewer import components, hangings, keys, people, pixels, remembered, tags
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.fragments import redraw
@@ -67,11 +67,14 @@ def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | 
         on_prior_change=lambda: None,
         on_hung_change=lambda: None,
         on_keyed_change=lambda: None,
+        on_tags_change=lambda: None,
     )
     if done.measured:
         _measured(case_id, done.measured)
     try:
         _wishes(case_id, {i.modality for i in case.images}, done, prior_open=told.prior_open)
+        if tags.wished(folder.name, done.tags, [case, *_earlier_images(case_id, told.prior_open)]):
+            redraw()
     except UserError as e:
         st.error(plain(e))
     _unusable(case_id)
@@ -120,7 +123,8 @@ def _told(
         hangings=_hangings({i.modality for i in case.images}),
         may_save=people.account() is not None,
         keys=keys.of_person(),
-        heard=heard("hung", "keyed", "prior", "expired"),
+        heard=heard("hung", "keyed", "prior", "expired", "tags"),
+        tags=tags.shown(folder.name),
         words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
     )
 
@@ -147,6 +151,17 @@ def _prior_images(earlier: tuple[str, str]) -> Images:
     people.viewed(case_id)
     images = CaseImages.model_validate_json((folder / "case.json").read_text()).images
     return [i.model_copy(update={"prior": date or "–"}) for i in _served(images, folder)]
+
+
+def _earlier_images(case_id: str, shown: bool) -> list[CaseImages]:
+    """The earlier study, where it is shown; nothing where it cannot be read."""
+    earlier = results.earlier_study(library(), case_id) if shown else None
+    if earlier is None:
+        return []
+    try:
+        return [CaseImages.model_validate_json((pixels.case_pixels(earlier[0]) / "case.json").read_text())]
+    except UserError:
+        return []
 
 
 def _hangings(modalities: set[str]) -> list[Hanging]:

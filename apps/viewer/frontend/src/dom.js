@@ -36,6 +36,14 @@ export function taken(event) {
   })
 }
 
+/** A dialog that was open goes on so after its page took it to another place; true where it did. */
+export function reopened(dialog) {
+  if (!dialog.open || dialog.matches(':modal')) return false
+  dialog.removeAttribute('open')
+  dialog.showModal()
+  return true
+}
+
 /** What one component says to the others on the page. */
 export const bus = new EventTarget()
 export const say = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }))

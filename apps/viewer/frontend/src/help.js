@@ -1,6 +1,6 @@
 /** The page of keys: what each does, and a way to choose another. */
 
-import { h } from './dom.js'
+import { h, reopened } from './dom.js'
 import { nextSerial } from './outbox.js'
 import { shown } from './toolbar.js'
 
@@ -51,10 +51,7 @@ export class KeyPage {
 
   /** Open again after the way to another place of the page, where it was open. */
   stand() {
-    if (!this.element.open || this.element.matches(':modal')) return
-    this.element.removeAttribute('open')
-    this.element.showModal()
-    if (this.waiting) this.draw()
+    if (reopened(this.element) && this.waiting) this.draw()
   }
 
   #tell(keys) {

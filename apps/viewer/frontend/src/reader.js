@@ -1,7 +1,7 @@
 /** The images of a case: a grid of viewports, tools, hanging protocols, and jumps to evidence from anywhere on the page. */
 
 import { Divider } from './desk.js'
-import { bus, h, hear, taken } from './dom.js'
+import { bus, h, hear, reopened, taken } from './dom.js'
 import { KeyPage } from './help.js'
 import { bestGrid, cellsOf, hangingOf } from './hang.js'
 import { keyOf, Marks } from './marks.js'
@@ -9,6 +9,7 @@ import { nextSerial, Outbox } from './outbox.js'
 import { Pane } from './pane.js'
 import { Stack } from './stack.js'
 import { Strip } from './strip.js'
+import { TagPage } from './tags.js'
 import { TOOLS, toolbar } from './toolbar.js'
 
 const EMPTY = { index: null, plane: 'axial', window: '' }
@@ -18,7 +19,7 @@ export class Reader {
   /**
    * @param {HTMLElement} root
    * @param {import('../contract.js').ReaderData} data
-   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | import('../contract.js').Asked) => void} tell
+   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | import('../contract.js').TagsAsked | import('../contract.js').Asked) => void} tell
    */
   constructor(root, data, tell) {
     this.data = data
@@ -64,7 +65,8 @@ export class Reader {
     this.strip = new Strip(this)
     this.divider = new Divider(data.words.divider)
     this.keyPage = new KeyPage(this)
-    this.root = h('div', { class: 'reader', 'data-case': data.case_id }, this.bar, this.note, this.strip.element, this.board, this.marks.element, this.divider.element, this.keyPage.element)
+    this.tagPage = new TagPage(this)
+    this.root = h('div', { class: 'reader', 'data-case': data.case_id }, this.bar, this.note, this.strip.element, this.board, this.marks.element, this.divider.element, this.keyPage.element, this.tagPage.element)
     root.append(this.root)
     this.off = [hear(bus, 'jump', (e) => this.jump(e.detail)), hear(document, 'keydown', (e) => this.#key(e))]
     this.observer = new ResizeObserver(() => this.automatic && !this.single && this.board.clientWidth !== this.fittedTo && this.#refit())
@@ -72,6 +74,7 @@ export class Reader {
     this.hang(0)
     this.marks.take(data.measurements, [])
     if (data.prior_open) this.#besidePrior()
+    this.tagPage.take(data.tags)
   }
 
   /**
@@ -94,6 +97,7 @@ export class Reader {
     if (prior && data.prior_open) this.#besidePrior()
     else if (prior) this.hang(this.hangingAt)
     this.drawBar()
+    this.tagPage.take(data.tags)
     this.note.hidden = true
   }
 
@@ -317,6 +321,7 @@ export class Reader {
       rotate: () => { pane.turn = (pane.turn + 1) % 4 },
       invert: () => pane.meta && pane.invert(),
       help: () => this.keyPage.toggle(),
+      tags: () => pane.meta && this.tagPage.ask(pane.meta.index, pane.indexOf('axial')),
       up: () => pane.scroll(pane.plane, -1),
       down: () => pane.scroll(pane.plane, 1),
       play: () => pane.meta?.kind === 'cine' && pane.play(),
@@ -349,6 +354,7 @@ export class Reader {
   stand(parent) {
     parent.append(this.root)
     this.keyPage.stand()
+    reopened(this.tagPage.element)
     this.divider.watch()
     for (const key of this.missed.splice(0)) this.#press(key)
     this.draw()
@@ -363,6 +369,7 @@ export class Reader {
   /** Do what the key is for; false where it is for nothing. */
   #press(key) {
     if (this.keyPage.element.open) return this.keyPage.press(key)
+    if (this.tagPage.element.open) return false
     const does = Object.entries(this.data.keys).find(([, k]) => k === key)?.[0]
     if (key === 'Escape') this.panes.forEach((p) => p.viewports?.forEach((v) => v.quit()))
     else if (/^[1-9]$/.test(key)) this.activate(this.panes[Number(key) - 1])

@@ -28,7 +28,7 @@ export function toolbar(reader) {
       h('input', { type: 'range', min: 0.1, max: 1, step: 0.1, value: String(reader.opacity), title: words.opacity, 'aria-label': words.opacity, oninput: (e) => { reader.opacity = Number(e.target.value); reader.draw() } }),
       press('crosshair', icon('crosshair'), words.crosshair, reader.crosshairOn), press('reference', icon('reference'), words.reference, reader.referenceOn, words.reference_hint), press('flip', icon('flip'), words.flip, reader.flipped, words.flip_hint),
       press('rotate', icon('rotate'), words.rotate), press('invert', icon('invert'), words.invert),
-      press('full', icon('full'), words.full), press('reset', '⟲', words.reset), press('help', '?', words.keys_title)),
+      press('tags', '☰', words.tags), press('full', icon('full'), words.full), press('reset', '⟲', words.reset), press('help', '?', words.keys_title)),
     absent.length > 0 && h('span', { class: 'group absent' }, absent.map(([m, s]) => h('span', { class: `badge ${s.state}`, title: s.why || (s.state === 'failed' ? words.unreadable : words.not_acquired) }, `${m} ${words.states[s.state]}`))),
   ].filter(Boolean)
 }
