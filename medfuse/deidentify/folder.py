@@ -153,12 +153,20 @@ class _Copies:
     def _add_volume(self, file: Path, name: str) -> None:
         """One NIfTI file: its numbers and its geometry under a header made anew."""
         target = self._free(self.out / "nifti" / f"{self.pseudonyms.file(name)}.nii.gz", file)
-        dropped = clean_nifti(file, target)
-        unjudged = ["the face and the skin in the image", "words in the image were not looked for"]
+        work = clean_nifti(file, target)
         self.taken.add(target)
-        self.removed.update(dropped)
-        where = str(target.relative_to(self.out))
-        self.done.append(FileDone(path=where, kind="nifti", removed=dropped, unjudged=unjudged))
+        self.removed.update(work.removed)
+        self.masked += bool(work.words)
+        self.done.append(
+            FileDone(
+                path=str(target.relative_to(self.out)),
+                kind="nifti",
+                removed=work.removed,
+                pixels=[f"words read in {len(work.words)} places, now black"] if work.words else [],
+                words=work.words,
+                unjudged=["the face and the skin in the image", *work.unjudged],
+            )
+        )
 
     def _without_image(self, entry: FileEntry, name: str) -> None:
         """A file that is no image to copy. What may hold a person's data is refused, so that it is missed."""
