@@ -8,7 +8,8 @@ from io import TextIOWrapper
 
 
 def main() -> None:
-    """Run the command; a UserError becomes one sentence on stderr and its exit code."""
+    """Run the command; a UserError becomes one sentence on stderr and its exit code, and so does a fault of
+    the machine."""
     from .cli import app
     from .errors import UserError
 
@@ -22,6 +23,14 @@ def main() -> None:
     except KeyboardInterrupt:
         print("medfuse: stopped", file=sys.stderr)
         sys.exit(130)
+    except Exception as e:
+        from .commands.faults import fault_sentence
+
+        why = fault_sentence(e)
+        if why is None:
+            raise
+        print(f"medfuse: {why}", file=sys.stderr)
+        sys.exit(1)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs t
 
 from apps.viewer import people, remembered
 from apps.viewer.registry import PAGES, ViewerPage
-from apps.viewer.words import LANGUAGES, language, w
+from apps.viewer.words import LANGUAGES, language, plain, w
+from medfuse.commands.faults import fault_sentence
 from medfuse.library.accounts import acting_as
 
 STYLE = """
@@ -119,8 +120,19 @@ def main() -> None:
     if not people.may_look():
         st.info(w("sign_in"))
         return
-    with acting_as(people.account()):
-        chosen.run()
+    _run(chosen)
+
+
+def _run(page: StreamlitPage) -> None:
+    """Draw a page with the rights of who is here; a fault of the machine is a sentence on it."""
+    try:
+        with acting_as(people.account()):
+            page.run()
+    except Exception as e:
+        why = fault_sentence(e)
+        if why is None:
+            raise
+        st.error(plain(why))
 
 
 main()

@@ -25,6 +25,7 @@ from .migrations import prepare
 from .privacy import make_private
 
 SQLITE = "sqlite:///"
+LOCK_WAIT_S = 30.0  # for another program to let go of a SQLite file
 RESTORING = ".restoring"  # in a home whose restore is not finished
 
 
@@ -142,7 +143,7 @@ class Library:
 def _connected(url: str) -> Engine:
     if not url.startswith("sqlite"):
         return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": 30})
+    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: object, _record: ConnectionPoolEntry) -> None:

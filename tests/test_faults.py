@@ -1,0 +1,110 @@
+"""What the machine may do to medfuse: each a state that is said in one sentence, from which it goes on."""
+
+from __future__ import annotations
+
+import errno
+import sqlite3
+from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
+
+import pytest
+from sqlalchemy.exc import OperationalError
+from test_cli import run
+
+from medfuse.commands.faults import DATABASE, DISK, GONE, fault_sentence
+from medfuse.library import Library, audit, health, library, store
+from medfuse.library.accounts import add_account
+from medfuse.library.audit_check import differences
+
+
+@pytest.fixture
+def cli(monkeypatch, capsys):
+    return lambda *args: run(monkeypatch, capsys, *args)
+
+
+@pytest.mark.parametrize("number", DISK)
+def test_a_disk_that_refuses_is_one_sentence(cli, home, monkeypatch, number):
+    def refuse(*_args: object, **_named: object) -> None:
+        raise OSError(number, "refused", str(home / "x"))
+
+    monkeypatch.setattr(store, "list_cases", refuse)
+    code, _, err = cli("cases")
+    assert code == 1
+    assert err == f"medfuse: {home / 'x'}: {DISK[number]}\n"
+
+
+def test_too_little_memory_is_one_sentence(cli, home, monkeypatch):
+    def refuse(*_args: object, **_named: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(store, "list_cases", refuse)
+    code, _, err = cli("cases")
+    assert code == 1
+    assert "too little memory" in err
+
+
+@pytest.mark.parametrize("word", DATABASE)
+def test_what_a_database_says_is_one_sentence(word):
+    said = fault_sentence(OperationalError("select", {}, Exception(f"x {word} y")))
+    assert said == f"the library's database: {DATABASE[word]}"
+
+
+def test_a_mistake_of_ours_is_no_fault_of_the_machine():
+    for error in (ValueError("x"), KeyError("x"), OSError(errno.ENOENT, "no such file"), OSError("x")):
+        assert fault_sentence(error) is None
+
+
+def test_a_damaged_database_is_named_and_keeps_its_bytes(cli, home):
+    home.mkdir(exist_ok=True)
+    damaged = b"not a database" * 400
+    (home / "library.db").write_bytes(damaged)
+    code, _, err = cli("cases")
+    assert code == 1
+    assert "damaged; bring a backup back" in err
+    assert (home / "library.db").read_bytes() == damaged
+
+
+def test_a_locked_database_is_waited_for_then_named_and_used_afterwards(cli, home, monkeypatch):
+    cli("account", "list")
+    add_account(Library(), "ann", "correct horse battery", "author")
+    monkeypatch.setattr(library, "LOCK_WAIT_S", 0.2)
+    monkeypatch.setenv("MEDFUSE_PASSWORD", "a long enough password")
+    with sqlite3.connect(home / "library.db", isolation_level=None) as other:
+        other.execute("BEGIN EXCLUSIVE")
+        code, _, err = cli("account", "add", "bo")
+        assert code == 1
+        assert "another program holds it" in err
+        other.execute("ROLLBACK")
+    assert cli("account", "add", "bo")[0] == 0
+    assert not differences(Library())
+
+
+def test_a_database_server_that_is_gone_is_named(cli, home, monkeypatch):
+    monkeypatch.setenv("MEDFUSE_DATABASE_URL", "postgresql+psycopg://x@127.0.0.1:1/x")
+    code, _, err = cli("cases")
+    assert code == 1
+    assert err == f"medfuse: the library's database: {GONE}\n"
+    assert health.healthz(Library())[0] == 503
+
+
+def test_a_page_of_the_viewer_says_it_too(home, monkeypatch):
+    from test_viewer import page
+
+    home.mkdir(exist_ok=True)
+    (home / "library.db").write_bytes(b"not a database" * 400)
+    app = page()
+    assert not app.exception
+    assert any("damaged" in e.value for e in app.error)
+
+
+@pytest.mark.parametrize("days", [-400, -31, 31, 400])
+def test_a_clock_that_jumps_breaks_neither_log_nor_anchors(home, monkeypatch, days):
+    here = Library(home)
+    audit.record(here, "before")
+    moved = datetime.now(UTC) + timedelta(days=days)
+    monkeypatch.setattr(audit, "datetime", SimpleNamespace(now=lambda zone: moved))
+    audit.record(here, "jumped")
+    monkeypatch.undo()
+    audit.record(Library(home), "after")
+    assert not differences(Library(home))
+    assert [e.event for e in audit.entries(Library(home))] == ["before", "jumped", "after"]
