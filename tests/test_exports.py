@@ -19,6 +19,8 @@ import pytest
 from fhir.resources.R4B.bundle import Bundle as FhirBundle
 
 from medfuse.bundles.bundle import load_bundle
+from medfuse.display.marks import KeyView
+from medfuse.display.views import view_of
 from medfuse.drafting.draft import draft
 from medfuse.errors import UserError, WrongUse
 from medfuse.exports.dicom_source import headers_of
@@ -30,6 +32,7 @@ from medfuse.exports.sr import region_of
 from medfuse.inference.lesions import LesionMask
 from medfuse.inference.predictor import Predictor
 from medfuse.io.read import open_case
+from medfuse.io.referring import read_referring
 from medfuse.library import Library
 from medfuse.report import Sentence, SignedOff
 from medfuse.workflows.predict import PredictOptions, PredictRequest, predict_command, predict_library_case
@@ -457,3 +460,43 @@ def test_what_a_reader_measured_stands_in_the_sr_at_its_place(patient_dicom, tmp
     sr = hd.sr.srread(tmp_path / "again" / case_id / "report.sr.dcm")
     kept = [str(g.tracking_identifier) for g in sr.content.get_image_measurement_groups()]
     assert len([name for name in kept if "reader ari" in name]) == 3
+
+
+def key_view(case, modality, plane, at):
+    n = next(i for i, image in enumerate(case.images) if image.modality == modality)
+    return KeyView(kind="key", image=n, plane=plane, slice=at, text="", window=(40, 400), author="bo")
+
+
+def test_key_images_name_the_stored_slices_and_frames(made, tmp_path):
+    case = made[0]
+    marks = [key_view(case, *x) for x in (("CT", "axial", 7), ("CT", "coronal", 40), ("US", "axial", 3))]
+    done = write_exports(request(made, tmp_path, measured=marks), ("kos",))
+    assert list(done.names) == ["key_images.1.kos.dcm", "key_images.2.kos.dcm"]  # of two studies
+    assert len(done.problems) == 1
+    assert "coronal 41" in done.problems[0]
+    assert "no stored image" in done.problems[0]
+    ct, us = (read_referring(tmp_path / name) for name in done.names)
+    assert (ct.kind, ct.title) == ("key objects", "Of Interest")
+    image = case.images[marks[0].image]
+    (named,) = ct.images
+    path = image.source.files[image.source.instance_uids.index(named.sop_uid)]
+    affine = image.affine @ np.linalg.inv(view_of(image).to_view)
+    assert float(pydicom.dcmread(path).ImagePositionPatient[2]) == pytest.approx(
+        float((affine @ [*_first_corner(image), 7, 1])[2]), abs=0.01
+    )
+    assert us.images[0].frames == (4,)
+    if shutil.which("dciodvfy"):
+        for name in done.names:
+            out = subprocess.run(
+                ["dciodvfy", str(tmp_path / name)], capture_output=True, text=True, check=False
+            )
+            assert not [x for x in (out.stdout + out.stderr).splitlines() if x.startswith("Error")], name
+
+
+def _first_corner(image):
+    """Where the first stored pixel of a slice stands in the displayed plane."""
+    return (view_of(image).to_view @ [0, 0, 0, 1])[:2]
+
+
+def test_without_key_images_there_is_no_selection(made, tmp_path):
+    assert write_exports(request(made, tmp_path), ("kos",)).names == ()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 
 import pytest
@@ -13,6 +14,7 @@ from viewers import (
     open_case,
     serving,
     settled,
+    shot,
     sign_in,
     take_tool,
     until,
@@ -109,6 +111,49 @@ def test_a_mark_is_drawn_moved_undone_listed_and_put_into_a_sentence(desk):
         assert not page.problems
 
 
+def test_a_region_is_drawn_by_hand_and_is_what_the_line_encloses(desk):
+    home, url, case_id = desk
+    bo = accounts.list_accounts(Library(home))[0]
+    for left_over in workbench.measurements(Library(home), case_id):
+        workbench.remove_measurement(Library(home), left_over.id, bo)
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        sign_in(page, "bo", "long enough")
+        page.locator(".acts").first.wait_for()
+        canvas = viewport(page, "CT")
+        take_tool(page, "freehand")
+        box = settled(canvas)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x - 60, y)
+        page.mouse.down()
+        for to in ((x, y - 60), (x + 60, y), (x, y + 60), (x - 55, y + 5)):
+            page.mouse.move(*to, steps=8)
+        page.mouse.up()
+        (region,) = kept(page, home, case_id, ["freehand"])
+        assert 25 <= len(region.points) <= 40
+        sx, sy = (float(v) for v in canvas.get_attribute("data-fit").split(",")[2:])
+        assert region.pixels == pytest.approx(2 * 60 * 60 / (sx * sy), rel=0.06)  # a square on its corner
+        assert re.fullmatch(r"-?[\d.]+ ± [\d.]+ HU · \d+ mm²", region.text)
+        page.locator(".mark small", has_text="bo 20").wait_for(state="attached")
+        # moved as a whole
+        take_tool(page, "navigate")
+        page.mouse.move(x - 30, y - 30)
+        page.mouse.down()
+        page.mouse.move(x - 10, y - 30, steps=4)
+        page.mouse.up()
+
+        def moved() -> bool:
+            now = workbench.measurements(Library(home), case_id)[0]
+            return now.points[0][0] == pytest.approx(region.points[0][0] + 20 / sx, abs=0.2)
+
+        until(moved, "the region is moved", page)
+        page.keyboard.press("s")
+        kept(page, home, case_id, ["freehand", "key"])
+        page.get_by_text("Measurements (2)").wait_for()
+        shot(page, "marks-en-1600")
+        assert not page.problems
+
+
 def test_the_page_of_keys_changes_them_for_this_person(desk):
     """A line above the images that came or went mounted them anew: tool, open dialog and keys were lost."""
     home, url, case_id = desk
@@ -125,6 +170,10 @@ def test_the_page_of_keys_changes_them_for_this_person(desk):
         page.locator("[data-action=save]").wait_for()
         page.get_by_text("Being read by bo").wait_for(state="detached")
         assert page.locator(".reader[data-first] [data-tool=angle][aria-pressed=true]").count() == 1
+        page.wait_for_function(  # down to the end of the window again
+            "window.innerHeight - document.querySelector('.st-key-paper').closest('[data-testid=stColumn]')"
+            ".getBoundingClientRect().bottom < 25"
+        )
         viewport(page, "CT").hover()
         page.keyboard.press("?")
         page.locator("dialog.keys [data-key=distance]").click()

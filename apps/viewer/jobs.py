@@ -183,7 +183,8 @@ def export(case_id: str, wanted: str, language: str) -> Exported:
         if not made.names:
             raise UserError(
                 "; ".join(made.problems)
-                or f"{case_id}: nothing to export as {wanted}: no lesion was outlined"
+                or f"{case_id}: nothing to export as {wanted}: "
+                + ("no key image was chosen" if wanted == "kos" else "no lesion was outlined")
             )
         if len(made.names) == 1:
             data = (folder / plain_name(case_id) / made.names[0]).read_bytes()

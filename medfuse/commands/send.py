@@ -62,7 +62,7 @@ def send(given: SendArguments) -> None:
             "research system"
         )
     with temporary_folder("send") as folder:
-        made = export_report(case, ("sr", "seg", "encapsulated"), folder)
+        made = export_report(case, ("sr", "seg", "kos", "encapsulated"), folder)
         files = [folder / plain_name(case) / n for n in made.names]
         if not files:
             raise WrongUse(f"{case}: nothing to send: {'; '.join(made.problems)}")

@@ -10,7 +10,7 @@ from ..case import Case, Image
 from ..io.names import plain_name
 from .draw import font, render
 from .key_images import KeyImage
-from .marks import AnyMark, Area, KeyView, Region
+from .marks import AnyMark, Freehand, KeyView, Rectangle, Region
 from .views import count, slice_array
 
 INK = (124, 252, 154)
@@ -66,7 +66,9 @@ def _draw(draw: ImageDraw.ImageDraw, mark: AnyMark, sx: float, sy: float) -> Non
     points = [(u * sx, v * sy) for u, v in mark.points]
     if not points:
         return
-    if isinstance(mark, Area):
+    if isinstance(mark, Freehand):
+        draw.line([*points, points[0]], fill=INK, width=2)
+    elif isinstance(mark, Region | Rectangle):
         (x0, y0), (x1, y1) = points
         box = (min(x0, x1), min(y0, y1), max(x0, x1), max(y0, y1))
         (draw.ellipse if isinstance(mark, Region) else draw.rectangle)(box, outline=INK, width=2)

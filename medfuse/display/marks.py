@@ -80,11 +80,10 @@ class Cobb(Drawn):
 class Area(Drawn):
     """What every region has; ``value`` is the mean of the original values inside.
 
-    points: corners of the rectangle that holds it. sd: standard deviation inside. area, area_unit: of the
+    sd: standard deviation inside. area, area_unit: of the
     region. pixels: how many lie inside.
     """
 
-    points: tuple[Point, Point]
     value: float
     sd: float | None = Field(default=None, ge=0)
     unit: str = Field(max_length=16)  # of the mean: HU for CT, empty where values have none
@@ -94,15 +93,33 @@ class Area(Drawn):
 
 
 class Region(Area):
-    """The ellipse in the rectangle of two points."""
+    """The ellipse in a rectangle.
+
+    points: two opposite corners of it.
+    """
 
     kind: Literal["roi"]
+    points: tuple[Point, Point]
 
 
 class Rectangle(Area):
-    """The rectangle of two points."""
+    """A rectangle.
+
+    points: two opposite corners.
+    """
 
     kind: Literal["rectangle"]
+    points: tuple[Point, Point]
+
+
+class Freehand(Area):
+    """What a line encloses that was drawn by hand.
+
+    points: along the line; the last is joined to the first.
+    """
+
+    kind: Literal["freehand"]
+    points: list[Point] = Field(min_length=3, max_length=1000)
 
 
 class Arrow(Drawn):
@@ -138,6 +155,6 @@ class KeyView(Drawn):
     window: tuple[float, float]
 
 
-AnyMark = Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Arrow | Probe | KeyView
+AnyMark = Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Freehand | Arrow | Probe | KeyView
 Measurement = Annotated[AnyMark, Field(discriminator="kind")]
 MEASUREMENT: TypeAdapter[AnyMark] = TypeAdapter(Measurement)

@@ -84,6 +84,17 @@ def _seg(request: ExportRequest) -> Written:
     return Written(names=tuple(f"evidence.{part}.seg.dcm" for part in segs), problems=tuple(missing))
 
 
+def _kos(request: ExportRequest) -> Written:
+    from .dicom_source import report_key
+    from .kos import write_kos
+
+    made, missing = write_kos(request.measured or [], request.case, report_key(request.report))
+    names = [f"key_images.{n}.kos.dcm" for n in range(1, len(made) + 1)]
+    for name, ko in zip(names, made, strict=True):
+        ko.save_as(request.folder / name)
+    return Written(names=tuple(names), problems=tuple(missing))
+
+
 def _fhir(request: ExportRequest) -> Written:
     from .fhir import fhir_bundle
 
@@ -119,6 +130,13 @@ FORMATS: dict[str, Format] = {
             file_name="evidence.*.seg.dcm",
             writer=_seg,
             needs=("dicom", "masks"),
+        ),
+        Format(
+            name="kos",
+            title="DICOM KOS",
+            file_name="key_images.*.kos.dcm",
+            writer=_kos,
+            needs=("dicom",),
         ),
         Format(name="fhir", title="FHIR R4B", file_name="report.fhir.json", writer=_fhir),
         Format(

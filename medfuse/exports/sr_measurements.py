@@ -21,7 +21,18 @@ from highdicom.sr.coding import CodedConcept
 
 from ..affine import other_frame
 from ..case import Case, Image
-from ..display.marks import Angle, AnyMark, Area, Bidirectional, Cobb, Distance, Probe, Region
+from ..display.marks import (
+    Angle,
+    AnyMark,
+    Area,
+    Bidirectional,
+    Cobb,
+    Distance,
+    Freehand,
+    Probe,
+    Rectangle,
+    Region,
+)
 from ..display.places import _voxels
 from ..display.views import view_of
 from ..modalities import modality_of
@@ -103,7 +114,9 @@ def _outline(m: AnyMark) -> np.ndarray:
         centre = points.mean(0)
         radius = np.abs(np.diff(points, axis=0))[0] / 2
         return centre + radius * np.stack([np.cos(angle), np.sin(angle)], 1)
-    if isinstance(m, Area):
+    if isinstance(m, Freehand):
+        return np.concatenate([points, points[:1]])
+    if isinstance(m, Rectangle):
         (u0, v0), (u1, v1) = points
         return np.array([[u0, v0], [u1, v0], [u1, v1], [u0, v1], [u0, v0]])
     return points

@@ -145,7 +145,7 @@ export interface Distance {
 export interface Drawing {
   serial: number
   act?: "add" | "change" | "remove"
-  measurement: Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Arrow | Probe | KeyView
+  measurement: Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Freehand | Arrow | Probe | KeyView
 }
 
 /** One finding with its calibrated probability and what each modality added to it.  said: in words. assessed: whether the images can show it. contribution: of each modality. interval: 90 %, see the prediction. place: where it shows. hint: why nothing was said. */
@@ -167,6 +167,26 @@ export interface FindingsData {
   lesions: LesionLine[]
   colours: Record<string, string>
   words: Record<string, any>
+}
+
+/** What a line encloses that was drawn by hand.  points: along the line; the last is joined to the first. */
+export interface Freehand {
+  id?: number
+  author?: string
+  made?: string
+  image: number
+  series_uid?: string
+  plane: "axial" | "coronal" | "sagittal"
+  slice: number
+  text: string
+  value: number
+  sd?: number | null
+  unit: string
+  area: number
+  area_unit: "mm2" | "px2"
+  pixels?: number | null
+  kind: "freehand"
+  points: [number, number][]
 }
 
 /** A grid of viewports and what stands in each.  name: of the protocol. title: in the reader's language. rows, columns: of the grid; 0 leaves both to the window's form. cells: row by row; empty: one for each modality. */
@@ -273,7 +293,7 @@ export interface ReaderData {
   modalities: string[]
   states: Record<string, ModalityState>
   places: LesionBox[]
-  measurements: (Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Arrow | Probe | KeyView)[]
+  measurements: (Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Freehand | Arrow | Probe | KeyView)[]
   taken?: number
   whose: WhoseImages
   earlier?: WhoseImages | null
@@ -287,7 +307,7 @@ export interface ReaderData {
   words: Record<string, any>
 }
 
-/** The rectangle of two points. */
+/** A rectangle.  points: two opposite corners. */
 export interface Rectangle {
   id?: number
   author?: string
@@ -297,7 +317,6 @@ export interface Rectangle {
   plane: "axial" | "coronal" | "sagittal"
   slice: number
   text: string
-  points: [[number, number], [number, number]]
   value: number
   sd?: number | null
   unit: string
@@ -305,6 +324,7 @@ export interface Rectangle {
   area_unit: "mm2" | "px2"
   pixels?: number | null
   kind: "rectangle"
+  points: [[number, number], [number, number]]
 }
 
 /** A file or series that could not be read. */
@@ -314,7 +334,7 @@ export interface RefusedFile {
   modality: string
 }
 
-/** The ellipse in the rectangle of two points. */
+/** The ellipse in a rectangle.  points: two opposite corners of it. */
 export interface Region {
   id?: number
   author?: string
@@ -324,7 +344,6 @@ export interface Region {
   plane: "axial" | "coronal" | "sagittal"
   slice: number
   text: string
-  points: [[number, number], [number, number]]
   value: number
   sd?: number | null
   unit: string
@@ -332,6 +351,7 @@ export interface Region {
   area_unit: "mm2" | "px2"
   pixels?: number | null
   kind: "roi"
+  points: [[number, number], [number, number]]
 }
 
 /** From the browser: the report as the reader left it, on top of ``revision``. */

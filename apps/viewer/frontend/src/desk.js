@@ -24,7 +24,8 @@ export class Divider {
     this.observer.disconnect()
     requestAnimationFrame(() => {
       const row = this.#row()
-      if (row) this.observer.observe(row.parentElement)
+      // a line above that comes or goes moves the row and leaves its size as it was
+      for (const x of [row?.parentElement, row?.closest('[data-testid=stMainBlockContainer]')]) if (x) this.observer.observe(x)
       this.fit()
     })
   }

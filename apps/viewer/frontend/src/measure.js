@@ -65,12 +65,23 @@ export function probe({ stack, points, plane, n, voxelAt }) {
   return value === null ? null : { value, unit, text: `${Number.isInteger(value) ? value : value.toFixed(2)} ${unit}`.trim() }
 }
 
-/** The ellipse or rectangle of two points: mean, standard deviation and area of the original values. */
+/** Whether a place lies inside a line that is closed, by how often a ray from it crosses the line. */
+function inside(points, u, v) {
+  let within = false
+  points.forEach(([ax, ay], i) => {
+    const [bx, by] = points[(i + 1) % points.length]
+    if (ay > v !== by > v && u < ((bx - ax) * (v - ay)) / (by - ay) + ax) within = !within
+  })
+  return within
+}
+
+/** The ellipse or rectangle of two points, or what a line encloses: mean, standard deviation and area of the original values. */
 export function region({ kind, stack, points, plane, n, voxelAt }) {
   const mm = calibration(stack, points, plane)
-  const [[u0, v0], [u1, v1]] = points
+  const [us, vs] = [points.map((p) => p[0]), points.map((p) => p[1])]
+  const [u0, v0, u1, v1] = [Math.min(...us), Math.min(...vs), Math.max(...us), Math.max(...vs)]
   const [cu, cv, ru, rv] = [(u0 + u1) / 2, (v0 + v1) / 2, Math.abs(u1 - u0) / 2, Math.abs(v1 - v0) / 2]
-  const outside = (u, v) => (kind === 'roi' ? ((u + 0.5 - cu) / ru) ** 2 + ((v + 0.5 - cv) / rv) ** 2 > 1 : Math.abs(u + 0.5 - cu) > ru || Math.abs(v + 0.5 - cv) > rv)
+  const outside = (u, v) => (kind === 'freehand' ? !inside(points, u + 0.5, v + 0.5) : kind === 'roi' ? ((u + 0.5 - cu) / ru) ** 2 + ((v + 0.5 - cv) / rv) ** 2 > 1 : Math.abs(u + 0.5 - cu) > ru || Math.abs(v + 0.5 - cv) > rv)
   let [count, sum, squares] = [0, 0, 0]
   for (let v = Math.floor(cv - rv); v <= cv + rv; v++)
     for (let u = Math.floor(cu - ru); u <= cu + ru; u++) {

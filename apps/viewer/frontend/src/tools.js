@@ -4,7 +4,8 @@ import { angle, bidirectional, cobb, distance, probe, region } from './measure.j
 
 /**
  * drags: lines that are drawn with the button down, one after the other. then: points that are set with a click after that.
- * @type {Record<string, { icon: string, drags: number, then: number, figure: Function }>}
+ * free: the way of the pointer is the line, and it is closed.
+ * @type {Record<string, { icon: string, drags: number, then: number, free?: boolean, figure: Function }>}
  */
 export const DRAWING = {
   distance: { icon: '↔', drags: 1, then: 0, figure: distance },
@@ -13,6 +14,7 @@ export const DRAWING = {
   cobb: { icon: '∥', drags: 2, then: 0, figure: cobb },
   roi: { icon: '◯', drags: 1, then: 0, figure: region },
   rectangle: { icon: '▭', drags: 1, then: 0, figure: region },
+  freehand: { icon: '∽', drags: 1, then: 0, free: true, figure: region },
   arrow: { icon: '↗', drags: 1, then: 0, figure: () => ({ text: '' }) },
   probe: { icon: '·', drags: 0, then: 1, figure: probe },
 }
@@ -28,7 +30,8 @@ export function figured(kind, points, { stack, plane, n, voxelAt, text = '' }) {
 /** Lines of a mark between its points, as pairs of their numbers. */
 export function linesOf(mark) {
   if (mark.kind === 'bidirectional' || mark.kind === 'cobb') return [[0, 1], [2, 3]].filter(([, b]) => b < mark.points.length)
-  return mark.points.slice(1).map((_, i) => [i, i + 1])
+  const along = mark.points.slice(1).map((_, i) => [i, i + 1])
+  return mark.kind === 'freehand' ? [...along, [mark.points.length - 1, 0]] : along
 }
 
 /**
@@ -39,7 +42,7 @@ export function struck(marks, x, y, toScreen) {
   const on = marks.map((mark) => ({ mark, at: mark.points.map(toScreen) }))
   for (const { mark, at } of on) {
     const point = at.findIndex(([a, b]) => Math.hypot(a - x, b - y) <= HANDLE)
-    if (point >= 0) return { mark, point }
+    if (point >= 0) return { mark, point: DRAWING[mark.kind]?.free ? -1 : point } // a line by hand is moved as a whole
   }
   for (const { mark, at } of on) if (mark.kind === 'roi' || mark.kind === 'rectangle' ? onEdge(mark.kind, at, x, y) : linesOf(mark).some(([i, j]) => fromLine(at[i], at[j], x, y) <= NEAR)) return { mark, point: -1 }
   return null
@@ -72,9 +75,9 @@ export function sketch(context, mark, toScreen, write, chosen) {
   for (const [i, j] of mark.kind === 'roi' || mark.kind === 'rectangle' ? [] : linesOf(mark)) { context.moveTo(...at[i]); context.lineTo(...at[j]) }
   context.stroke()
   if (mark.kind === 'arrow' && at.length > 1) head(context, at[0], at[1])
-  if (chosen) for (const [x, y] of at) context.strokeRect(x - 3, y - 3, 6, 6)
+  if (chosen && !DRAWING[mark.kind]?.free) for (const [x, y] of at) context.strokeRect(x - 3, y - 3, 6, 6)
   const right = at.reduce((a, b) => (b[0] > a[0] ? b : a))
-  write(context, mark.text ?? '', mark.kind === 'arrow' ? at[0][0] + 6 : right[0] + 6, mark.kind === 'arrow' ? at[0][1] : right[1], { colour, align: 'left' })
+  write(context, mark.text ?? '', mark.kind === 'arrow' ? at[0][0] + 6 : right[0] + 6, mark.kind === 'arrow' ? at[0][1] : right[1], { colour, align: 'left', within: context.canvas.clientWidth })
 }
 
 function head(context, [ax, ay], [bx, by]) {

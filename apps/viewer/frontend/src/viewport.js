@@ -10,6 +10,8 @@ const HIGHLIGHT = '#ffc400'
 const LABEL = '#a0dcff'
 const REFERENCE = '#6fb7ff'
 const NOTCH = 100 // pixels that one notch of a wheel scrolls
+const STEP = 3 // pixels between two points of a line by hand
+const LONGEST = 1000 // points of it
 const PAUSE_MS = 200 // after which turning the wheel begins anew
 const SOFTWARE = { willReadFrequently: true } // every slice is new pixels from memory: copies to a GPU and back cost more than they save
 
@@ -333,9 +335,20 @@ export class Viewport {
   /** The last point of what is being drawn goes with the pointer. */
   #follow(at) {
     const { making } = this
-    making.points[making.points.length - 1] = at
-    making.shape = this.#figure(making.kind, making.points)
+    if (DRAWING[making.kind].free) this.#along(making, at)
+    else {
+      making.points[making.points.length - 1] = at
+      making.shape = this.#figure(making.kind, making.points)
+    }
     this.draw()
+  }
+
+  /** The way of the pointer; its figure comes when it is closed. */
+  #along(making, at) {
+    const [x, y] = this.toScreen(at)
+    const [px, py] = this.toScreen(making.points.at(-1))
+    if (Math.hypot(x - px, y - py) >= STEP && making.points.length < LONGEST) making.points.push(at)
+    making.shape = { kind: making.kind, points: making.points, plane: this.plane, slice: making.slice, text: '' }
   }
 
   /** A mark that was taken goes with the pointer. */
@@ -359,7 +372,7 @@ export class Viewport {
   #next(making) {
     const { drags, then } = DRAWING[making.kind]
     const { points } = making
-    if (drags && Math.hypot(points.at(-1)[0] - points.at(-2)[0], points.at(-1)[1] - points.at(-2)[1]) <= 1) {
+    if (DRAWING[making.kind].free ? points.length < 4 : drags && Math.hypot(points.at(-1)[0] - points.at(-2)[0], points.at(-1)[1] - points.at(-2)[1]) <= 1) {
       this.making = null // a click that drew nothing
       return
     }
@@ -370,6 +383,7 @@ export class Viewport {
       return
     }
     this.making = null
+    if (DRAWING[making.kind].free) points.shift() // it began twice in one place
     const shape = this.#figure(making.kind, points)
     if (shape) this.host.measured(shape)
   }
