@@ -124,10 +124,26 @@ def adapter(home, manifest, tmp_path_factory):
     task = task_with(folder / "task", EVERY, dense=False)
     said: list[str] = []
     trained = train(
-        task, manifest, folder / "bundle", TrainOptions(minutes=0.05, seed=1), command="test", log=said.append
+        task,
+        manifest,
+        folder / "bundle",
+        TrainOptions(seed=1, fusion_steps=30),
+        command="test",
+        log=said.append,
     )
     assert any("tokens of encoders from disk: 8 of 8" in s for s in said)
     return Path(trained["bundle"])
+
+
+def test_exact_steps_train_the_same_twice(adapter, home, manifest, tmp_path):
+    """A budget in minutes ends where the machine's speed lets it; steps end at the same weights."""
+    task = task_with(tmp_path / "task", EVERY, dense=False)
+    digests = []
+    for name, minutes in (("one", 60.0), ("two", 0.001)):
+        options = TrainOptions(minutes=minutes, seed=1, fusion_steps=2)
+        train(task, manifest, tmp_path / name, options, command="test", log=lambda line: None)
+        digests.append((tmp_path / name / "weights.safetensors").read_bytes())
+    assert digests[0] == digests[1]
 
 
 def test_an_adapter_holds_everything_but_foreign_weights(adapter, home):
@@ -268,7 +284,7 @@ def test_beside_the_own_encoder(home, manifest, tmp_path):
     only_ct = tmp_path / "ct.jsonl"
     only_ct.write_text("\n".join(json.dumps(r) for r in [r for r in rows if r["images"]][:6]))
     out = tmp_path / "bundle"
-    options = TrainOptions(minutes=0.2, seed=1, encoder_steps=2)
+    options = TrainOptions(seed=1, encoder_steps=2, fusion_steps=3)
     train(both, only_ct, out, options, command="test", log=lambda line: None)
     model = load_bundle(out).model
     assert model.sources == {"CT": ["CT", "CT:tiny-ct"]}
@@ -285,7 +301,7 @@ def test_beside_the_own_encoder(home, manifest, tmp_path):
 @pytest.mark.slow
 def test_a_task_with_label_maps_keeps_its_regions(home, manifest, tmp_path):
     task = task_with(tmp_path / "task", {"CT": ["own", "tiny-ct"]}, dense=True)
-    options = TrainOptions(minutes=0.6, seed=3, encoder_steps=2)
+    options = TrainOptions(seed=3, encoder_steps=2, fusion_steps=20)
     out = tmp_path / "bundle"
     train(task, manifest, out, options, command="test", log=lambda line: None)
     bundle = load_bundle(out)

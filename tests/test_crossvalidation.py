@@ -77,8 +77,8 @@ def command(folder, out, *more):
         "--manifest",
         str(folder / "manifest.jsonl"),
     ]
-    asked += ["--folds", "2", "--repeats", "1", "--minutes", "0.1", "--encoder-steps", "2", "--out", str(out)]
-    return CliRunner().invoke(app, [*asked, "--device", "cpu", "--json", *more])
+    asked += ["--folds", "2", "--repeats", "1", "--encoder-steps", "2", "--fusion-steps", "3"]
+    return CliRunner().invoke(app, [*asked, "--out", str(out), "--device", "cpu", "--json", *more])
 
 
 @pytest.fixture(scope="module")

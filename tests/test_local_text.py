@@ -57,7 +57,7 @@ def test_its_embedding_is_the_mean_of_its_last_layer(text_model):
 
 def test_training_with_it(text_model, six_patients, tmp_path):
     manifest = six_patients
-    options = TrainOptions(minutes=0.2, seed=3, encoder_steps=1, text_model=text_model)
+    options = TrainOptions(seed=3, encoder_steps=1, fusion_steps=2, text_model=text_model)
     out = tmp_path / "bundle"
     train(load_task(COARSE), manifest, out, options, command="test", log=lambda m: None)
     with safe_open(out / "weights.safetensors", "pt") as f:

@@ -368,7 +368,7 @@ def manifest(tmp_path_factory):
 
 
 def test_ct_and_pet_are_fused_predicted_and_exported(task, manifest, tmp_path):
-    options = TrainOptions(minutes=0.05, seed=1, encoder_steps=3)
+    options = TrainOptions(seed=1, encoder_steps=3, fusion_steps=3)
     train(task, manifest, tmp_path / "bundle", options, command="test", log=lambda _: None)
     bundle = load_bundle(tmp_path / "bundle")
     row = next(r for r in read_manifest(manifest) if r.split == "test")

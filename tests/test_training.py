@@ -51,7 +51,7 @@ def population(tmp_path_factory):
 @pytest.fixture(scope="module")
 def trained(population, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundle") / "small"
-    options = TrainOptions(minutes=0.6, seed=3, encoder_steps=2)
+    options = TrainOptions(seed=3, encoder_steps=2, fusion_steps=20)
     talk: list[str] = []
     result = train(TASK, population, out, options, command="test", log=talk.append)
     return out, result, talk

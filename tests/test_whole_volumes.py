@@ -124,7 +124,7 @@ def bundle(task, manifest, tmp_path_factory):
         task,
         manifest,
         out,
-        TrainOptions(minutes=0.6, seed=1, encoder_steps=25),
+        TrainOptions(seed=1, encoder_steps=25, fusion_steps=40),
         command="test",
         log=talk.append,
     )

@@ -26,6 +26,10 @@ class CrossValidateArguments:
         str, typer.Option(help="co, merge or cross; of several (co,merge) each fold chooses by validation.")
     ] = "co"
     encoder_steps: Annotated[int | None, typer.Option(help="Exact encoder steps instead of minutes.")] = None
+    fusion_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Exact steps of the fusion and of each baseline instead of minutes."),
+    ] = None
     start: Annotated[
         str | None, typer.Option(help="A bundle whose encoders are the first weights, where they fit.")
     ] = None
@@ -69,6 +73,7 @@ def crossvalidate(given: CrossValidateArguments) -> None:
         device=device_of(given.device),
         fusion=fusions[0],
         encoder_steps=given.encoder_steps,
+        fusion_steps=given.fusion_steps,
         start=given.start,
     )
     command = f"medfuse crossvalidate {given.task} --manifest MANIFEST --folds {given.folds}"

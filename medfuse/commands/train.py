@@ -33,6 +33,10 @@ class TrainArguments:
         typer.Option(help="Folder of your own text transformer (frozen), instead of the small tower."),
     ] = None
     encoder_steps: Annotated[int | None, typer.Option(help="Exact encoder steps instead of minutes.")] = None
+    fusion_steps: Annotated[
+        int | None,
+        typer.Option(min=1, help="Exact steps of the fusion and of each baseline instead of minutes."),
+    ] = None
     work: Annotated[
         Path | None, typer.Option(help="Checkpoints and caches (default OUT.work); reused when they exist.")
     ] = None
@@ -176,6 +180,7 @@ def _train_bundle(task: Task, out: Path, given: TrainArguments) -> None:
         coordination=given.coordination,
         text_model=given.text_model,
         encoder_steps=given.encoder_steps,
+        fusion_steps=given.fusion_steps,
         work=given.work,
         start=given.start,
         thrifty=given.thrifty,
@@ -195,6 +200,7 @@ def _as_typed(given: TrainArguments, out: Path) -> str:
         f"medfuse train {given.task} --manifest MANIFEST --out {out.name} --minutes {given.minutes:g} "
         f"--seed {given.seed} --fusion {given.fusion}"
         + (f" --encoder-steps {given.encoder_steps}" if given.encoder_steps else "")
+        + (f" --fusion-steps {given.fusion_steps}" if given.fusion_steps else "")
         + (f" --start {given.start}" if given.start else "")
         + (f" --coordination {given.coordination}" if given.coordination != "siglip" else "")
         + (f" --text-model {given.text_model.name}" if given.text_model else "")

@@ -94,7 +94,8 @@ def facts_of(
         "limits": "; ".join(found.cannot_tell) or "see the intervals",
         "start": f"encoders from {options.start}" if options.start else "random weights",
         "training": f"{options.minutes:g} minutes a training"
-        + (f", {options.encoder_steps} encoder steps" if options.encoder_steps else ""),
+        + (f", {options.encoder_steps} encoder steps" if options.encoder_steps else "")
+        + (f", {options.fusion_steps} fusion steps" if options.fusion_steps else ""),
     }
 
 

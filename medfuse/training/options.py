@@ -12,6 +12,7 @@ import numpy as np
 
 from ..io.manifest import ManifestRow
 from ..task import Task
+from .budget import Budget
 from .data.tensors import PreparedCases, Preprocessed
 
 Log = Callable[[str], None]
@@ -28,9 +29,14 @@ class TrainOptions:
     coordination: str = "siglip"
     text_model: Path | None = None  # folder of the user's own text transformer
     encoder_steps: int | None = None  # exact steps instead of minutes: repeatable bit by bit
+    fusion_steps: int | None = None  # the same for the fusion and for each of its baselines
     work: Path | None = None  # checkpoints and caches; default OUT.work
     start: str | None = None  # a bundle whose encoders are the first weights
     thrifty: bool = False  # gradient checkpointing
+
+    def fusion_budget(self, minutes: float) -> Budget:
+        """How long a fusion or a baseline may train: ``fusion_steps`` where given, else ``minutes``."""
+        return Budget(minutes=None if self.fusion_steps else minutes, steps=self.fusion_steps)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -111,7 +111,7 @@ def _train_adapter(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
     best = train_fusion(
         model,
         *[collect(task, model.sizes, s, tokenizer) for s in sets],
-        budget=Budget(minutes=max(0.03, (0.6 if several else 0.9) * run.minutes_left())),
+        budget=options.fusion_budget(max(0.03, (0.6 if several else 0.9) * run.minutes_left())),
         how=FusionTraining(
             seed=options.seed,
             log=lambda epoch, loss, score: run.log(
@@ -128,7 +128,7 @@ def _train_adapter(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
     baselines = Baselines(replace(config, vocabulary=1))
     if several:
         left = max(0.03, 0.8 * run.minutes_left())
-        baselines = train_baselines(task, *sets, baselines.config, options.seed, left)
+        baselines = train_baselines(task, *sets, baselines.config, options, left)
     return _finished(run, model, baselines, every, tokenizer, best)
 
 
@@ -200,7 +200,7 @@ def _train_whole(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
     if several:  # the simple ways of combining, on the features that these encoders learned
         left = max(0.2, 0.8 * run.minutes_left())
         sets = (every.subset(run.is_train), every.subset(~run.is_train))
-        baselines = train_baselines(task, *sets, baselines.config, options.seed, left)
+        baselines = train_baselines(task, *sets, baselines.config, options, left)
     return _finished(run, model, baselines, every, tokenizer, best)
 
 
@@ -255,7 +255,7 @@ def _train_in_stages(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         model,
         collect(task, model.sizes, train_set, tokenizer),
         val,
-        budget=Budget(minutes=0.6 * left),
+        budget=options.fusion_budget(0.6 * left),
         how=FusionTraining(
             seed=options.seed,
             log=lambda epoch, loss, score: run.log(
@@ -269,7 +269,7 @@ def _train_in_stages(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         return {}
     round_to_half(model)
     simple = ModelConfig(width=64, layers=1, vocabulary=1, foreign=borrowed.used)
-    baselines = train_baselines(task, train_set, val_set, simple, options.seed, 0.3 * left)
+    baselines = train_baselines(task, train_set, val_set, simple, options, 0.3 * left)
     return _finished(run, model, baselines, every, tokenizer, best)
 
 

@@ -12,7 +12,7 @@ from ...models.feature_set import FeatureSet, collect, predict_logits
 from ...models.model import FusionModel, ModelConfig
 from ...models.subsets import subsets
 from ...task import Task
-from ..budget import Budget
+from ..options import TrainOptions
 from .fusion import FusionTraining, train_fusion
 
 
@@ -28,18 +28,19 @@ class Baselines:
 
 
 def train_baselines(
-    task: Task, train: FeatureSet, val: FeatureSet, config: ModelConfig, seed: int, minutes: float
+    task: Task, train: FeatureSet, val: FeatureSet, config: ModelConfig, options: TrainOptions, minutes: float
 ) -> Baselines:
-    """Single-modality models, the logistic stack on their validation logits, and late concatenation."""
+    """Single-modality models, the logistic stack on their validation logits, and late concatenation.
+    ``minutes`` for all of them together, where ``options`` gives no exact steps of each."""
     singles = {}
     val_logits = {}
     share = minutes / (len(task.senses) + 1)
-    how = FusionTraining(seed=seed, max_epochs=40)
+    how = FusionTraining(seed=options.seed, max_epochs=40)
     for m in task.senses:
         model = FusionModel(task, config, modalities=(m,), encoders=False)
         sets = [s.subset(s.has(m)) if s.has(m).any() else s for s in (train, val)]
         data = [collect(task, model.sizes, s) for s in sets]
-        train_fusion(model, *data, budget=Budget(minutes=share), how=how)
+        train_fusion(model, *data, budget=options.fusion_budget(share), how=how)
         round_to_half(model)
         singles[m] = model
         val_logits[m] = predict_logits(model, collect(task, model.sizes, val).batch)
@@ -53,7 +54,7 @@ def train_baselines(
         late,
         collect(task, late.sizes, train),
         collect(task, late.sizes, val),
-        budget=Budget(minutes=share),
+        budget=options.fusion_budget(share),
         how=how,
     )
     round_to_half(late)

@@ -26,6 +26,8 @@ from ..identity import opened
 from ..options import Log, TrainOptions
 from .dense import BATCH, CropSource, encoder_identity, train_encoder
 
+TRY_STEPS = 8  # as many train here: a process of their own takes longer to start
+
 
 def start_weights(bundle: str, task: Task) -> dict[str, dict[str, torch.Tensor]]:
     """Encoder weights of a bundle by modality, for training to start from. Raises UserError where none fits
@@ -145,9 +147,11 @@ def train_encoders(
     work: Path,
     log: Log,
 ) -> nn.ModuleDict:
-    """All encoders: side by side on CPU cores, one after the other on a GPU or with torchrun. Finished
-    checkpoints in ``work`` are reused if they were made from the same; else WrongUse names what differs."""
-    in_line = options.device != "cpu" or world() > 1
+    """All encoders: side by side on CPU cores, one after the other on a GPU, with torchrun, or for a try of a
+    few steps. Finished checkpoints in ``work`` are reused if they were made from the same; else WrongUse
+    names what differs."""
+    a_try = 0 < (options.encoder_steps or 0) <= TRY_STEPS
+    in_line = options.device != "cpu" or world() > 1 or a_try
     cores = os.cpu_count() or 1
     side_by_side = 1 if in_line else max(1, min(cores, len(task.own_senses)))
     every = _jobs(task, folder, entries, options, work)
