@@ -10,7 +10,7 @@ PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check -c co
 
 MEDFUSE_SHARED ?= ../shared
 
-.PHONY: demo test lint schemas bench fuzz attack soak sbom clean
+.PHONY: demo test lint schemas bench fuzz attack soak sbom lock locked clean
 
 demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
@@ -50,6 +50,22 @@ sbom: $(VENV)/.demo
 	$(PYTHON) -m venv build/sbom && build/sbom/bin/python -m pip install --quiet cyclonedx-bom==7.5.0
 	build/sbom/bin/cyclonedx-py environment --output-file build/medfuse.cdx.json $(BIN)/python
 	@echo "build/medfuse.cdx.json"
+
+# requirements.lock anew, after pyproject.toml or constraints.txt changed
+lock: $(VENV)/.demo
+	$(PYTHON) -m venv build/lock && build/lock/bin/python -m pip install --quiet pip-tools==7.6.2
+	$(BIN)/python tests/lock.py --wanted > build/wanted.in
+	build/lock/bin/pip-compile --quiet --generate-hashes --no-emit-index-url --no-emit-trusted-host --no-emit-find-links \
+	  --no-emit-options --no-header --no-annotate --strip-extras --allow-unsafe -c constraints.txt -o build/compiled.txt build/wanted.in
+	$(BIN)/python tests/lock.py --keep build/compiled.txt
+
+# an environment of files whose SHA-256 is known, but for torch: build/locked
+locked:
+	$(PYTHON) -m venv build/locked
+	build/locked/bin/python -m pip install --quiet --require-hashes --no-deps -r requirements.lock
+	build/locked/bin/python -m pip install --quiet --no-deps $(TORCH)
+	build/locked/bin/python -m pip install --quiet --no-deps .
+	build/locked/bin/python -m pip check
 
 clean:
 	rm -rf $(VENV) $(OUT)

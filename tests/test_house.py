@@ -63,6 +63,7 @@ def test_top_level_is_the_house():
         "docs",
         "pyproject.toml",
         "constraints.txt",
+        "requirements.lock",
         "Makefile",
         "README.md",
         "CHANGELOG.md",
