@@ -51,6 +51,7 @@ class Source:
     manufacturer: str = ""
     date: str = ""
     simulated: bool = False
+    synthetic: bool = False  # made by a model; read only where a manifest names it so
     body_part: str = ""  # BodyPartExamined
     indication: str = ""  # ReasonForStudy
     history: str = ""  # AdditionalPatientHistory

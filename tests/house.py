@@ -19,7 +19,7 @@ FLOORS = [
     ["batch"],
     ["workflows"],
     ["crossvalidation"],
-    ["pixelfusion", "vqa", "cohort"],
+    ["pixelfusion", "vqa", "cohort", "generation"],
     ["training"],
     ["evaluation"],
     ["exports"],

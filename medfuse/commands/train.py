@@ -52,9 +52,14 @@ class TrainArguments:
     ] = False
     stage: Annotated[
         str,
-        typer.Option(help="all: encoders, fusion, baselines; report: the writer, over the frozen --bundle."),
+        typer.Option(
+            help="all: encoders, fusion, baselines; report: the writer, over the frozen --bundle; generate: "
+            "synthetic images, beside it."
+        ),
     ] = "all"
-    bundle: Annotated[str | None, typer.Option(help="With --stage report: the bundle to write for.")] = None
+    bundle: Annotated[
+        str | None, typer.Option(help="With --stage report or generate: the bundle to add it to.")
+    ] = None
     device: Device = "auto"
     images: Annotated[
         Path | None, typer.Option(help="For a vqa task: the folder of the pictures that the manifest names.")
@@ -77,8 +82,8 @@ def train(given: TrainArguments) -> None:
         _check(task, given)
     else:
         out = _checked_out(given)
-        train_it = _train_writer if given.stage == "report" else _train_bundle
-        train_it(task, out, given)
+        stages = {"report": _train_writer, "generate": _train_generator}
+        stages.get(given.stage, _train_bundle)(task, out, given)
 
 
 def _train_answerer(task: VqaTask, given: TrainArguments) -> None:
@@ -134,8 +139,8 @@ def _checked_out(given: TrainArguments) -> Path:
         raise WrongUse(f"--fusion {given.fusion}: give {', '.join(FUSIONS)}")
     if given.coordination not in OBJECTIVES:
         raise WrongUse(f"--coordination {given.coordination}: give {' or '.join(OBJECTIVES)}")
-    if given.stage not in ("all", "report"):
-        raise WrongUse(f"--stage {given.stage}: give all or report")
+    if given.stage not in ("all", "report", "generate"):
+        raise WrongUse(f"--stage {given.stage}: give all, report or generate")
     return given.out
 
 
@@ -164,6 +169,21 @@ def _train_writer(task: Task, out: Path, given: TrainArguments) -> None:
         return
     loss = written["validation"]["loss"]
     emit(written, given.as_json, f"{written['bundle']}\nvalidation loss a token {loss:.3f}")
+
+
+def _train_generator(task: Task, out: Path, given: TrainArguments) -> None:
+    """Synthetic images beside a bundle that is there; its own weights stay as they are."""
+    from ..generation.train import GenerateOptions, train_generate_stage
+
+    command = (
+        f"medfuse train {given.task} --stage generate --manifest MANIFEST --bundle "
+        f"{given.bundle or 'DEFAULT'} --out {out.name} --minutes {given.minutes:g} --seed {given.seed}"
+    )
+    options = GenerateOptions(
+        bundle=given.bundle, minutes=given.minutes, seed=given.seed, work=given.work, command=command
+    )
+    made = train_generate_stage(task, given.manifest, out, options, log=talk)
+    emit(made, given.as_json, f"{made['bundle']}\nmakes {', '.join(made['validation']['generated'])}")
 
 
 def _train_bundle(task: Task, out: Path, given: TrainArguments) -> None:

@@ -15,6 +15,7 @@ import torch
 
 from ..bundles.bundle import Bundle, check_backend
 from ..case import Case
+from ..errors import UserError
 from ..models.features import CaseFeatures, DenseOutput, Inputs, encode
 from ..models.pretrained.borrowed import add_borrowed
 from ..models.senses import add_senses
@@ -90,8 +91,11 @@ class Predictor:
 
         outside_domain: also use images outside the validated domain, whose scores are then uncalibrated.
         links: frames of reference that accepted registrations bring onto each other, for matching lesions.
-        network: held while the encoders and the fusion run, so that threads may share a model.
+        network: held while the encoders and the fusion run, so that threads may share a model. Raises
+        UserError for a synthetic image.
         """
+        if any(image.source.synthetic for image in case.images):
+            raise UserError(f"{case.case_id}: holds a synthetic image, which is no evidence; leave it out")
         judged = judge(case, self.bundle, outside_domain=outside_domain)
         if not any(judged.use):
             nothing = Familiar(

@@ -41,6 +41,8 @@ def write_nifti(image: Image, path: Path) -> Path:
             nifti.set_qform(image.affine if straight else None, 1 if straight else 0)
     if image.source.simulated:
         nifti.header["descrip"] = b"SIMULATED by medfuse, not a patient"
+    if image.source.synthetic:
+        nifti.header["descrip"] = b"SYNTHETIC by medfuse: made by a model, no patient"
     try:
         nib.save(nifti, path)
         side = json.dumps(sidecar_of(image).as_json(), indent=1)

@@ -302,6 +302,9 @@ def classify(path: Path, tags: dict[str, str]) -> FileEntry:
         return FileEntry(path, "set_aside", "DICOMDIR: an index, not an image")
     if not sop:
         return FileEntry(path, "damaged", "has no SOP Class UID; the header is incomplete")
+    kinds = {v.strip().upper() for v in tags.get("ImageType", "").split("\\")}
+    if "SYNTHETIC" in kinds:  # whatever its class, and no capture either
+        return FileEntry(path, "unsupported", "is synthetic: made by a model, not acquired, and no evidence")
     modality = modality_of_map(tags) if sop == PARAMETRIC_MAP else code_of_class(sop)
     if not modality:
         return _no_image(path, tags)
@@ -312,7 +315,6 @@ def classify(path: Path, tags: dict[str, str]) -> FileEntry:
         return FileEntry(path, "damaged", why, modality, tags)
     if tags.get("Rows", "0") == "0" or tags.get("Columns", "0") == "0":
         return FileEntry(path, "damaged", "has no Rows or Columns: the header is truncated", modality, tags)
-    kinds = {v.strip().upper() for v in tags.get("ImageType", "").split("\\")}
     if "LOCALIZER" in kinds:
         return FileEntry(path, "set_aside", "localiser", modality, tags)
     from_scanner = tags.get("ImageType", "").split("\\")[0].strip().upper() == "ORIGINAL"

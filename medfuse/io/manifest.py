@@ -18,7 +18,8 @@ from .text import decoded
 class ManifestImage(BaseModel):
     """One image of a case.
 
-    mask: its label map, for training. volume: which one of a 4D NIfTI, from 0; name the file once a role.
+    mask: its label map, for training. synthetic: it is known that a model made it; without this a synthetic
+    image is refused. volume: which one of a 4D NIfTI, from 0; name the file once a role.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -26,6 +27,7 @@ class ManifestImage(BaseModel):
     modality: str = ""
     role: str = ""
     mask: str = ""
+    synthetic: bool = False
     volume: int | None = Field(default=None, ge=0)
     frame_of_reference: str = ""
 

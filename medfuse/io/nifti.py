@@ -17,6 +17,10 @@ from .suv import NoSuv, header_of_sidecar, said, uptake_of
 from .volume_files import load, with_colours
 
 SHORTEST_PICTURE = 16  # pixels along an edge; of a first axis of three, shorter others are voxels
+SYNTHETIC = (
+    "is synthetic: made by a model, not acquired, and no evidence; give acquired images (a manifest that "
+    'trains on it says "synthetic": true of the image)'
+)
 FOUR_D = '"volume": N (from 0) and its "role"'
 
 
@@ -34,10 +38,11 @@ def read_nifti(
     *,
     tracked: bool = False,
     volume: int | None = None,
+    synthetic: bool = False,
 ) -> Image:
     """Read one image. Ultrasound becomes frames (T, H, W) without a place; ``tracked`` keeps a sweep or a
     tracked frame as it lies in space, (I, J, K) with its affine, for registration. ``volume``: which one of a
-    4D file, from 0.
+    4D file, from 0. ``synthetic``: the user knows that a model made it; without it such a file is refused.
 
     The modality comes from the argument or a JSON sidecar's "Modality". The affine is sform, else qform, RAS+
     mm; when both are set and put a corner more than 0.1 mm apart, the file is refused. PET needs "Units" in
@@ -49,6 +54,9 @@ def read_nifti(
     if volume is not None:
         stored = _chosen(path, stored, volume)
     side = read_sidecar(path)
+    made = "SYNTHETIC" in stored.descrip or side.synthetic
+    if made and not synthetic:
+        raise UnreadableError(path, SYNTHETIC)
     modality = _modality(path, modality or side.modality)
     frames = is_cine(modality) and not tracked
     stored = _told_colours(path, stored, side, frames=frames) if volume is None else stored
@@ -58,6 +66,7 @@ def read_nifti(
         description=side.description or stored.descrip,
         manufacturer=side.manufacturer,
         simulated="SIMULATED" in stored.descrip or side.simulated,
+        synthetic=made,
     )
     if not np.isfinite(stored.data).all():
         raise UnreadableError(path, "holds NaN or infinite values; clean it before use")

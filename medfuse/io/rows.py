@@ -85,7 +85,8 @@ def read_entry(path: Path, entry: ManifestImage) -> tuple[list[Image], list[Refu
         raise UnreadableError(path, "no such file; the manifest names it")
     if is_volume_file(path):
         stated = (entry.modality, entry.role, entry.frame_of_reference)
-        return [nifti.read_nifti(path, *stated, volume=entry.volume)], []
+        image = nifti.read_nifti(path, *stated, volume=entry.volume, synthetic=entry.synthetic)
+        return [image], []
     if path.suffix.lower() in picture.SUFFIXES:
         return [picture.read_picture(path, entry.modality)], []
     images, refused = read_images(path)

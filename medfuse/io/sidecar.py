@@ -17,7 +17,15 @@ from .text import decoded
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
 SUFFIX = ".json"
-DECIDING = {"Modality", "medfuse_role", "FrameOfReferenceUID", "Simulated", "Units", "DecayCorrection"}
+DECIDING = {
+    "Modality",
+    "medfuse_role",
+    "FrameOfReferenceUID",
+    "Simulated",
+    "Synthetic",
+    "Units",
+    "DecayCorrection",
+}
 # traits that a sidecar holds under their own names: (trait, alias, times this)
 ACQUIRED = (
     ("echo_ms", "EchoTime", 1e-3),  # BIDS: seconds
@@ -73,7 +81,7 @@ class Sidecar(_Part):
     traits: what the headers said, by name. role_confidence: 0 to 1. study_uid: StudyInstanceUID. description:
     of the series. manufacturer: of the scanner. geometry: outcome of the check. slice_positions: in mm along
     the stack, where they are irregular. text_boxes: (x0, y0, x1, y1) of burned-in text. regions: calibrated
-    parts of ultrasound.
+    parts of ultrasound. synthetic: made by a model, not acquired.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, coerce_numbers_to_str=True)
@@ -94,6 +102,7 @@ class Sidecar(_Part):
     manufacturer: str = Field(default="", alias="Manufacturer")
     frame_of_reference: str = Field(default="", alias="FrameOfReferenceUID")
     simulated: bool = Field(default=False, alias="Simulated")
+    synthetic: bool = Field(default=False, alias="Synthetic")
     geometry: SidecarGeometry | None = Field(default=None, alias="Geometry")
     slice_positions: list[float] = Field(default_factory=list, alias="SlicePositions")
     frame_ms: float | None = Field(default=None, alias="FrameTime")
@@ -158,6 +167,7 @@ def sidecar_of(image: Image) -> Sidecar:
     return Sidecar.model_validate(
         {k: v for k, v in said.items() if v}
         | acquired
+        | ({"Synthetic": True} if src.synthetic else {})
         | {
             "Traits": {k: {"value": v, "confidence": c} for k, (v, c) in image.traits.items()},
             "Modality": image.modality,

@@ -29,11 +29,12 @@ def hidden(*packages: str) -> Iterator[None]:
 with hidden(*NOT_NEEDED):
     from monai.inferers import sliding_window_inference
     from monai.networks import nets
-    from monai.networks.nets import DenseNet, SegResNet, ViT, resnet
+    from monai.networks.nets import AutoencoderKL, DenseNet, SegResNet, ViT, resnet
     from monai.networks.nets.segresnet_ds import SegResEncoder
     from monai.networks.nets.swin_unetr import SwinTransformer
 
 __all__ = [
+    "AutoencoderKL",
     "DenseNet",
     "SegResEncoder",
     "SegResNet",

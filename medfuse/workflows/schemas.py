@@ -34,6 +34,7 @@ from ..evaluation.draft_results import DraftEvaluation, TextPair
 from ..evaluation.results import Curves, Evaluation, EvaluationRun
 from ..exports.case_folder import RunRecord
 from ..exports.registration import RegistrationQuality
+from ..generation.config import GeneratedNote, GeneratorConfig
 from ..io.manifest import ManifestRow
 from ..io.sidecar import Sidecar
 from ..knowledge import KnowledgeFile
@@ -75,6 +76,8 @@ MODELS: dict[str, type[BaseModel]] = {
     "registered_encoder": RegisteredEncoder,
     "index": TensorIndex,
     "writer_config": WriterFile,
+    "generator_config": GeneratorConfig,
+    "generated": GeneratedNote,
     "evaluation": Evaluation,
     "evaluation_run": EvaluationRun,
     "curves": Curves,
