@@ -2,7 +2,9 @@
 
     make fuzz
 
-Each mutant is one file in a folder of its own, read as `medfuse ingest` reads it, pixels and all.
+Each mutant is one file in a folder of its own, read as `medfuse ingest` reads it, pixels and all; outlines
+and segmentations are read as masks of an image too, structured reports and HL7 messages as `medfuse cohort`
+reads them.
 """
 
 from __future__ import annotations
@@ -19,13 +21,18 @@ import time
 import zipfile
 import zlib
 from collections import Counter
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 
+from medfuse.case import Image
+from medfuse.cohort.dicom_reports import read_dicom_report
+from medfuse.cohort.hl7v2 import read_hl7
 from medfuse.errors import UserError
 from medfuse.io.cases import find_cases
 from medfuse.io.child import children
+from medfuse.io.masks import read_mask
 from medfuse.io.unpack import named_archive
 from medfuse.io.volume_files import is_volume_file
 from medfuse.settings import settings
@@ -155,6 +162,77 @@ def object_seeds(folder: Path) -> list[Path]:
     return [folder / n for n in ("slices.zip", "slices.tar.gz", "map.dcm", "volume_us.dcm", "state.dcm")]
 
 
+def _as_mask(image: Image) -> Callable[[Path], str]:
+    def read(file: Path) -> str:
+        try:
+            read_mask(file, image)
+        except UserError:
+            return "refused mask"
+        return "read mask"
+
+    return read
+
+
+def _as_report(file: Path) -> str:
+    found = (read_hl7 if file.suffix == ".hl7" else read_dicom_report)(file)
+    assert found.rows or found.refused or not file.stat().st_size, file
+    return "read report" if found.rows else "refused report"
+
+
+def report_seeds(folder: Path) -> dict[Path, Callable[[Path], str]]:
+    """Outlines, a segmentation, a structured report and HL7 messages, and how each is read besides; a 7z and
+    films, which are read like everything."""
+    import py7zr
+    from test_masks import write_seg
+    from test_objects import sources
+    from test_pet import square, write_outline
+    from test_report_sources import content, dicom_report, oru
+
+    folder.mkdir()
+    slices = sources(folder / "ct")
+    (image,) = find_cases(folder / "ct").cases[0].images
+    numbers = np.ones(image.pixels.shape, np.uint8)
+    numbers[0] = 2
+    write_seg(folder / "seg.dcm", folder / "ct", numbers)
+    outline = [square(0, 3, 3.0 * k) for k in range(3)]
+    write_outline(folder / "outline.dcm", slices[0].SeriesInstanceUID, outline)
+    tree = [
+        content("CONTAINER", "Findings", ContentSequence=[content("TEXT", "Finding", TextValue="A mass.")])
+    ]
+    dicom_report(folder / "report.dcm", "1.2.840.10008.5.1.4.1.1.88.11", ContentSequence=tree)
+    (folder / "message.hl7").write_text((oru(text="One mass.") + "\r") * 3)
+    with py7zr.SevenZipFile(folder / "slices.7z", "w") as archive:
+        for file in sorted((folder / "ct").iterdir()):
+            archive.write(file, file.name)
+    films(folder)
+    mask = _as_mask(image)
+    read = {"seg.dcm": mask, "outline.dcm": mask, "report.dcm": _as_report, "message.hl7": _as_report}
+    only = ("slices.7z", "film.mp4", "film.avi", "film.gif")
+    return {folder / n: r for n, r in read.items()} | {folder / n: _nothing_more for n in only}
+
+
+def _nothing_more(file: Path) -> str:
+    return ""
+
+
+def films(folder: Path) -> None:
+    """The boxes of an MP4, the chunks of an AVI and a GIF of three pictures."""
+    from PIL import Image as Picture
+
+    def box(kind: bytes, body: bytes) -> bytes:
+        return struct.pack(">I", len(body) + 8) + kind + body
+
+    header = box(b"moov", box(b"mvhd", bytes(100)) + box(b"trak", box(b"tkhd", bytes(84))))
+    film = box(b"ftyp", b"isom\0\0\2\0isomavc1") + header + box(b"mdat", bytes(range(256)) * 8)
+    (folder / "film.mp4").write_bytes(film)
+    frames = b"".join(b"00db" + struct.pack("<I", 256) + bytes(range(256)) for _ in range(8))
+    chunks = b"LIST" + struct.pack("<I", len(frames) + 4) + b"movi" + frames
+    (folder / "film.avi").write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"AVI " + chunks)
+    noise = np.random.default_rng(0).integers(0, 255, (3, 24, 32), np.uint8)
+    first, *others = (Picture.fromarray(n) for n in noise)
+    first.save(folder / "film.gif", save_all=True, append_images=others)
+
+
 def child_peak_mib() -> float:
     """The most memory (resident) that a living child has ever held. All address space is capped beside
     this."""
@@ -180,8 +258,17 @@ def read_one(file: Path) -> tuple[str, float]:
     return found.scan.entries[0].status if found.scan.entries else "empty archive", spent
 
 
-def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep: Path | None = None) -> dict:
-    """Read ``mutants`` mutants; returns counts, the slowest, and what went wrong."""
+def run(
+    seeds: list[Path],
+    mutants: int,
+    seed: int,
+    *,
+    bombs: bool = True,
+    keep: Path | None = None,
+    besides: dict[Path, Callable[[Path], str]] | None = None,
+) -> dict:
+    """Read ``mutants`` mutants; returns counts, the slowest, and what went wrong. besides: seeds that are
+    read in a second way too."""
     rng = np.random.default_rng(seed)
     statuses: Counter[str] = Counter()
     slow = []
@@ -207,6 +294,9 @@ def run(seeds: list[Path], mutants: int, seed: int, *, bombs: bool = True, keep:
                 path.with_name("m.json").write_text('{"Modality": "MR"}')
             try:
                 status, spent = read_one(path)
+                started = time.perf_counter()
+                status = ((besides or {}).get(source, _nothing_more)(path)) or status
+                spent = max(spent, time.perf_counter() - started)
             except Exception as e:  # the point of the run: whatever escapes is written down
                 error = f"{type(e).__name__}: {e}"[:300]
                 failures.append(
@@ -256,9 +346,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--mutants", type=int, default=10_000)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument(
-        "--data", type=Path, nargs="+", required=True, help="folders of real files: the seeds"
-    )
+    parser.add_argument("--data", type=Path, nargs="+", default=[], help="folders of real files: the seeds")
+    parser.add_argument("--new", action="store_true", help="mutants of what is built here alone")
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path, help="keep mutants whose error escaped here")
     args = parser.parse_args()
@@ -267,8 +356,10 @@ def main() -> None:
     started = time.monotonic()
     seeds = [p for folder in args.data for p in seeds_under(folder)]
     with tempfile.TemporaryDirectory(prefix="medfuse-seeds-") as made:
-        seeds += volume_seeds(Path(made)) + object_seeds(Path(made))
-        result = run(seeds, args.mutants, args.seed, keep=args.keep)
+        besides = report_seeds(Path(made) / "reports")
+        new = volume_seeds(Path(made)) + object_seeds(Path(made)) + list(besides)
+        seeds = new if args.new else seeds + new
+        result = run(seeds, args.mutants, args.seed, keep=args.keep, besides=besides)
     result["minutes"] = round((time.monotonic() - started) / 60, 1)
     print(json.dumps(result, indent=1))
     if args.out is not None:

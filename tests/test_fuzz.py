@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pydicom
 import pytest
-from fuzz import run, seeds_under, volume_seeds
+from fuzz import report_seeds, run, seeds_under, volume_seeds
 
 
 @pytest.mark.attack
@@ -36,3 +36,13 @@ def test_mutants_of_volume_files_never_escape(tmp_path):
     assert result["over_10_s"] == []
     assert sum(result["statuses"].values()) == 150
     assert result["statuses"].get("read", 0) > 10
+
+
+@pytest.mark.attack
+def test_mutants_of_reports_masks_and_films_never_escape(tmp_path):
+    besides = report_seeds(tmp_path / "seeds")
+    result = run(list(besides), 60, seed=2, bombs=False, besides=besides)
+    assert result["escaped"] == []
+    assert result["over_10_s"] == []
+    assert sum(result["statuses"].values()) == 60
+    assert {"refused mask", "read report"} <= set(result["statuses"])
