@@ -182,7 +182,9 @@ class ReferredImage:
 class ReferringObject:
     """Something of a study that says something of images: how to show them, or which of them are key.
 
-    title, description: as its author wrote them. graphics: how many marks and texts it draws.
+    title, description: as its author wrote them. graphics: how many marks and texts it draws. Of a
+    presentation state, windows: (centre, width) in the images' unit; rotation in degrees clockwise; flipped:
+    left and right changed; inverted: bright is low; texts: what it writes on the images.
     """
 
     kind: Literal["presentation state", "key objects"]
@@ -194,6 +196,12 @@ class ReferringObject:
     description: str
     graphics: int
     images: tuple[ReferredImage, ...]
+    patient_id: str = ""
+    windows: tuple[tuple[float, float], ...] = ()
+    rotation: int = 0
+    flipped: bool = False
+    inverted: bool = False
+    texts: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -4,6 +4,7 @@ Captures, ultrasound volumes."""
 from __future__ import annotations
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
 import pydicom
 import pytest
@@ -20,13 +21,15 @@ from medfuse.deidentify.profile import Options
 from medfuse.errors import WrongUse
 from medfuse.io.captures import checked
 from medfuse.io.cases import find_cases
-from medfuse.io.export import write_nifti
+from medfuse.io.export import describe, overlay_of, write_nifti
 from medfuse.io.headers import WANTED
 from medfuse.io.nifti import read_nifti
 from medfuse.io.read import open_case
 from medfuse.io.scan import scan
 from medfuse.library import Library, store
 from medfuse.library.ingest import ingest
+from medfuse.library.referring import objects_of
+from medfuse.library.worklist import worklist
 
 ADC = CodedConcept("113041", "DCM", "Apparent Diffusion Coefficient")
 T1 = CodedConcept("113063", "DCM", "T1")
@@ -400,3 +403,68 @@ def test_ultrasound_volumes_in_time_are_parted(tmp_path):
     images = find_cases(tmp_path).cases[0].images
     assert len(images) == 3
     assert all(np.array_equal(i.pixels, pixels[4 * n : 4 * n + 4][::-1].T) for n, i in enumerate(images))
+
+
+def test_what_is_drawn_over_an_image_is_exported_beside_it(tmp_path):
+    (tmp_path / "ct").mkdir()
+    for k in range(3):
+        ds = write_slice(tmp_path / "ct" / f"{k}.dcm", position=(0, 0, 2.0 * k))
+        if k == 1:
+            drawn(ds)
+        ds.save_as(tmp_path / "ct" / f"{k}.dcm")
+    (image,) = find_cases(tmp_path / "ct").cases[0].images
+    path = write_nifti(image, tmp_path / "out.nii.gz")
+    mask = nib.load(overlay_of(path))
+    assert (
+        np.argwhere(np.asarray(mask.dataobj)).tolist() == np.argwhere(image.overlay).tolist() == [[2, 1, 1]]
+    )
+    assert np.allclose(mask.affine, image.affine)
+    assert describe(image, str(path)).as_json()["overlay"] == str(overlay_of(path))
+    image.overlay = None
+    assert "overlay" not in describe(image, str(path)).as_json()
+
+
+def test_what_is_drawn_over_a_cine_is_exported_beside_it(tmp_path):
+    capture(tmp_path / "a.dcm")
+    ds = pydicom.dcmread(tmp_path / "a.dcm")
+    drawn(ds, origin=(5, 9))
+    ds.save_as(tmp_path / "a.dcm")
+    (image,) = open_case({"US": [tmp_path / "a.dcm"]}).images
+    mask = nib.load(overlay_of(write_nifti(image, tmp_path / "out.nii.gz")))
+    assert mask.shape == (64, 64, 1, 1)
+    assert np.argwhere(np.asarray(mask.dataobj)).tolist() == [[10, 5, 0, 0]]
+
+
+def test_a_presentation_state_says_window_turn_and_words(tmp_path, home):
+    slices = sources(tmp_path / "mr")
+    state = state_of(slices)
+    state.ImageRotation, state.ImageHorizontalFlip = 90, "Y"
+    window = Dataset()
+    window.WindowCenter, window.WindowWidth = [40.0, 300.0], [400.0, 1500.0]
+    state.SoftcopyVOILUTSequence = [window]
+    text = Dataset()
+    text.UnformattedTextValue = "nodule\r\nhere"
+    state.GraphicAnnotationSequence[0].TextObjectSequence = [text]
+    state.save_as(tmp_path / "state.dcm")
+    library = Library()
+    ingest(library, tmp_path / "mr")
+    ingest(library, tmp_path / "state.dcm")  # it comes later, by itself
+    (case_id,) = [row.case_id for row in worklist(library)]
+    (kept,) = store.load_case(library, case_id).objects
+    assert kept.windows == ((40.0, 400.0), (300.0, 1500.0))
+    assert (kept.rotation, kept.flipped, kept.texts, kept.graphics) == (90, True, ("nodule here",), 2)
+    assert [i.sop_uid for i in kept.images] == [s.SOPInstanceUID for s in slices[:3]]
+    assert kept.path == ""
+    ingest(library, tmp_path / "state.dcm", reuse=False)
+    assert len(objects_of(library, case_id)) == 1
+
+
+def test_an_object_of_another_patient_is_not_kept_with_a_study(tmp_path, home):
+    slices = sources(tmp_path / "mr")
+    library = Library()
+    (case_id,) = ingest(library, tmp_path / "mr").cases
+    state = state_of(slices)
+    state.PatientID = "somebody else"
+    state.save_as(tmp_path / "state.dcm")
+    ingest(library, tmp_path / "state.dcm")
+    assert objects_of(library, case_id) == []

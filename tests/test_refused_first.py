@@ -5,9 +5,7 @@ from __future__ import annotations
 import pytest
 from test_cli import run
 
-from medfuse.errors import OutputError
 from medfuse.library import Library, store
-from medfuse.workflows.outputs import take_away_own
 
 
 @pytest.fixture
@@ -50,26 +48,6 @@ def test_a_demo_in_a_wrong_language_leaves_the_earlier_one(cli, tmp_path):
     code, _, err = cli("demo", "--out", tmp_path / "d", "--language", "tlh", "--no-viewer")
     assert code == 2
     assert "templates for" in err
-    assert kept.exists()
-
-
-@pytest.mark.parametrize("name", ["dicom", "home", "results", "set"])
-def test_a_demo_removes_only_what_a_demo_made(cli, tmp_path, name):
-    kept = tmp_path / "d" / name / "kept"
-    kept.parent.mkdir(parents=True)
-    kept.write_text("x")
-    out = tmp_path / "d"
-    with pytest.raises(OutputError, match="not made by a demo"):
-        take_away_own(out, ("dicom", "home", "results", "set"))
-    if name != "set":
-        code, _, err = cli("demo", "--out", out, "--no-viewer")
-        assert code == 1, err
-        assert "not made by a demo" in err
-    assert kept.exists()
-    take_away_own(out, ("other",))
-    (out / "other").mkdir()
-    take_away_own(out, ("other",))
-    assert not (out / "other").exists()
     assert kept.exists()
 
 

@@ -23,6 +23,7 @@ from isal import igzip
 from PIL import Image as Picture
 from pydicom.errors import InvalidDicomError
 
+from apps.viewer import overlays, referred
 from apps.viewer.desk import cache_limit, library
 from medfuse.case import Case, Image
 from medfuse.display.contract import CaseImages, CineImage, RefusedFile, UltrasoundRegion, VolumeImage
@@ -31,7 +32,7 @@ from medfuse.library import store
 from medfuse.modalities import MODALITIES, modality_of
 
 CHUNK_VOXELS = 4 << 20  # 8 MiB of CT: the first slices arrive while the others are on their way
-FORM = "8"  # of the files here: another number makes them anew
+FORM = "9"  # of the files here: another number makes them anew
 THUMB = 72  # pixels of the longer side
 _pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
 
@@ -66,6 +67,7 @@ def write_case(case: Case, folder: Path) -> None:
             refused=refused,
             states={m: case.state(m) for m in MODALITIES},
             files=[_files(image) for image in case.images],
+            instances=referred.instances_of(case.images),
         )
         (part / "case.json").write_text(data.model_dump_json())
         if not folder.exists():  # another session may have been faster
@@ -91,6 +93,7 @@ def encode(image: Image, folder: Path, n: int) -> VolumeImage | CineImage:
         "warnings": list(image.warnings),
     }
     common["thumb"] = _thumb(image, folder, n)
+    common["drawn"] = overlays.write(image, folder, n)
     if image.kind == "cine":
         return CineImage(**common, **_encode_cine(image, folder, n))
     view = view_of(image)

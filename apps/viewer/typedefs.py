@@ -22,6 +22,7 @@ from medfuse.display.contract import (
     Typing,
 )
 from medfuse.display.hanging import Hung
+from medfuse.display.referred import ReferredData
 from medfuse.display.tags import TagsAsked
 
 MESSAGES: tuple[type[BaseModel], ...] = (
@@ -29,6 +30,7 @@ MESSAGES: tuple[type[BaseModel], ...] = (
     ReaderData,
     FindingsData,
     ReportData,
+    ReferredData,
     Measured,
     ReportChange,
     Typing,

@@ -153,20 +153,12 @@ class _Copies:
     def _add_volume(self, file: Path, name: str) -> None:
         """One NIfTI file: its numbers and its geometry under a header made anew."""
         target = self._free(self.out / "nifti" / f"{self.pseudonyms.file(name)}.nii.gz", file)
-        work = clean_nifti(file, target)
+        dropped = clean_nifti(file, target)
+        unjudged = ["the face and the skin in the image", "words in the image were not looked for"]
         self.taken.add(target)
-        self.removed.update(work.removed)
-        self.masked += bool(work.words)
-        self.done.append(
-            FileDone(
-                path=str(target.relative_to(self.out)),
-                kind="nifti",
-                removed=work.removed,
-                pixels=[f"words read in {len(work.words)} places, now black"] if work.words else [],
-                words=work.words,
-                unjudged=["the face and the skin in the image", *work.unjudged],
-            )
-        )
+        self.removed.update(dropped)
+        where = str(target.relative_to(self.out))
+        self.done.append(FileDone(path=where, kind="nifti", removed=dropped, unjudged=unjudged))
 
     def _without_image(self, entry: FileEntry, name: str) -> None:
         """A file that is no image to copy. What may hold a person's data is refused, so that it is missed."""

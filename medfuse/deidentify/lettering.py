@@ -62,15 +62,6 @@ def words_in(picture: np.ndarray) -> list[Box]:
     return sorted(set(boxes))
 
 
-def lines_in(picture: np.ndarray) -> bool:
-    """Whether anything in a picture, (H, W) or (H, W, 3), looks like a line of text, whichever way it runs;
-    much that is none does."""
-    reader = _reader()
-    if reader is None or not legible(picture.shape):
-        return False
-    return any(reader(view, use_det=True, use_cls=False, use_rec=False)[0] for view in _views(picture))
-
-
 def _views(picture: np.ndarray) -> list[np.ndarray]:
     """Renderings (H, W, 3) uint8 in which words may stand out: the whole range of values, the range without
     its ends where a few values stretch it, and the brightest values alone."""

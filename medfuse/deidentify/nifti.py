@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import gzip
 import zlib
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO, cast
 
@@ -15,12 +14,10 @@ import numpy as np
 from ..errors import OutputError, UnreadableError
 from ..io.decode import MAX_PIXEL_BYTES
 from ..io.volume_files import check_packing
-from .lettering import Box
-from .nifti_words import black_words
-from .vocabulary import words as words_of_list
+from .vocabulary import words
 
 # numbers that say where the voxels lie and what they mean; all else is left at its default
-KEPT = words_of_list(
+KEPT = words(
     """
     datatype bitpix scl_slope scl_inter xyzt_units qform_code sform_code quatern_b quatern_c quatern_d
     qoffset_x qoffset_y qoffset_z srow_x srow_y srow_z
@@ -31,39 +28,26 @@ VECTOR = 1007  # intent code of vectors, without which a fifth axis is read as s
 SUFFIXES = (".nii", ".nii.gz")
 
 
-@dataclass(frozen=True, kw_only=True)
-class NiftiWork:
-    """What was done to one file. removed: what was left behind; words: boxes around words that are black now,
-    in pixels of their slice; unjudged: sentences."""
-
-    removed: list[str]
-    words: list[Box]
-    unjudged: list[str]
-
-
-def clean_nifti(path: Path, target: Path) -> NiftiWork:
-    """Write ``target`` (.nii.gz), words in its slices made black. Raises UnreadableError, OutputError."""
+def clean_nifti(path: Path, target: Path) -> list[str]:
+    """Write ``target`` (.nii.gz) and return what was left behind. Raises UnreadableError, OutputError."""
     if not path.name.lower().endswith(SUFFIXES):
         raise UnreadableError(path, "is no single NIfTI file (.nii, .nii.gz); not written")
     try:
         with path.open("rb") as f:
             packed = f.read(2) == b"\x1f\x8b"
         with gzip.open(path, "rb") if packed else path.open("rb") as source:
-            header, data, dropped = _parts(path, cast(BinaryIO, source))
+            header, voxels, dropped = _parts(path, cast(BinaryIO, source))
     except (OSError, EOFError, zlib.error) as e:
         raise UnreadableError(path, "cannot be read: it is damaged or cut short; not written") from e
-    shape = tuple(int(n) for n in header.get_data_shape())[::-1]  # the first axis runs fastest
-    voxels = np.frombuffer(bytearray(data), header.get_data_dtype()).reshape(shape)
-    words, unjudged = black_words(path, voxels, header["pixdim"][1:4])
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # no file name and no time in the gzip header
         with target.open("wb") as raw, gzip.GzipFile("", "wb", 6, raw, mtime=0) as out:
             out.write(header.binaryblock + b"\0" * 4)
-            out.write(voxels.tobytes())
+            out.write(voxels)
     except OSError as e:
         raise OutputError(f"{target}: cannot be written ({e.strerror or e}); choose another --out") from e
-    return NiftiWork(removed=dropped, words=words, unjudged=[unjudged])
+    return dropped
 
 
 def _parts(path: Path, source: BinaryIO) -> tuple[nib.Nifti1Header, bytes, list[str]]:

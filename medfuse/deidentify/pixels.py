@@ -7,7 +7,7 @@ JPEG 2000, bytes behind a frame, planes in the bits above BitsStored and palette
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import pairwise
 from pathlib import Path
@@ -114,7 +114,7 @@ def _without_words(path: Path, ds: Dataset, pixels: np.ndarray, work: PixelWork,
     black = pixels.max() if ds.get("PhotometricInterpretation") == "MONOCHROME1" else pixels.min()
     pixels = pixels.copy()
     for part in [slice(None)] if cine else [slice(n, n + 1) for n in range(len(pixels))]:
-        work.words += blacken(path, pixels[part], black)
+        work.words += _blacken(path, pixels[part], black)
     if _says_words(ds) and not (work.words or work.masked):
         raise UnreadableError(path, "says text is burned into its pixels, and none was found; not written")
     if work.words:
@@ -124,22 +124,14 @@ def _without_words(path: Path, ds: Dataset, pixels: np.ndarray, work: PixelWork,
     return pixels
 
 
-def blacken(
-    path: Path,
-    frames: np.ndarray,
-    black: np.generic,
-    *,
-    read: Callable[[np.ndarray], list[Box]] | None = None,
-) -> list[Box]:
-    """Make words black on all of some frames (T, H, W) or (T, H, W, 3), in place, and read again what had
-    any; ``read``: by default `lettering.words_in`. Raises UnreadableError where words are still read at
-    last."""
-    read = read or lettering.words_in
+def _blacken(path: Path, frames: np.ndarray, black: np.generic) -> list[Box]:
+    """Make words black on all of some frames, in place, and read again what had any. Raises
+    UnreadableError."""
     gone: set[Box] = set()
     unread: Iterable[int] = range(len(_pictures(frames)))
     for reading in range(READINGS + 1):
         pictures = _pictures(frames)
-        found = {n: read(pictures[n]) for n in unread}
+        found = {n: lettering.words_in(pictures[n]) for n in unread}
         unread = [n for n, boxes in found.items() if boxes]
         if not unread:
             return sorted(gone)

@@ -79,7 +79,8 @@ class Pixels(Message):
     shape: of a volume (I, J, K) as displayed, of a cine (frames, rows, columns). per_chunk: slices or
     frames in each chunk. chunks: how many there are. thumb: width and height of the small grey picture at
     ``URL.thumb.gz``. study_uid, date: of the study that it belongs to (YYYYMMDD). prior: date of the earlier
-    study, empty for images of the case that is read.
+    study, empty for images of the case that is read. drawn: something is drawn over it, whose bits lie at
+    ``URL.overlay.gz``.
     """
 
     index: int
@@ -99,6 +100,7 @@ class Pixels(Message):
     study_uid: str = ""
     date: str = ""
     prior: str = ""
+    drawn: bool = False
 
 
 class VolumeImage(Pixels):
@@ -145,6 +147,7 @@ class CaseImages(Message):
     """``case.json`` beside the pixels of a case.
 
     files: of each image, the names in the store: one a slice or frame as displayed, or one for all.
+    instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all.
     """
 
     case_id: str
@@ -153,6 +156,7 @@ class CaseImages(Message):
     refused: list[RefusedFile]
     states: dict[str, str]  # present, limited, absent or failed, by modality
     files: list[list[str]] = Field(default_factory=list)
+    instances: dict[str, tuple[int, int]] = Field(default_factory=dict)
 
 
 class Spot(Message):

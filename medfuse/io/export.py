@@ -22,7 +22,8 @@ def write_nifti(image: Image, path: Path) -> Path:
 
     Volumes are float32 with an sform; a qform is written too where no shear forbids it. An irregular stack
     keeps its voxels and gets neither (codes 0): the sidecar holds every slice position. Ultrasound is (W, H,
-    1, T) uint8 with the pixel size of its 2D region, colour as a fifth axis.
+    1, T) uint8 with the pixel size of its 2D region, colour as a fifth axis. What is drawn over the image
+    becomes a mask on the same grid, in ``overlays`` beside it.
     """
     if image.kind == "cine":
         nifti = _cine(image)
@@ -45,6 +46,9 @@ def write_nifti(image: Image, path: Path) -> Path:
         nifti.header["descrip"] = b"SYNTHETIC by medfuse: made by a model, no patient"
     try:
         nib.save(nifti, path)
+        if image.overlay is not None:
+            overlay_of(path).parent.mkdir(exist_ok=True)
+            nib.save(_mask(image, nifti), overlay_of(path))
         side = json.dumps(sidecar_of(image).as_json(), indent=1)
         path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(side)
     except OSError as e:
@@ -52,6 +56,22 @@ def write_nifti(image: Image, path: Path) -> Path:
             f"{path}: cannot be written ({e.strerror or e}); free space or choose another --out"
         ) from e
     return path
+
+
+def overlay_of(path: Path) -> Path:
+    """Where the mask of what is drawn over an exported image lies."""
+    return path.parent / "overlays" / path.name
+
+
+def _mask(image: Image, like: nib.Nifti1Image) -> nib.Nifti1Image:
+    """0 and 1 on the grid of an exported image."""
+    assert image.overlay is not None
+    drawn = image.overlay.astype(np.uint8)
+    drawn = drawn.transpose(2, 1, 0)[:, :, None] if image.kind == "cine" else drawn
+    header = like.header.copy()
+    header.set_data_dtype(np.uint8)
+    header.set_data_shape(drawn.shape)
+    return nib.Nifti1Image(drawn, None if image.affine is None else like.affine, header)
 
 
 def _cine(image: Image) -> nib.Nifti1Image:
@@ -83,7 +103,8 @@ class ReadGeometry(BaseModel):
 
 class ReadImage(BaseModel):
     """One image in `medfuse ingest --json` and in the library. ``spacing_mm`` is None where unknown;
-    ``nifti`` is the file that it was exported to; ``traits`` are unset for a series that was refused."""
+    ``nifti`` is the file that it was exported to, ``overlay`` the mask of what is drawn over it; ``traits``
+    are unset for a series that was refused."""
 
     model_config = ConfigDict(frozen=True)
     modality: str
@@ -96,6 +117,7 @@ class ReadImage(BaseModel):
     spacing_mm: list[float] | None
     warnings: list[str]
     traits: dict[str, SidecarTrait] = Field(default_factory=dict)
+    overlay: str = ""
 
     def as_json(self) -> dict[str, object]:
         """As JSON data: what was set, by name."""
@@ -105,6 +127,7 @@ class ReadImage(BaseModel):
 def describe(image: Image, nifti: str | None = None) -> ReadImage:
     """What was read, and what its geometry turned out to be."""
     g = image.geometry
+    drawn = {"overlay": str(overlay_of(Path(nifti)))} if nifti and image.overlay is not None else {}
     return ReadImage(
         modality=image.modality,
         role=image.role,
@@ -118,6 +141,7 @@ def describe(image: Image, nifti: str | None = None) -> ReadImage:
         spacing_mm=list(image.spacing) if image.spacing else None,
         warnings=list(image.warnings),
         traits={k: SidecarTrait(value=v, confidence=c) for k, (v, c) in image.traits.items()},
+        **drawn,
     )
 
 

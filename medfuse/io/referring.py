@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pydicom
 from pydicom.dataset import Dataset
+from pydicom.multival import MultiValue
 
 from ..case import ReferredImage, ReferringObject
 from . import charset
@@ -69,7 +72,36 @@ def _of(ds: Dataset, path: Path) -> ReferringObject:
             for k in ("GraphicObjectSequence", "TextObjectSequence", "CompoundGraphicSequence")
         ),
         images=images,
+        patient_id=str(ds.get("PatientID", "") or ""),
+        windows=tuple(_windows(ds)),
+        rotation=int(ds.get("ImageRotation") or 0) % 360,
+        flipped=ds.get("ImageHorizontalFlip") == "Y",
+        inverted=ds.get("PresentationLUTShape") == "INVERSE",
+        texts=tuple(_texts(ds)),
     )
+
+
+def _windows(ds: Dataset) -> Iterator[tuple[float, float]]:
+    """Centre and width of every window that it sets."""
+    for item in ds.get("SoftcopyVOILUTSequence") or ():
+        centres, widths = (_listed(item.get(k)) for k in ("WindowCenter", "WindowWidth"))
+        for centre, width in zip(centres, widths, strict=False):
+            if math.isfinite(float(centre)) and 0 < float(width) < math.inf:
+                yield float(centre), float(width)
+
+
+def _listed(value: Any) -> list[Any]:
+    """One number or several of an attribute."""
+    return list(value) if isinstance(value, (list, MultiValue)) else [] if value is None else [value]
+
+
+def _texts(ds: Dataset) -> Iterator[str]:
+    """The words that it writes on images."""
+    for layer in ds.get("GraphicAnnotationSequence") or ():
+        for item in layer.get("TextObjectSequence") or ():
+            words = " ".join(str(item.get("UnformattedTextValue", "") or "").split())
+            if words:
+                yield words[:1024]
 
 
 def _first(ds: Dataset, name: str) -> Dataset:

@@ -103,6 +103,15 @@ class LabelRow(Base):
     files: Mapped[int] = mapped_column(Integer, default=0)
 
 
+class ReferringRow(Base):
+    """A presentation state or key object selection of a case. said: a `ReferringObject`, without its path."""
+
+    __tablename__ = "referring"
+    case_id: Mapped[str] = mapped_column(ForeignKey("cases.id"), primary_key=True)
+    sop_uid: Mapped[str] = mapped_column(String(64), primary_key=True)
+    said: Mapped[dict] = mapped_column(JSON)
+
+
 class CaseProjectRow(Base):
     """Which project a case is in; one without a row is in the default project."""
 

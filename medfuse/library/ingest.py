@@ -20,6 +20,7 @@ from ..io.read import open_case
 from ..io.scan import STATUSES, Scan, is_refused, opened, scan_files
 from .catalogue import CaseRow, SeriesRow
 from .files import Seen, note, patient_of, seen_under, stat_under
+from .referring import keep_objects
 from .store import add_case
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ def ingest(
         for n, plan in enumerate(plans, 1):
             _add(library, plan, stats, done, each_image)
             adding(n, len(plans))
+        keep_objects(library, scanned.objects)
         with library.session() as s:  # what belongs to no case
             note(s, (e for e in scanned.entries if e.status != "read"), stats, "")
     _tell(done, scanned, path, dict.fromkeys(p.conflict for p in plans if p.conflict))

@@ -25,6 +25,7 @@ from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow
 from .image_files import place_sidecars, store_file, store_sidecar, stored_path
 from .integrity import why_unusable
 from .labels import label
+from .referring import objects_of
 from .whose import Identity as Identity
 from .whose import age_at as age_at
 from .whose import identity_of as identity_of
@@ -127,6 +128,7 @@ def load_case(library: Library, case_id: str) -> Case:
     faults = [why_unusable(library, x.files) for x in series]
     case.refused += [Refusal(x.uid, why, x.modality) for x, why in zip(series, faults, strict=True) if why]
     there = [x for x, why in zip(series, faults, strict=True) if not why]
+    case.objects = objects_of(library, case_id)
     _read_dicom(library, case, [x for x in there if not x.uid.startswith("file:")])
     for x in there:
         if x.uid.startswith("file:"):

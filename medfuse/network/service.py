@@ -18,6 +18,7 @@ from ..io.scan import scan_files
 from ..library import Library
 from ..library.audit import record
 from ..library.ingest import keep_names
+from ..library.referring import keep_objects
 from ..library.store import add_case, files_of
 from ..workflows.result import CommandResult
 from .archive import Archive, mark_filed, quiet_studies
@@ -70,6 +71,7 @@ def file_cases(
             with library.session() as s:
                 add_case(library, s, case, scanned.used_files(plan.series), plan.conflict)
             cases.append(case.case_id)
+    keep_objects(library, scanned.objects)
     return cases, [(r.path, r.reason) for r in scanned.refused]
 
 

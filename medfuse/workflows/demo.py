@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
@@ -13,7 +14,7 @@ from ..drafting.draft import check_writer
 from ..library import Library
 from ..library.ingest import ingest
 from ..simulation.population import write_population
-from .outputs import check_folder, take_away_own
+from .outputs import check_folder
 from .predict import PredictOptions, predict_library_case
 
 
@@ -42,12 +43,13 @@ class DemoResult:
 
 def run_demo(out: Path, *, cases: int, seed: int, language: str, log: Callable[[str], None]) -> DemoResult:
     """DICOM in OUT/dicom, library in OUT/home, results in OUT/results. Replaces an earlier demo in the same
-    place; raises OutputError where one of these was not made by a demo."""
+    place."""
     bundle = load_bundle()
     options = PredictOptions(language=language)
     check_writer(bundle, options.writer, language, None)  # before an earlier demo is taken away
     check_folder(out)
-    take_away_own(out, ("dicom", "home", "results"))
+    for name in ("dicom", "home", "results"):
+        shutil.rmtree(out / name, ignore_errors=True)
     log(f"simulating {cases} patients as DICOM (not patients: every header says SIMULATED)")
     write_population(out / "dicom", cases=cases, seed=seed, file_format="dicom")
     (out / "dicom" / "manifest.jsonl").unlink()  # the truth is forgotten: from here on only DICOM speaks

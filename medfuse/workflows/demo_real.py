@@ -4,6 +4,7 @@ user's way."""
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ..io.public_sets import SARCOMA, VOLUMES, lay_out_sarcoma, sarcoma_patients
 from ..library import Library, store
 from ..library.ingest import ingest
 from .demo import DemoResult, predicted
-from .outputs import check_folder, take_away_own
+from .outputs import check_folder
 from .predict import PredictOptions
 
 REAL = "soft-tissue-mass-real"
@@ -33,15 +34,15 @@ def run_real_demo(
     learn from. Volumes are laid out in OUT/set, library in OUT/home, results in OUT/results. Replaces an
     earlier demo in the same place.
 
-    Raises WrongUse where the folder is no copy of the set, OutputError where one of these folders was not
-    made by a demo, before anything is made or taken away.
+    Raises WrongUse where the folder is no copy of the set, before anything is made or taken away.
     """
     studies, volumes = chosen(folder, cases)
     bundle = load_bundle(REAL)
     options = PredictOptions(language=language)
     check_writer(bundle, options.writer, language, None)
     check_folder(out)
-    take_away_own(out, ("set", "home", "results"))
+    for name in ("set", "home", "results"):
+        shutil.rmtree(out / name, ignore_errors=True)
     os.environ["MEDFUSE_HOME"] = str((out / "home").resolve())
     library = Library()
     added: list[str] = []

@@ -51,7 +51,7 @@ export interface Bidirectional {
   unit: "mm" | "px"
 }
 
-/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. */
+/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. */
 export interface CaseImages {
   case_id: string
   patient_id: string
@@ -59,6 +59,7 @@ export interface CaseImages {
   refused: RefusedFile[]
   states: Record<string, string>
   files?: string[][]
+  instances?: Record<string, [number, number]>
 }
 
 /** One viewport of a grid.  modality: of its series, empty where it stays empty. role: wanted, such as portal; any where empty. nth: which of the series that fit, from 0. plane: one of them, or mpr for three and a rendering. window: name of a preset; the first where empty. prior: of the earlier study. */
@@ -103,6 +104,7 @@ export interface CineImage {
   study_uid?: string
   date?: string
   prior?: string
+  drawn?: boolean
   kind: "cine"
   rgb: boolean
   frame_ms: number | null
@@ -327,6 +329,19 @@ export interface Rectangle {
   points: [[number, number], [number, number]]
 }
 
+/** To the browser: what of a case refers to its images.  objects: a line each. */
+export interface ReferredData {
+  objects: ReferredLine[]
+}
+
+/** One presentation state or key object selection.  name: what it is. said: its title, words, window and marks. places: the images that it refers to. */
+export interface ReferredLine {
+  id: string
+  name: string
+  said: string
+  places: Chip[]
+}
+
 /** A file or series that could not be read. */
 export interface RefusedFile {
   path: string
@@ -472,6 +487,7 @@ export interface VolumeImage {
   study_uid?: string
   date?: string
   prior?: string
+  drawn?: boolean
   kind: "volume"
   slope: number
   intercept: number

@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from apps.viewer import components, hangings, keys, people, pixels, remembered, tags
+from apps.viewer import components, hangings, keys, people, pixels, referred, remembered, tags
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.fragments import redraw
@@ -103,7 +103,7 @@ def _told(
     states = prediction.modalities if prediction else {m: s for m, s in case.states.items() if s != "absent"}
     earlier = results.earlier_study(library(), case_id)
     prior = _prior_images(earlier) if earlier and st.session_state.get(f"prior-{case_id}") else []
-    own = [*_served(case.images, folder)]
+    own = [*_served(referred.with_windows(case_id, case.images), folder)]
     return ReaderData(
         case_id=case_id,
         case_key=folder.name,

@@ -7,7 +7,7 @@ import html
 
 import streamlit as st
 
-from apps.viewer import jobs, people, pixels, registrations
+from apps.viewer import jobs, people, pixels, referred, registrations
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.pages import ask, findings, images, report
@@ -88,6 +88,7 @@ def _paper(
         report.show(case_id, places, drafted=True, simulated=simulated)
         findings.show(prediction, places)
         ask.show(case_id, places)
+    referred.show(case_id, case)
     registrations.show(case_id, case.images)
     for refused in case.refused:
         st.caption(plain(f"⚠ {refused.path}: {refused.reason}"))

@@ -23,10 +23,10 @@ from sqlalchemy.exc import DBAPIError
 from ...errors import UserError
 from ..catalogue import AuditHeadRow, Base
 
-HEAD = "0005"
+HEAD = "0006"
 TABLE = "alembic_version"
 UNMARKED = "unmarked"  # a database from before migrations had numbers
-KNOWN = ("0001", "0002", "0003", "0004", HEAD)
+KNOWN = ("0001", "0002", "0003", "0004", "0005", HEAD)
 _LOCK_NUMBER = 0x6D656466  # "medf": one lock for all openers of one PostgreSQL database
 log = logging.getLogger(__name__)
 

@@ -4,9 +4,10 @@ import { Findings } from './findings.js'
 import { Opener } from './opener.js'
 import { Post } from './outbox.js'
 import { Reader } from './reader.js'
+import { Referred } from './referred.js'
 import { ReportEditor } from './report.js'
 
-const PARTS = { reader: Reader, findings: Findings, report: ReportEditor, opener: Opener }
+const PARTS = { reader: Reader, findings: Findings, report: ReportEditor, opener: Opener, referred: Referred }
 const GONE_MS = 3000 // a part that was taken away and does not come back within this is closed
 const mounted = new WeakMap() // by where it stands
 /** @type {Map<string, { key: string, parent: HTMLElement, instance: any, going?: ReturnType<typeof setTimeout> }>} */

@@ -35,6 +35,7 @@ export class Pane {
   get words() { return this.reader.words }
   get tool() { return this.reader.tool }
   get opacity() { return this.reader.opacity }
+  get overlays() { return this.reader.overlays }
   get smooth() { return this.reader.smooth }
   get flipped() { return this.reader.flipped }
   get crosshair() { return this.meta?.kind === 'volume' && (this.mode === 'mpr' || this.reader.crosshairOn) }

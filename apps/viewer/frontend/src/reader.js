@@ -36,6 +36,7 @@ export class Reader {
     this.evidence = true
     this.crosshairOn = false
     this.referenceOn = true
+    this.overlays = true
     this.single = false // one viewport alone, the others wait
     this.linked = false
     this.rows = 1
@@ -306,7 +307,7 @@ export class Reader {
   }
 
   act(name) {
-    const flags = { evidence: 'evidence', crosshair: 'crosshairOn', reference: 'referenceOn', flip: 'flipped', link: 'linked' }
+    const flags = { evidence: 'evidence', crosshair: 'crosshairOn', reference: 'referenceOn', overlay: 'overlays', flip: 'flipped', link: 'linked' }
     const pane = this.current
     const acts = {
       one: () => this.#alone(),

@@ -1,5 +1,7 @@
 /** One image in memory: slices or frames that arrive in chunks, with their original values. */
 
+import { Overlay } from './overlay.js'
+
 export class Stack {
   /**
    * A volume holds int16 at [z][y][x], x to the patient's left, y to the back, z upward.
@@ -18,6 +20,7 @@ export class Stack {
     this.bytes = 0
     this.affine = meta.kind === 'volume' ? meta.affine : null
     this.inverse = this.affine ? invert(this.affine) : null
+    this.overlay = meta.drawn ? new Overlay(this) : null
   }
 
   get complete() {

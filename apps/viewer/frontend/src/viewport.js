@@ -3,6 +3,7 @@
 import { corners } from './corners.js'
 import { h } from './dom.js'
 import { write } from './ink.js'
+import { trace } from './overlay.js'
 import { DRAWING, figured, sketch, struck } from './tools.js'
 import { EDGES, lookup, paint, pixelOf, shapeOf, voxelAt } from './plane.js'
 
@@ -82,6 +83,7 @@ export class Viewport {
     context.scale(flip ? -sx : sx, sy)
     context.drawImage(this.back, -shape.width / 2, -shape.height / 2)
     context.restore()
+    const drawn = this.host.overlays ? trace(context, stack, this.plane, index, shape, (p) => this.toScreen(p), () => this.draw()) : 0
     this.#boxes(context, stack, index)
     this.#measurements(context, index)
     const line = this.#reference(context, index)
@@ -91,7 +93,7 @@ export class Viewport {
     corners(context, this.host, width, height)
     Object.assign(this.canvas.dataset, {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','),
-      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, reference: line.flat().map((v) => v.toFixed(1)).join(','),
+      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, reference: line.flat().map((v) => v.toFixed(1)).join(','),
     })
     if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer)) // other pixels came under it
   }
