@@ -27,6 +27,7 @@ KINDS: list[tuple[str, str, str]] = [
     ("*vqa*", "evaluation.json", "vqa_evaluation"),
     ("*vqa*", "card.json", "vqa_card"),
     ("*evaluation*", "run.json", "evaluation_run"),
+    ("*bound*", "config.json", "bound_config"),
     ("*generation*", "config.json", "generator_config"),
     ("*generation*", "in write_nifti", "sidecar"),
     ("*generate*", "provenance.json", "generated"),

@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from .. import __version__
+from ..bundles.bound import bound_temperatures
 from ..bundles.bundle import Bundle
 from ..bundles.calibration import calibrated, expected_calibration_error
 from ..bundles.conformal import coverage_of
@@ -64,6 +65,7 @@ def features_of(
     refused: list[str] = []
     borrowed = bundle.borrowed  # refused before anything is read
     encoders = bundle.model.encoders.to(device)
+    further = (*bundle.task.further, *bound_temperatures(bundle))
 
     def read(row: ManifestRow) -> tuple[Case, Inputs]:
         with_masks = lesions is not None and any(i.mask for i in row.images)
@@ -89,7 +91,7 @@ def features_of(
                     if matches is not None:
                         score_matches(matches, dense, case, row, bundle)
                 add_borrowed(one, borrowed, bundle.task, case.images, device)
-                add_senses(one, bundle.task.further, case)
+                add_senses(one, further, case)
                 features.append(one)
                 kept.append(row)
             else:

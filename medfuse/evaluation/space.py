@@ -16,12 +16,14 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
 
+from ..bundles.bound import bound_temperatures, load_bound
 from ..bundles.bundle import Bundle
 from ..bundles.calibration import calibrated
 from ..drafting.labeller import Lexicon, label, task_lexicon
-from ..models.feature_set import FeatureSet, FusionData, predict_logits
+from ..models.feature_set import FeatureSet, FusionData, collect, predict_logits
 from ..models.model import FusionModel
 from ..models.subsets import name as subset_name
+from ..models.subsets import use_only
 from ..task import Task
 from .results import Space, SpacePair
 from .retrieval import KS, chance, recall
@@ -80,10 +82,26 @@ def space(bundle: Bundle, fused: FusionData, data: FeatureSet, alone: Mapping[st
     prior = joint.mean(0)
     sensed.chances |= {m: alone[m][:, asked] for m in task.senses if m in alone} | {CASE: joint}
     sensed.there |= {m: data.has(m) for m in task.senses} | {CASE: np.ones(len(joint), bool)}
+    for name, one in load_bound(bundle).items():
+        if data.has(name).any():
+            logits = one.logits(data.features).numpy()
+            sensed.chances[name] = calibrated(logits, bound_temperatures(bundle)[name])[:, asked]
+            sensed.there[name] = data.has(name)
     add_words(sensed, {WORDS: data.reports, UNSEEN_WORDS: data.rephrased}, task, prior)
     sensed.chances[CLAIMS] = claimed(data.labels[:, asked], prior)
     sensed.there[CLAIMS] = np.array((data.labels[:, asked] >= 0).any(1))
     return space_of(sensed, prior)
+
+
+def space_of_bundle(bundle: Bundle, data: FeatureSet) -> Space:
+    """`space` of cases, with what each sense says by itself."""
+    fused = collect(bundle.task, bundle.model.sizes, data, bundle.tokenizer)
+    senses = bundle.task.senses
+    alone = {}
+    for m in senses:
+        logits = predict_logits(bundle.model, fused.batch, use_only((m,), senses, len(data.labels)))
+        alone[m] = calibrated(logits, bundle.temperature(m), bundle.shifts)
+    return space(bundle, fused, data, alone)
 
 
 def asked_findings(task: Task) -> list[int]:

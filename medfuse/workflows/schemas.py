@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ..bundles.bound import BoundFile
 from ..bundles.contracts import BundleConfig, Calibration, Card, DomainFile, VqaExamples, WriterFile
 from ..bundles.pins import BundlePins
 from ..bundles.seal import BundleFiles
@@ -76,6 +77,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "registered_encoder": RegisteredEncoder,
     "index": TensorIndex,
     "writer_config": WriterFile,
+    "bound_config": BoundFile,
     "generator_config": GeneratorConfig,
     "generated": GeneratedNote,
     "evaluation": Evaluation,
