@@ -44,6 +44,7 @@ attack: $(VENV)/.dev
 # hours: what the tests of batch and node do in minutes, at full count
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py
+	$(BIN)/python tests/kills.py --kills 200
 
 # what is installed here, as a CycloneDX bill of materials; its tool lives in an environment of its own
 sbom: $(VENV)/.demo

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import errno
+import json
 import sqlite3
+import subprocess
+import sys
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -108,3 +112,12 @@ def test_a_clock_that_jumps_breaks_neither_log_nor_anchors(home, monkeypatch, da
     audit.record(Library(home), "after")
     assert not differences(Library(home))
     assert [e.event for e in audit.entries(Library(home))] == ["before", "jumped", "after"]
+
+
+@pytest.mark.slow
+def test_nothing_acknowledged_is_lost_to_kills():
+    script = Path(__file__).with_name("kills.py")
+    done = subprocess.run([sys.executable, str(script), "--kills", "40"], capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    said = json.loads(done.stdout.splitlines()[-1])
+    assert (said["kills"], said["lost"], said["half"]) == (40, 0, 0)
