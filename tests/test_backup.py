@@ -149,6 +149,20 @@ def test_a_damaged_or_changed_backup_is_refused_by_name(library, elsewhere, tmp_
     assert not (tmp_path.parent / "escaped").exists()
 
 
+@pytest.mark.parametrize("end", ["", "-journal", "-wal", "-shm"])
+def test_what_a_killed_backup_left_is_in_nobodys_way(library, tmp_path, end):
+    """SQLite's own file beside an unfinished copy closed the folder to every later backup."""
+    copy = tmp_path / "copy"
+    copy.mkdir()
+    left = copy / f".{'a' * 32}.part{end}"
+    left.write_bytes(b"x")
+    backup(library, copy)
+    assert not left.exists()
+    (copy / "letter.part").write_bytes(b"x")
+    with pytest.raises(UserError, match="other files"):
+        backup(library, copy)
+
+
 def test_a_place_that_is_in_use_is_refused(library, home, tmp_path):
     copy = tmp_path / "copy"
     backup(library, copy)

@@ -11,6 +11,7 @@ import fcntl
 import hashlib
 import json
 import os
+import re
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
@@ -43,6 +44,7 @@ Progress = Callable[[int, int], None]
 MANIFEST = "backup.json"
 BLOCK = 1 << 20
 ROOM = 64 << 20  # bytes that stay free
+LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.part(-\w+)?")  # of a backup that was killed, SQLite's beside it too
 
 
 class BackupFile(BaseModel, frozen=True):
@@ -200,8 +202,9 @@ def backup(
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:
                 raise WrongUse(f"{folder}: another backup is writing there; wait for it") from e
-            for part in folder.glob(".*.part"):  # of a backup that was killed
-                part.unlink()
+            for part in folder.iterdir():
+                if LEFT_OVER.fullmatch(part.name):
+                    part.unlink()
             store = _Store(folder)
             manifest = _filled(library, store, with_key, progress)
             manifest = manifest.model_copy(update={"seal": manifest.sealed_with(key)})
@@ -230,11 +233,8 @@ def _check_place(library: Library, folder: Path) -> None:
     if folder.exists() and not folder.is_dir():
         raise WrongUse(f"{folder}: is a file; give a folder")
     ours = {MANIFEST, "content", ".lock"}
-    other = (
-        [p.name for p in folder.iterdir() if p.name not in ours and not p.name.endswith(".part")]
-        if (folder.is_dir())
-        else []
-    )
+    there = [p.name for p in folder.iterdir()] if folder.is_dir() else []
+    other = [name for name in there if name not in ours and not LEFT_OVER.fullmatch(name)]
     if other:
         raise WrongUse(f"{folder}: holds other files ({other[0]}); give an empty folder, or that of a backup")
 
