@@ -129,6 +129,7 @@ def write_exam(folder: Path, exam: Exam, number: int, slices: int = 2) -> None:
             sop=f"{exam.uid}.1.{k + 1}",
             SOPClassUID=CLASSES[exam.modality],
             Modality=exam.modality,
+            SpecificCharacterSet="ISO_IR 192",
             PatientName=exam.name,
             IssuerOfPatientID=exam.issuer,
             AccessionNumber=exam.accession,

@@ -25,6 +25,7 @@ COLUMNS = ("case_id", "finding", "name", "words", "judged")
 ANSWERS = {"present": 1, "1": 1, "absent": 0, "0": 0, "not said": -1, "unclear": None, "": None}
 STRATA = (1, 0, -1)
 Z = 1.959964
+AUDITED = "audited.jsonl"  # the manifest without the labels of findings below the floor
 
 
 @dataclass(frozen=True, kw_only=True)

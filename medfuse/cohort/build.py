@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -11,7 +10,7 @@ from pathlib import Path
 from .. import __version__
 from ..drafting.labeller import task_lexicon
 from ..errors import OutputError, UserError, WrongUse
-from ..io.manifest import ManifestRow
+from ..io.manifest import ManifestRow, write_rows
 from ..io.scan import Key, Scan, opened, scan
 from ..task import Task
 from .cases import Candidate, ImageFolders, Joined, RowMaker, join_cases
@@ -173,10 +172,7 @@ def _group(
 def _write(request: BuildRequest, made: _Made) -> CohortFile:
     out = request.out
     write_ledger(out / "ledger.csv", made.ledger)
-    lines = [
-        json.dumps(r.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for r in made.rows
-    ]
-    (out / "manifest.jsonl").write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    write_rows(out / "manifest.jsonl", made.rows)
     of_reports = counts(made.ledger, "report")
     rules = Counter(r.rule for r in made.ledger if r.kind == "report" and r.status == "linked")
     result = CohortFile(
@@ -205,7 +201,7 @@ def _write(request: BuildRequest, made: _Made) -> CohortFile:
         excluded=dict(made.excluded),
         funnel=made.funnel,
         splits=dict(Counter(r.split for r in made.rows)),
-        findings={f.id: _counted(f.id, made.rows) for f in request.task.findings},
+        findings={f.id: counted(f.id, made.rows) for f in request.task.findings},
         twins=made.twins,
         comparison_sentences=sum(len(r.comparison) for r in made.rows),
         simulated=bool(made.rows) and all(r.simulated for r in made.rows),
@@ -218,7 +214,8 @@ def _write(request: BuildRequest, made: _Made) -> CohortFile:
     return result
 
 
-def _counted(finding: str, rows: list[ManifestRow]) -> FindingCount:
+def counted(finding: str, rows: list[ManifestRow]) -> FindingCount:
+    """How often a finding is labelled in these cases."""
     values = [(r.split, r.labels.get(finding)) for r in rows]
     present = sum(v == 1 for _, v in values)
     absent = sum(v == 0 for _, v in values)

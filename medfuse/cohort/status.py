@@ -10,6 +10,7 @@ from pydantic import ValidationError
 
 from ..errors import UserError, WrongUse, fault_of
 from ..io.manifest import ManifestRow, read_manifest
+from .audit import AUDITED
 from .ledger import LedgerRow, counts, read_ledger
 from .results import CohortFile, sha256_of
 
@@ -59,7 +60,7 @@ def status_of(built: Built) -> Status:
     reports, studies = (counts(built.ledger, kind) for kind in ("report", "study"))
     there = {
         "audit": "audit.csv written, to be judged" if (built.folder / "audit.csv").is_file() else "",
-        "audited labels": "audited.jsonl" if (built.folder / "audited.jsonl").is_file() else "",
+        "audited labels": AUDITED if (built.folder / AUDITED).is_file() else "",
     }
     steps = {"build": f"{built.cohort.cases} cases by medfuse {built.cohort.version}"}
     steps |= {name: text or "not done" for name, text in there.items()}

@@ -177,19 +177,18 @@ def audit(given: AuditArguments) -> None:
 
 def _audited(built: Built, given: AuditArguments) -> None:
     """Score a judged sheet."""
-    import json
     from dataclasses import asdict
 
-    from ..cohort.audit import audited, read_judged, without
+    from ..cohort.audit import AUDITED, audited, read_judged, without
+    from ..io.manifest import write_rows
 
     assert given.judged is not None
     second = read_judged(given.second) if given.second is not None else []
     found = audited(built.rows, read_judged(given.judged), second, given.floor)
     below = {name for name, one in found.items() if not one.trains}
     rows = without(built.rows, below)
-    lines = [json.dumps(r.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for r in rows]
-    path = given.folder / "audited.jsonl"
-    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
+    path = given.folder / AUDITED
+    write_rows(path, rows)
     data = {
         "floor": given.floor,
         "findings": {name: asdict(one) for name, one in found.items()},
@@ -248,6 +247,58 @@ def check(given: CheckArguments) -> None:
     lines += [f"{', '.join(which)} can be told from the {name} alone" for name, which in told.items()]
     emit(data, given.as_json, "\n".join(lines))
     raise typer.Exit(3 if told else 0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ExportArguments:
+    """What a user may give to `medfuse cohort export`."""
+
+    folder: Folder
+    out: Annotated[
+        Path, typer.Option(help="A new folder for what may leave; the words to look at lie beside it.")
+    ]
+    key: Annotated[
+        Path | None, typer.Option(help="Secret file; default MEDFUSE_HOME/deidentify.key, made when missing.")
+    ] = None
+    names: Annotated[
+        Path | None,
+        typer.Option(help="A text file of names to take out of the words, one a line: the staff."),
+    ] = None
+    dates: Annotated[str, typer.Option(help="shift (same days for all of a patient) or remove.")] = "shift"
+    as_json: Json = False
+    verbose: Verbose = 0
+
+
+@cohort.command("export")
+@takes(ExportArguments)
+def export(given: ExportArguments) -> None:
+    """Write a cohort that may leave: images de-identified, words without known names, numbers keyed, all
+    still linked (3 where something was left behind)."""
+    verbosity(given.verbose)
+    from ..cohort.export import ExportRequest, export_cohort, names_in
+    from ..cohort.status import open_cohort
+    from ..deidentify.keys import load_key
+    from ..errors import WrongUse
+    from ..settings import settings
+
+    if given.dates not in ("shift", "remove"):
+        raise WrongUse(f"--dates {given.dates}: give shift or remove")
+    request = ExportRequest(
+        cohort=open_cohort(given.folder),
+        out=given.out,
+        key=load_key(given.key or settings().home / "deidentify.key"),
+        names=names_in(given.names) if given.names else (),
+        shift_dates=given.dates == "shift",
+    )
+    done, look_at = export_cohort(request, progress("de-identified"))
+    data = done.model_dump() | {"manifest": str(given.out / "manifest.jsonl"), "look_at": str(look_at)}
+    text = [f"{done.cases} cases, {done.images} files in {given.out}"]
+    text += [f"not exported, {n}: {why}" for part in (done.refused, done.excluded) for why, n in part.items()]
+    text += [f"left out, {n}: {why}" for why, n in done.left_out.items()]
+    text.append(f"{done.words_to_look_at} words may still name somebody: read {look_at}, which stays here")
+    emit(data, given.as_json, "\n".join(text))
+    left = done.refused or done.excluded or done.left_out
+    raise typer.Exit(1 if not done.cases else 3 if left else 0)
 
 
 @cohort.command("masks")

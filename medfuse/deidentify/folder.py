@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -83,6 +83,30 @@ def deidentify_folder(
     report = copies.report()
     write_report(report, out)
     return Deidentified(report=report, refused=copies.refused)
+
+
+def deidentify_parts(
+    parts: Sequence[Path],
+    out: Path,
+    *,
+    key: bytes,
+    options: Options,
+    progress: Callable[[int, int], None] = lambda done, total: None,
+) -> tuple[Deidentified, list[list[Path]]]:
+    """As `deidentify_folder`, of files and folders one after the other; also the copies of each of them,
+    paths below ``out``. OUT/report.json speaks of all."""
+    copies = _Copies(out, Pseudonyms(key), options)
+    made: list[list[Path]] = []
+    for n, part in enumerate(parts, 1):
+        before = len(copies.done)
+        for file in files_under(part):
+            name = str(file.relative_to(part)) if part.is_dir() else file.name
+            copies.add(file, f"{n}/{name}")
+        made.append([Path(one.path) for one in copies.done[before:]])
+        progress(n, len(parts))
+    report = copies.report()
+    write_report(report, out)
+    return Deidentified(report=report, refused=copies.refused), made
 
 
 def _room(keep: ExitStack) -> Path:

@@ -41,6 +41,18 @@ class Pseudonyms:
         number = value.strip()
         return "A" + self._digest("accession", number).hex()[:14].upper() if number else ""
 
+    def case(self, value: str) -> str:
+        """The new name of a case, or of a group of cases."""
+        return "C" + self._digest("case", value).hex()[:12].upper()
+
+    def site(self, value: str) -> str:
+        """The new name of a place; "" of none."""
+        return "S" + self._digest("site", value).hex()[:8].upper() if value else ""
+
+    def message(self, value: str) -> str:
+        """The new id of a report message."""
+        return "R" + self._digest("report", value).hex()[:12].upper()
+
     def file(self, name: str) -> str:
         """The name of a file that has no other, from its path below what was given."""
         return "F" + self._digest("file", name).hex()[:16]

@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
 
@@ -127,6 +128,12 @@ def read_manifest(path: Path) -> list[ManifestRow]:
         seen.add(row.case_id)
         row.root = str(path.parent)
     return rows
+
+
+def write_rows(path: Path, rows: Iterable[ManifestRow]) -> None:
+    """A manifest.jsonl of these cases, without what is at its default."""
+    lines = [json.dumps(r.model_dump(mode="json", exclude_defaults=True), ensure_ascii=False) for r in rows]
+    path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")
 
 
 def _text(path: Path) -> str:

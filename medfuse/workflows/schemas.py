@@ -13,6 +13,7 @@ from ..bundles.bound import BoundFile
 from ..bundles.contracts import BundleConfig, Calibration, Card, DomainFile, VqaExamples, WriterFile
 from ..bundles.pins import BundlePins
 from ..bundles.seal import BundleFiles
+from ..cohort.export import ExportFile
 from ..cohort.masks import MaskFile, MaskLabels
 from ..cohort.results import CohortFile
 from ..crossvalidation.results import CrossValidation
@@ -92,6 +93,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "deidentification": DeidentificationReport,
     "case": CaseImages,
     "cohort": CohortFile,
+    "cohort_export": ExportFile,
     "crossvalidation": CrossValidation,
     "masks": MaskFile,
     "report_model": ReportModelFile,
