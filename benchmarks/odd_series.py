@@ -5,14 +5,16 @@ python benchmarks/odd_series.py     prints a table: right, part, wrong, refused 
 right: every voxel of every volume has the value and the place that it was made for; part: only some of the
 volumes come out; wrong: a volume comes out that is none of them, whatever the reader prints beside it.
 dcm2niix runs as its own process with its defaults, SimpleITK reads each series by its own sorting, MONAI by
-its pydicom and nibabel readers, highdicom by get_volume_from_series and get_volume. medfuse reads a stack
-with a missing slice without an affine, which counts as refused.
+its pydicom and nibabel readers, highdicom by get_volume_from_series and get_volume, dicom2nifti by
+dicom_series_to_nifti as it stands (`pip install dicom2nifti`; without it its column is left out). medfuse
+reads a stack with a missing slice without an affine, which counts as refused.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import importlib.util
 import os
 import random
 import shutil
@@ -26,10 +28,12 @@ from typing import Any
 
 import nibabel as nib
 import numpy as np
+from pydicom import dcmread
 from pydicom.dataset import Dataset
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "tests"))
 from slices import write_slice
+from test_repeats import write_mosaic
 
 from medfuse.affine import DICOM_AXES, Affine
 from medfuse.io.cases import find_cases
@@ -155,6 +159,64 @@ def nifti(folder: Path, data: np.ndarray, affine: np.ndarray, units: str = "mm")
     (folder / "a.json").write_text('{"Modality": "MR"}')
 
 
+def one(folder: Path, name: str = "{k}.dcm", **says: object) -> None:
+    """One plain volume whose slices all say something; name: of the file of slice k."""
+    for k in range(5):
+        mr(folder / name.format(k=k), 0, k, STEP * k, number=k + 1, **says)
+
+
+def one_spacing(folder: Path) -> None:
+    """PixelSpacing of one value, where two are due."""
+    one(folder)
+    for path in folder.iterdir():
+        ds = dcmread(path)
+        ds.PixelSpacing = [0.7]
+        ds.save_as(path)
+
+
+def two_spacings(folder: Path) -> None:
+    """One enhanced object whose second half has pixels twice as large."""
+    made = frames(2)
+    enhanced(folder, made)
+    ds = dcmread(folder / "a.dcm")
+    del ds.SharedFunctionalGroupsSequence[0].PixelMeasuresSequence
+    for frame, group in zip(made, ds.PerFrameFunctionalGroupsSequence, strict=True):
+        pixel = [1.6, 1.4] if frame["v"] else [0.8, 0.7]
+        group.PixelMeasuresSequence = [item(PixelSpacing=pixel, SliceThickness=3)]
+    ds.save_as(folder / "a.dcm")
+
+
+def large_and_small() -> list[Volume]:
+    """What there is to be read of them."""
+    small, (data, affine) = truth(2)
+    return [small, (data, affine @ np.diag([2.0, 2.0, 1.0, 1.0]))]
+
+
+def tiles() -> list[Volume]:
+    """What there is to be read of a mosaic of `write_mosaic`."""
+    data = np.broadcast_to(100.0 * np.arange(5) + 1, (6, 4, 5))
+    affine = np.diag([-2.0, -2.0, -3.5, 1.0])
+    affine[:3, 3] = (-10, -20, 30)
+    return [(data, affine)]
+
+
+def micro(folder: Path, places: tuple[int, ...]) -> None:
+    """Slices 20 µm apart."""
+    for k in places:
+        mr(folder / f"{k}.dcm", 0, k, 0.02 * k, number=k + 1)
+        ds = dcmread(folder / f"{k}.dcm")
+        ds.PixelSpacing = [0.02, 0.02]
+        ds.save_as(folder / f"{k}.dcm")
+
+
+def small() -> list[Volume]:
+    """What there is to be read of them."""
+    affine = np.eye(4)
+    affine[:3, :3] = DICOM_AXES * np.array([0.02, 0.02, 0.02])
+    return [(truth(1)[0][0], affine)]
+
+
+SAGITTAL = np.array([[0.0, 0, 5, -30], [1.2, 0, 0, -20], [0, 1.2, 0, 10], [0, 0, 0, 1]])[:, [2, 0, 1, 3]]
 SERIES: dict[str, tuple[Callable[[Path], None], list[Volume]]] = {
     "nothing odd": (lambda f: [mr(f / f"{k}.dcm", 0, k, STEP * k, number=k + 1) for k in range(5)], truth(1)),
     "two echoes, shuffled numbers": (
@@ -163,6 +225,24 @@ SERIES: dict[str, tuple[Callable[[Path], None], list[Volume]]] = {
     ),
     "two trigger times": (
         lambda f: repeats(f, [alike({"TriggerTime": 0.0}), alike({"TriggerTime": 40.0})]),
+        truth(2),
+    ),
+    "two tube voltages": (lambda f: repeats(f, [alike({"KVP": 80}), alike({"KVP": 140})]), truth(2)),
+    "a b-value of 0 and three directions": (
+        lambda f: repeats(
+            f,
+            [
+                alike({"DiffusionBValue": 0.0}),
+                *(
+                    alike({"DiffusionBValue": 1000.0, "DiffusionGradientOrientation": [float(v) for v in d]})
+                    for d in np.eye(3)
+                ),
+            ],
+        ),
+        truth(4),
+    ),
+    "magnitude and phase": (
+        lambda f: repeats(f, [alike({"ImageType": ["ORIGINAL", "PRIMARY", c]}) for c in "MP"]),
         truth(2),
     ),
     "over midnight": (lambda f: repeats(f, [clock(0), clock(3)]), truth(2)),
@@ -174,6 +254,7 @@ SERIES: dict[str, tuple[Callable[[Path], None], list[Volume]]] = {
         lambda f: enhanced(f, shuffled(frames(2, echo=lambda v, k: 2.3 * (v + 1)))),
         truth(2),
     ),
+    "enhanced, frames of two pixel spacings": (two_spacings, large_and_small()),
     "enhanced, stacks that interleave": (
         lambda f: enhanced(
             f,
@@ -204,6 +285,28 @@ SERIES: dict[str, tuple[Callable[[Path], None], list[Volume]]] = {
     "a missing slice": (
         lambda f: [mr(f / f"{k}.dcm", 0, k, STEP * k, number=k + 1) for k in (0, 1, 3, 4)],
         [],
+    ),
+    "Siemens mosaic": (lambda f: write_mosaic(f / "a.dcm"), tiles()),
+    "Siemens mosaic without its CSA header": (lambda f: write_mosaic(f / "a.dcm", csa=False), []),
+    "micro-CT, voxels of 20 µm": (lambda f: micro(f, (0, 1, 2, 3, 4)), small()),
+    "micro-CT, a missing slice": (lambda f: micro(f, (0, 1, 3, 4)), []),
+    "PixelSpacing of one value": (one_spacing, []),
+    "ORIGINAL, PRIMARY, MPR": (
+        lambda f: one(f, ImageType=["ORIGINAL", "PRIMARY", "MPR"]),
+        truth(1),
+    ),
+    "a character set without its first value": (
+        lambda f: one(f, SpecificCharacterSet=["", "ISO 2022 IR 87"]),
+        truth(1),
+    ),
+    "file names that are not UTF-8": (lambda f: one(f, os.fsdecode(b"\xe9{k}.dcm")), truth(1)),
+    "a broken link beside": (
+        lambda f: (one(f), (f / "z.dcm").symlink_to(f / "nowhere")),
+        truth(1),
+    ),
+    "NIfTI of one sagittal slice": (
+        lambda f: nifti(f, np.arange(42.0).reshape(1, 6, 7), SAGITTAL),
+        [(np.arange(42.0).reshape(1, 6, 7), SAGITTAL)],
     ),
     "NIfTI in micrometres": (
         lambda f: nifti(f, truth(1)[0][0], np.diag([1e3, 1e3, 1e3, 1]) @ truth(1)[0][1], "micron"),
@@ -275,7 +378,6 @@ def monai_volumes(folder: Path) -> list[Volume]:
 def highdicom_volumes(folder: Path) -> list[Volume]:
     """Of highdicom: a series of slices, or one multi-frame image."""
     import highdicom as hd
-    from pydicom import dcmread
 
     files = sorted(folder.glob("*.dcm"))
     if not files:
@@ -288,6 +390,19 @@ def highdicom_volumes(folder: Path) -> list[Volume]:
     return [(data, Affine(volume.affine, "LPS+").ras)]
 
 
+def dicom2nifti_volumes(folder: Path) -> list[Volume]:
+    """Of dicom2nifti, each volume of the file that it writes."""
+    import dicom2nifti
+
+    if not list(folder.glob("*.dcm")):
+        raise NotImplementedError
+    made = dicom2nifti.dicom_series_to_nifti(str(folder), str(folder / "out.nii"), reorient_nifti=False)
+    image = nib.load(made["NII_FILE"])
+    data = np.asarray(image.dataobj, float)
+    parts = [data[..., n] for n in range(data.shape[3])] if data.ndim == 4 else [data]
+    return [(part, image.affine) for part in parts]
+
+
 READERS: dict[str, Callable[[Path], list[Volume]]] = {
     "medfuse": medfuse_volumes,
     "dcm2niix": dcm2niix_volumes,
@@ -295,14 +410,16 @@ READERS: dict[str, Callable[[Path], list[Volume]]] = {
     "SimpleITK": simpleitk_volumes,
     "MONAI": monai_volumes,
 }
+if importlib.util.find_spec("dicom2nifti") is not None:
+    READERS["dicom2nifti"] = dicom2nifti_volumes
 
 
 def points(volume: Volume) -> dict[tuple[float, float, float], float]:
-    """Place (RAS+ mm, rounded) → value, of every voxel."""
+    """Place (RAS+ mm, rounded to a µm) → value, of every voxel."""
     data, affine = volume
     at = np.argwhere(np.ones(data.shape, bool))
     mm = at @ affine[:3, :3].T + affine[:3, 3]
-    return {tuple(np.round(p, 2) + 0.0): float(v) for p, v in zip(mm, data[tuple(at.T)], strict=True)}
+    return {tuple(np.round(p, 3) + 0.0): float(v) for p, v in zip(mm, data[tuple(at.T)], strict=True)}
 
 
 def verdict(read: Callable[[Path], list[Volume]], folder: Path, due: list[Volume]) -> str:

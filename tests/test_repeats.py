@@ -62,6 +62,11 @@ def unmixed(folder: Path, volumes: int) -> list:
             {"AcquisitionDate": "20260102", "AcquisitionTime": "000001"},
         ],
         [{"AcquisitionTime": "235950"}, {"AcquisitionTime": "235958"}, {"AcquisitionTime": "000006"}],
+        [{"RepetitionTime": 10.0}, {"RepetitionTime": 500.0}],
+        [{"FrameReferenceTime": 1000.0}, {"FrameReferenceTime": 5000.0}],
+        [{"ReconstructionDiameter": 300.0}, {"ReconstructionDiameter": 400.0}],
+        [{"FilterType": "HEAD FILTER"}, {"FilterType": "BODY FILTER"}],
+        [{"AcquisitionContrast": "T1"}, {"AcquisitionContrast": "T2"}],
     ],
 )
 def test_repeats_are_paired_by_what_differs(tmp_path, attributes):

@@ -132,6 +132,8 @@ WANTED: list[Any] = [
     "StackID",
     "TemporalPositionIdentifier",
     "FlipAngle",
+    "ReconstructionDiameter",
+    "FilterType",
     "ASLContext",
     "NominalPercentageOfCardiacPhase",
     "VelocityEncodingDirection",
