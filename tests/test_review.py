@@ -55,6 +55,9 @@ FINE = said("Nothing of note.")
         ([said("Mass of 42 mm.")], [FINE], {"measured_mm": [20.0, 55.0]}, ["size"]),
         ([said("Mass of 4.2 cm.")], [FINE], {"measured_mm": [41.0]}, []),
         ([said("Mass of 42 mm.")], [FINE], {}, []),  # nothing was measured: nothing to compare with
+        ([said("Mass in the [place], 4 mm.")], [FINE], {}, ["unfilled"]),
+        ([FINE], [said("建議 [ ] 個月後追蹤。")], {}, ["unfilled"]),
+        ([said("Of the model [place].", state="accepted")], [FINE], {}, []),
         ([FINE], [FINE], {"conflict": "birth dates disagree"}, ["identifiers"]),
     ],
 )

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import shutil
-from pathlib import Path
 
-import pydicom
 import pytest
-from pydicom.uid import generate_uid
-from viewers import CHROMIUM, browsing, open_case, serving, settled, sign_in
+from viewers import CHROMIUM, as_earlier_study, browsing, open_case, serving, settled, sign_in
 
+from apps.viewer import keys
 from apps.viewer.hangings import SHIPPED, fitting, kind_of, load_protocols
 from medfuse.display.hanging import Cell, Hanging
 from medfuse.errors import UserError
@@ -17,23 +15,6 @@ from medfuse.library import Library, accounts, desks
 from medfuse.library.ingest import ingest
 
 BROWSER = pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
-
-
-def as_earlier_study(source: Path, target: Path) -> None:
-    """The same patient's images under other identifiers, five years before."""
-    target.mkdir()
-    made: dict[str, str] = {}
-    for n, path in enumerate(sorted(p for p in source.rglob("*") if p.is_file())):
-        ds = pydicom.dcmread(path)
-        for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
-            if tag in ds:
-                uid = str(ds[tag].value)
-                setattr(ds, tag, made.setdefault(uid, generate_uid(entropy_srcs=[uid, "earlier"])))
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-        for tag in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
-            if tag in ds:
-                setattr(ds, tag, "20190102")
-        ds.save_as(target / f"{n}.dcm")
 
 
 @pytest.fixture(scope="module")
@@ -148,3 +129,8 @@ def test_a_protocol_of_ones_own_is_hung_first_where_it_says_so(tmp_path):
     )
     first = fitting(load_protocols(tmp_path), {"CT", "MR"}, "zh-TW", "auto")[0]
     assert (first.title, first.columns, first.cells[1].prior) == ("我的", 2, True)
+
+
+def test_no_key_of_the_house_does_two_things():
+    assert not keys.checked({})
+    assert len(set(keys.table().values())) == len(keys.table())

@@ -154,6 +154,43 @@ def test_a_region_is_drawn_by_hand_and_is_what_the_line_encloses(desk):
         assert not page.problems
 
 
+def test_a_window_is_kept_by_a_name_for_this_person(desk):
+    home, url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        sign_in(page, "bo", "long enough")
+        page.locator("[data-action=save]").wait_for()
+        canvas = viewport(page, "CT")
+        box = settled(canvas)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x, y)
+        page.mouse.down(button="right")
+        page.mouse.move(x + 40, y + 20, steps=4)
+        page.mouse.up(button="right")
+        shown = canvas.get_attribute("data-window")
+        wanted = [float(v) for v in shown.split(",")]
+        assert wanted != [40, 400]
+        presets = page.locator(".pane[data-modality=CT] select[aria-label=Window]")
+        presets.select_option("+")
+        page.get_by_label("Name of this window, then Enter").fill("<b>mine")
+        page.keyboard.press("Enter")
+
+        def kept_window() -> dict:
+            found = desks.desk_of(Library(home), accounts.list_accounts(Library(home))[0])
+            return found.windows if found else {}
+
+        until(kept_window, "the window is kept", page)
+        assert list(kept_window()["CT"]["<b>mine"]) == pytest.approx(wanted)
+        page.locator(".pane[data-modality=CT] option[value='<b>mine']").wait_for(state="attached")
+        presets.select_option("Abdomen")
+        expect(canvas).to_have_attribute("data-window", "40,400")
+        presets.select_option("<b>mine")
+        expect(canvas).to_have_attribute("data-window", shown)
+        presets.select_option("-")
+        until(lambda: not kept_window()["CT"], "the window is dropped", page)
+        assert not page.problems
+
+
 def test_the_page_of_keys_changes_them_for_this_person(desk):
     """A line above the images that came or went mounted them anew: tool, open dialog and keys were lost."""
     home, url, case_id = desk

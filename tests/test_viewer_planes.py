@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 from playwright.sync_api import expect
-from viewers import CHROMIUM, browsing, open_case, serving, settled, shot
+from viewers import CHROMIUM, browsing, open_case, sampled, serving, settled, shot, viewport
+
+from medfuse.display.views import view_of, window_of
 
 pytestmark = [
     pytest.mark.browser,
@@ -107,4 +110,35 @@ def test_the_header_of_a_slice_is_shown_searched_and_put_away(desk):
         page.wait_for_timeout(500)
         assert page.locator("dialog.tags[open]").count() == 0
         expect(page.locator(".pane[data-modality=CT] canvas")).to_have_attribute("data-index", index)
+        assert not page.problems
+
+
+def test_a_thick_slab_is_the_largest_smallest_or_mean_value(desk, viewer_library):
+    url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        pane = page.locator(".pane[data-modality=CT]")
+        canvas = viewport(page, "CT")
+        image = viewer_library[2].images[int(canvas.get_attribute("data-image"))]
+        view = view_of(image)
+        page.locator("[data-action=evidence]").click()  # boxes off
+        pane.locator("select[aria-label='Thick slab']").select_option("mip")
+        pane.locator("select[aria-label=Thickness]").select_option("50")
+        index = int(canvas.get_attribute("data-index"))
+        half = int(50 / view.spacing[2] / 2)
+        assert half >= 2
+        slab = view.pixels[:, :, index - half : index + half + 1]
+        centre, width = window_of(image)
+        for kind, of in (("mip", np.max), ("minip", np.min), ("mean", np.mean)):
+            pane.locator("select[aria-label='Thick slab']").select_option(kind)
+            page.mouse.move(5, 5)
+            settled(canvas)
+            values = of(slab, axis=2).T
+            wanted = np.clip((np.round(values) - centre + width / 2) / width, 0, 1) * 255
+            found = sampled(canvas, wanted.shape)
+            inner = tuple(np.s_[n // 3 : -(n // 3)] for n in wanted.shape)  # no word stands there
+            off = np.abs(found[inner] - wanted[inner])
+            assert np.median(off) <= 2, kind
+            assert np.mean(off <= 12) > 0.95, kind  # smoothed between pixels
+            assert np.abs(view.pixels[:, :, index].T[inner] - values[inner]).mean() > 1
         assert not page.problems

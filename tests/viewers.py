@@ -260,3 +260,23 @@ def shot(page, name: str) -> None:
         page.screenshot(path=str(path))
         with Picture.open(path) as picture:  # 256 colours: a third of the bytes
             picture.convert("RGB").quantize(256).save(path, optimize=True)
+
+
+def as_earlier_study(source: Path, target: Path, date: str = "20190102") -> None:
+    """The same patient's images under other identifiers, years before."""
+    import pydicom
+    from pydicom.uid import generate_uid
+
+    target.mkdir()
+    made: dict[str, str] = {}
+    for n, path in enumerate(sorted(p for p in source.rglob("*") if p.is_file())):
+        ds = pydicom.dcmread(path)
+        for tag in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
+            if tag in ds:
+                uid = str(ds[tag].value)
+                setattr(ds, tag, made.setdefault(uid, generate_uid(entropy_srcs=[uid, "earlier"])))
+        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
+        for tag in ("StudyDate", "SeriesDate", "AcquisitionDate", "ContentDate"):
+            if tag in ds:
+                setattr(ds, tag, date)
+        ds.save_as(target / f"{n}.dcm")

@@ -13,9 +13,12 @@ import streamlit as st
 from apps.viewer import people
 from apps.viewer.desk import library
 from apps.viewer.words import LANGUAGES, language
+from medfuse.display.hanging import Windowed
+from medfuse.errors import WrongUse
 from medfuse.library.desks import Desk, desk_of, keep_desk
 
 MOST = 1000
+MOST_WINDOWS = 20  # own ones of a modality
 _guests: OrderedDict[str, Desk] = OrderedDict()
 
 
@@ -60,3 +63,18 @@ def keep(**changed: object) -> Desk:
         while len(_guests) > MOST:
             _guests.popitem(last=False)
     return now
+
+
+def keep_window(wanted: Windowed) -> None:
+    """A window of this person's own, or no longer one. Raises WrongUse where there are too many, or it has no
+    width."""
+    own = dict(desk().windows.get(wanted.modality, {}))
+    if wanted.window is None:
+        own.pop(wanted.name, None)
+    elif not 0 < wanted.window[1] < float("inf") or not abs(wanted.window[0]) < float("inf"):
+        raise WrongUse("this window has no width; choose another")
+    else:
+        own[wanted.name] = wanted.window
+    if len(own) > MOST_WINDOWS:
+        raise WrongUse(f"{MOST_WINDOWS} windows of a modality can be kept; remove one first")
+    keep(windows={**desk().windows, wanted.modality: own})

@@ -21,7 +21,7 @@ from medfuse.display.contract import (
     ReportData,
     Typing,
 )
-from medfuse.display.hanging import Hung
+from medfuse.display.hanging import Hung, Windowed
 from medfuse.display.referred import ReferredData
 from medfuse.display.tags import TagsAsked
 
@@ -38,6 +38,7 @@ MESSAGES: tuple[type[BaseModel], ...] = (
     Keyed,
     Asked,
     TagsAsked,
+    Windowed,
 )
 TARGET = Path(__file__).parent / "frontend" / "contract.d.ts"
 HEAD = "// Written by `python -m apps.viewer.typedefs` from medfuse/display/contract.py. Do not edit.\n"

@@ -15,7 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ..errors import WrongUse
 from ..prediction import Place
 from ..report import Assertion, Sentence
-from .hanging import Hanging, WhoseImages
+from .hanging import Hanging, WhoseImages, Windows
 from .marks import MEASUREMENT, AnyMark, Measurement
 from .message import Message as Message
 from .tags import ShownTags
@@ -197,7 +197,7 @@ class ReaderData(Message):
     stand after those of the study. prior_date: of the earlier study in the library, empty without one.
     prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys.
     keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header
-    that is open.
+    that is open. windows: this person's own (centre, width), by modality and name.
     """
 
     case_id: str
@@ -217,6 +217,7 @@ class ReaderData(Message):
     keys: dict[str, str] = Field(default_factory=dict)
     heard: dict[str, int] = Field(default_factory=dict)
     tags: ShownTags | None = None
+    windows: Windows = Field(default_factory=dict)
     words: Words
 
 

@@ -50,6 +50,21 @@ class Hung(Message):
     hanging: Hanging
 
 
+Windows = dict[str, dict[str, tuple[float, float]]]  # (centre, width) by modality and name
+
+
+class Windowed(Message):
+    """From the browser: a window that this person keeps for a modality, or (none) drops.
+
+    name: of it. window: centre and width, in the unit of the modality.
+    """
+
+    serial: int
+    modality: str = Field(min_length=1, max_length=8)
+    name: str = Field(min_length=1, max_length=40)
+    window: tuple[float, float] | None = None
+
+
 class WhoseImages(Message):
     """Whose images these are, for the corners of each viewport; empty where the headers do not say.
 

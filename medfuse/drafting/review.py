@@ -14,10 +14,13 @@ from typing import Literal
 from ..report import Report, Sentence
 from .labeller import SIZE, size_in_mm
 
-Kind = Literal["empty", "one_empty", "sides", "sex", "not_concluded", "not_found", "size", "identifiers"]
+Kind = Literal[
+    "empty", "one_empty", "sides", "sex", "not_concluded", "not_found", "size", "identifiers", "unfilled"
+]
 BLOCKS: tuple[Kind, ...] = ("empty", "identifiers")
 TOLERANCE_MM = 1.0  # a stated size this close to one that was measured is that one, or …
 TOLERANCE = 0.1  # … within this share of it
+_FIELD = re.compile(r"\[[^\[\]]{0,80}\]")  # of a template or macro, as it was inserted
 _SIDES = (re.compile(r"\bright\b|右", re.IGNORECASE), re.compile(r"\bleft\b|左", re.IGNORECASE))
 _OF_WOMEN = re.compile(
     r"\b(uter(us|ine)|ovar(y|ies|ian)|endometri\w*|cervix|vagina\w*|pregnan\w*)\b|子宮|卵巢|內膜|懷孕|妊娠",
@@ -56,7 +59,14 @@ def review(
     doubts += _sex([*findings, *impression], sex)
     doubts += _unmatched(findings, impression)
     doubts += _sizes([*findings, *impression], sorted(measured_mm))
+    doubts += _unfilled(report)
     return sorted(doubts, key=lambda d: not d.blocks)
+
+
+def _unfilled(report: Report) -> list[Doubt]:
+    """Sentences that a person wrote or inserted, with a field that nobody filled in."""
+    written = [x for section in report.sections for x in section.sentences if x.state == "edited"]
+    return [Doubt(kind="unfilled", said=x.text) for x in written if _FIELD.search(x.text)]
 
 
 def _standing(report: Report, section: str) -> list[Sentence]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
-from ..display.hanging import Hanging
+from ..display.hanging import Hanging, Windows
 from ..io.names import plain_name
 from .accounts import Account
 
@@ -22,7 +22,7 @@ class Desk(BaseModel, frozen=True):
     filters of the worklist, empty where none is set; dates are YYYY-MM-DD. order: what the rows are sorted
     by. mine: only cases that are assigned to this account. hangings: by the kind of study, such as
     CT+MR, how its images are hung. keys: by what they do, where
-    others than those of the house."""
+    others than those of the house. windows: (centre, width) of own presets by modality and name."""
 
     language: str = ""
     words: str = ""
@@ -37,6 +37,7 @@ class Desk(BaseModel, frozen=True):
     mine: bool = False
     hangings: dict[str, Hanging] = {}
     keys: dict[str, str] = {}
+    windows: Windows = {}
 
 
 def _path(library: Library, account: Account) -> Path:

@@ -29,7 +29,7 @@ from ..display.contract import (
     ReportData,
     Typing,
 )
-from ..display.hanging import Hung
+from ..display.hanging import Hung, Windowed
 from ..display.tags import TagsAsked
 from ..drafting.report_model import ReportModelFile
 from ..evaluation.draft_results import DraftEvaluation, TextPair
@@ -111,6 +111,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "viewer_hung": Hung,
     "viewer_keyed": Keyed,
     "viewer_asked": Asked,
+    "viewer_windowed": Windowed,
     "viewer_tags_asked": TagsAsked,
     "viewer_report_change": ReportChange,
     "viewer_typing": Typing,

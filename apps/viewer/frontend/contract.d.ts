@@ -287,7 +287,7 @@ export interface Probe {
   unit: string
 }
 
-/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. */
+/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. */
 export interface ReaderData {
   case_id: string
   case_key: string
@@ -306,6 +306,7 @@ export interface ReaderData {
   keys?: Record<string, string>
   heard?: Record<string, number>
   tags?: ShownTags | null
+  windows?: Record<string, Record<string, [number, number]>>
   words: Record<string, any>
 }
 
@@ -509,4 +510,12 @@ export interface WhoseImages {
   study_date?: string
   accession?: string
   description?: string
+}
+
+/** From the browser: a window that this person keeps for a modality, or (none) drops.  name: of it. window: centre and width, in the unit of the modality. */
+export interface Windowed {
+  serial: number
+  modality: string
+  name: string
+  window?: [number, number] | null
 }

@@ -27,7 +27,7 @@ from medfuse.display.contract import (
     VolumeImage,
     read_message,
 )
-from medfuse.display.hanging import Hanging, Hung, WhoseImages
+from medfuse.display.hanging import Hanging, Hung, WhoseImages, Windowed
 from medfuse.errors import UserError
 from medfuse.library import results, store, workbench
 from medfuse.library.accounts import Account
@@ -68,6 +68,7 @@ def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | 
         on_hung_change=lambda: None,
         on_keyed_change=lambda: None,
         on_tags_change=lambda: None,
+        on_windowed_change=lambda: None,
     )
     if done.measured:
         _measured(case_id, done.measured)
@@ -87,6 +88,9 @@ def _wishes(case_id: str, modalities: set[str], done: Any, *, prior_open: bool) 
     if keyed := fresh("keyed", Keyed, done.keyed):
         remembered.keep(keys=keys.checked(keyed.keys))
         st.rerun()
+    if windowed := fresh("windowed", Windowed, done.windowed):
+        remembered.keep_window(windowed)
+        redraw()
     if fresh("prior", Asked, done.prior):
         st.session_state[f"prior-{case_id}"] = not prior_open
         redraw()
@@ -123,8 +127,9 @@ def _told(
         hangings=_hangings({i.modality for i in case.images}),
         may_save=people.account() is not None,
         keys=keys.of_person(),
-        heard=heard("hung", "keyed", "prior", "expired", "tags"),
+        heard=heard("hung", "keyed", "prior", "expired", "tags", "windowed"),
         tags=tags.shown(folder.name),
+        windows=remembered.desk().windows,
         words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
     )
 

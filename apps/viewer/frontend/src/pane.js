@@ -3,6 +3,7 @@
 import { choose, h } from './dom.js'
 import { keyOf } from './marks.js'
 import { MAP_NAMES, meeting, PLANES, shapeOf } from './plane.js'
+import { SLABS, slabValue, THICKNESS, valueOn } from './slab.js'
 import { SERIES } from './strip.js'
 import { Viewport } from './viewport.js'
 
@@ -17,6 +18,10 @@ export class Pane {
   constructor(reader, cell) {
     this.reader = reader
     this.map = 'grey'
+    /** @type {{ kind: string, mm: number } | null} */
+    this.slab = null // of the planes, where several are shown as one
+    /** @type {{ stack: any, preset: string, window: number[], map: string, opacity: number } | null} */
+    this.fused = null // what lies over the planes in colour
     this.turn = 0 // quarter turns clockwise
     this.speed = 1
     this.playing = false
@@ -46,12 +51,38 @@ export class Pane {
 
   pick(index) {
     this.stack = this.reader.stackOf(index)
-    const presets = this.meta.presets
+    const { presets } = this
+    if (this.meta.kind !== 'volume' || !this.meta.exact) this.slab = null
+    if (!this.#partners().some((i) => i.index === this.fused?.stack.meta.index)) this.fused = null
     this.preset = presets[this.preset] ? this.preset : Object.keys(presets)[0]
     this.window = [...(this.reader.windows.get(index) ?? presets[this.preset] ?? Object.values(presets)[0])]
     this.own[index] ??= this.reader.placeOf(index) ?? this.meta.shape.map((n) => Math.floor(n / 2))
     this.element.dataset.modality = this.modality
     this.stop()
+  }
+
+  /** Windows of the modality, and this person's own after them. */
+  get presets() {
+    return { ...this.meta.presets, ...this.reader.data.windows?.[this.modality] }
+  }
+
+  /** Series that can lie over this one: volumes of another modality in its frame of reference. */
+  #partners() {
+    const { meta } = this
+    if (meta.kind !== 'volume' || !meta.frame_of_reference || !this.stack.inverse) return []
+    const found = this.reader.images.filter((i) => i.kind === 'volume' && i.affine && i.modality !== meta.modality && i.frame_of_reference === meta.frame_of_reference)
+    return found.sort((a, b) => Number(b.modality === 'PT') - Number(a.modality === 'PT')) // PET is what lies over others
+  }
+
+  /** Lay a series over the planes, or take it away. */
+  fuse(index) {
+    if (index === null) this.fused = null
+    else {
+      const stack = this.reader.stackOf(index)
+      const [preset] = Object.keys(stack.meta.presets)
+      this.fused = { stack, preset, window: [...stack.meta.presets[preset]], map: 'hot', opacity: 0.6 }
+    }
+    this.rebuild()
   }
 
   /** Where the crosshair is, in voxels of the series shown. Series of one frame of reference share it in mm. */
@@ -96,9 +127,11 @@ export class Pane {
 
   setPreset(name) {
     this.preset = name
-    this.window = [...this.meta.presets[name]]
+    this.window = [...this.presets[name]]
     this.reader.windows.delete(this.meta.index)
-    this.presetList.value = name
+    const list = this.#windows()
+    this.presetList.replaceWith(list)
+    this.presetList = list
     this.draw()
   }
 
@@ -110,12 +143,14 @@ export class Pane {
     this.draw()
   }
 
-  hover(voxel) {
+  hover(voxel, plane = 'axial') {
     if (!this.readout || !this.stack) return
-    const value = voxel && this.stack.value(...voxel)
+    const value = voxel && (this.slab ? slabValue(this.stack, plane, voxel, this.slab) : this.stack.value(...voxel))
+    const over = voxel && this.fused && valueOn(this.stack, this.fused.stack, voxel)
     const mm = voxel && this.stack.toMm(voxel)
     const parts = []
     if (value !== null && value !== undefined) parts.push(`${Number.isInteger(value) ? value : value.toFixed(2)} ${this.meta.unit}`.trim())
+    if (typeof over === 'number') parts.push(`${this.fused.stack.meta.modality} ${over.toFixed(2)} ${this.fused.stack.meta.unit}`.trim())
     if (mm) parts.push(`R${sign(mm[0])} A${sign(mm[1])} S${sign(mm[2])} mm`)
     this.readout.textContent = parts.join(' · ') || '\u00a0'
   }
@@ -197,7 +232,7 @@ export class Pane {
     this.viewports = planes.map((p) => new Viewport(this, p, before.find((v) => v.plane === p)))
     const grid = h('div', { class: `grid ${this.mode === 'mpr' ? 'mpr' : 'axial'}` }, this.viewports.map((v) => v.canvas))
     if (this.mode === 'mpr') grid.append(this.three = this.three && this.rendering ? this.three : this.#three())
-    this.presetList = choose(words.window, [['', words.free], ...Object.keys(this.meta.presets).map((n) => [n, words.presets[n] ?? n])], this.preset, (name) => name && this.setPreset(name))
+    this.presetList = this.#windows()
     const series = this.reader.images.map((i) => [i.index, `${i.modality} ${i.title}${i.prior ? ` · ${words.prior}` : ''}`])
     const head = h('header', {}, h('strong', {}, words.modalities[this.modality]),
       state.state !== 'present' && h('span', { class: `badge ${state.state}`, title: state.why }, words.states[state.state]), state.why && h('span', { class: 'why', title: state.why }, state.why),
@@ -205,16 +240,51 @@ export class Pane {
       this.presetList,
       choose(words.colours, MAP_NAMES.map((n) => [n, words.maps[n]]), this.map, (m) => { this.map = m; this.draw() }),
       planar && choose(words.plane, PLANES.map((p) => [p, words[p]]), this.plane, (p) => this.setMode(p)),
+      planar && choose(words.slab, [['', words.thin], ...SLABS.map((k) => [k, words.slabs[k]])], this.slab?.kind ?? '', (kind) => { this.slab = kind ? { kind, mm: this.slab?.mm ?? 10 } : null; this.rebuild() }),
+      planar && this.slab && choose(words.thickness, THICKNESS.map((mm) => [mm, `${mm} mm`]), this.slab.mm, (mm) => { this.slab = { ...this.slab, mm: Number(mm) }; this.draw() }),
+      !this.fused && this.#fusing(),
       planar && h('button', { class: this.mode === 'mpr' ? 'on' : '', 'aria-label': words.mpr, title: words.mpr_hint, onclick: () => this.setMode(this.mode === 'mpr' ? 'axial' : 'mpr') }, '⊞'))
     this.readout = h('output', { class: 'readout' }, '\u00a0')
     this.slider = h('input', { type: 'range', min: 1, max: shapeOf(this.stack, this.plane).count, 'data-keys': 'page', 'aria-label': volume ? words.slice : words.frame,
       oninput: (e) => { const at = [...this.position()]; at[AXIS[this.plane]] = Number(e.target.value) - 1; this.goTo(at) } })
     const foot = h('footer', {}, !volume && this.#player(), this.slider, this.readout)
     const warnings = this.meta.warnings.join('; ')
-    this.element.replaceChildren(head, grid, foot, warnings ? h('p', { class: 'warning', title: warnings }, `⚠ ${warnings}`) : '')
+    this.element.replaceChildren(head, this.#fusion(), grid, foot, warnings ? h('p', { class: 'warning', title: warnings }, `⚠ ${warnings}`) : '')
     this.element.classList.toggle('active', this.reader.current === this)
     this.fetch()
     this.draw()
+  }
+
+  /** The windows to choose from; one that was set by hand can be kept by a name, and an own one taken away. */
+  #windows() {
+    const { words, reader } = this
+    const own = reader.data.windows?.[this.modality] ?? {}
+    const standing = this.preset
+    const names = Object.keys(this.presets).map((n) => [n, words.presets[n] ?? n])
+    const mine = reader.data.may_save ? [['+', words.keep_window], ...(own[standing] ? [['-', words.drop_window.replace('{name}', standing)]] : [])] : []
+    return choose(words.window, [['', words.free], ...names, ...mine], this.preset, (name) => {
+      if (name === '+') reader.keepWindow(this)
+      else if (name === '-') reader.tellWindow(this.modality, standing, null)
+      else if (name) this.setPreset(name)
+      this.presetList.value = this.preset
+    })
+  }
+
+  /** What lies over the planes: which series, in which window and colours, and how strongly. */
+  #fusion() {
+    const { words, fused } = this
+    if (!fused) return ''
+    fused.stack.load(0, () => this.draw(), (problem) => this.reader.failed(problem))
+    return h('header', { class: 'fusion' }, h('span', {}, words.fused), this.#fusing(),
+      choose(words.fused_window, Object.keys(fused.stack.meta.presets).map((n) => [n, words.presets[n] ?? n]), fused.preset, (n) => { fused.preset = n; fused.window = [...fused.stack.meta.presets[n]]; this.draw() }),
+      choose(words.fused_colours, MAP_NAMES.map((n) => [n, words.maps[n]]), fused.map, (m) => { fused.map = m; this.draw() }),
+      h('input', { type: 'range', min: 0, max: 1, step: 0.05, value: String(fused.opacity), 'aria-label': words.fused_opacity, title: words.fused_opacity, oninput: (e) => { fused.opacity = Number(e.target.value); this.draw() } }))
+  }
+
+  #fusing() {
+    const partners = this.#partners()
+    const { words } = this
+    return partners.length > 0 && choose(words.fused, [['', words.fused_none], ...partners.map((i) => [i.index, `${i.modality} ${i.title}`])], this.fused?.stack.meta.index ?? '', (i) => this.fuse(i === '' ? null : Number(i)))
   }
 
   /** Ask for the pixels that are not here yet. */

@@ -19,7 +19,7 @@ export class Reader {
   /**
    * @param {HTMLElement} root
    * @param {import('../contract.js').ReaderData} data
-   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | import('../contract.js').TagsAsked | import('../contract.js').Asked) => void} tell
+   * @param {(event: string, value: import('../contract.js').Measured | import('../contract.js').Hung | import('../contract.js').Keyed | import('../contract.js').TagsAsked | import('../contract.js').Windowed | import('../contract.js').Asked) => void} tell
    */
   constructor(root, data, tell) {
     this.data = data
@@ -96,7 +96,10 @@ export class Reader {
       this.panes.forEach((p) => p.rebuild())
     } else this.panes.forEach((p) => { p.fetch(); p.draw() }) // such as after a measurement: zoom, pan and 3D stay
     if (prior && data.prior_open) this.#besidePrior()
-    else if (prior) this.hang(this.hangingAt)
+    else if (prior) {
+      this.linked = false // it was for the earlier study
+      this.hang(this.hangingAt)
+    }
     this.drawBar()
     this.tagPage.take(data.tags)
     this.note.hidden = true
@@ -260,10 +263,24 @@ export class Reader {
 
   /** An arrow says what the reader writes beside it. */
   #askWords(arrow) {
+    this.#ask(this.words.arrow_words, '120', (text) => this.marks.add({ ...arrow, text }))
+  }
+
+  /** The window of a viewport by a name, for every series of its modality that this person reads. */
+  keepWindow(pane) {
+    this.#ask(this.words.window_name, '40', (name) => name && this.tellWindow(pane.modality, name, pane.window))
+  }
+
+  tellWindow(modality, name, window) {
+    this.tell('windowed', { serial: nextSerial(), modality, name, window })
+  }
+
+  /** Words in the line above the images, then Enter. */
+  #ask(label, longest, done) {
     const end = () => { this.note.hidden = true; this.note.replaceChildren() }
-    const field = h('input', { 'aria-label': this.words.arrow_words, placeholder: this.words.arrow_words, maxlength: '120', onkeydown: (e) => {
+    const field = h('input', { 'aria-label': label, placeholder: label, maxlength: longest, onkeydown: (e) => {
       e.stopPropagation()
-      if (e.key === 'Enter' && !e.isComposing) { const text = field.value.trim(); end(); this.marks.add({ ...arrow, text }) }
+      if (e.key === 'Enter' && !e.isComposing) { const text = field.value.trim(); end(); done(text) }
       if (e.key === 'Escape') end()
     } })
     this.note.hidden = false
@@ -339,7 +356,7 @@ export class Reader {
   }
 
   #preset(n) {
-    const name = Object.keys(this.current.meta?.presets ?? {})[n]
+    const name = Object.keys(this.current.meta ? this.current.presets : {})[n]
     if (name) this.current.setPreset(name)
   }
 
@@ -391,6 +408,6 @@ export class Reader {
 }
 
 /** What the viewports are built from: another one needs other lists, labels and badges. */
-function frame({ words, states, images }) {
-  return JSON.stringify([words, states, images.map((i) => [i.series_uid, i.prior])])
+function frame({ words, states, images, windows = {}, may_save = false }) {
+  return JSON.stringify([words, states, windows, may_save, images.map((i) => [i.series_uid, i.prior])])
 }

@@ -6,6 +6,7 @@ import { write } from './ink.js'
 import { trace } from './overlay.js'
 import { DRAWING, figured, sketch, struck } from './tools.js'
 import { EDGES, lookup, paint, pixelOf, shapeOf, voxelAt } from './plane.js'
+import { overlay, paintSlab, planesOf } from './slab.js'
 
 const HIGHLIGHT = '#ffc400'
 const LABEL = '#a0dcff'
@@ -95,7 +96,7 @@ export class Viewport {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','),
       where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, reference: line.flat().map((v) => v.toFixed(1)).join(','),
     })
-    if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer)) // other pixels came under it
+    if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer), this.plane) // other pixels came under it
   }
 
   #voxelUnder(point) {
@@ -115,7 +116,9 @@ export class Viewport {
   }
 
   #refresh(stack, shape, index) {
-    const key = [stack.meta.url, stack.meta.index, stack.version, index, ...this.host.window, this.host.map].join('|')
+    const { slab, fused } = this.host
+    const over = fused && [fused.stack.meta.index, fused.stack.version, ...fused.window, fused.map, fused.opacity]
+    const key = [stack.meta.url, stack.meta.index, stack.version, index, ...this.host.window, this.host.map, slab?.kind, slab?.mm, over].join('|')
     if (key === this.key) return
     this.key = key
     const tableKey = [stack.meta.index, ...this.host.window, this.host.map].join('|')
@@ -129,7 +132,9 @@ export class Viewport {
       this.image = new ImageData(shape.width, shape.height)
       this.words = new Uint32Array(this.image.data.buffer)
     }
-    paint(stack, this.plane, index, this.table, this.words)
+    if (slab) paintSlab(stack, this.plane, index, slab, this.table, this.words)
+    else paint(stack, this.plane, index, this.table, this.words)
+    if (fused) overlay(stack, this.plane, index, fused, this.words)
     const context = /** @type {CanvasRenderingContext2D} */ (this.back.getContext('2d', SOFTWARE))
     context.putImageData(this.image, 0, 0)
   }
@@ -226,7 +231,9 @@ export class Viewport {
     const what = stack.meta.kind === 'cine' ? words.frame : words[this.plane]
     const simulated = stack.meta.simulated && words.simulated
     const place = this.#where(stack, index)
-    write(context, `${what} ${index + 1}/${count}${place}`, 8, height - 12, { align: 'left', size: 12 })
+    const { slab } = this.host
+    const thick = slab ? ` · ${words.slabs[slab.kind]} ${slab.mm} mm` : ''
+    write(context, `${what} ${index + 1}/${count}${place}${thick}`, 8, height - 12, { align: 'left', size: 12 })
     if (simulated) write(context, simulated, 8, height - 27, { align: 'left', size: 12 })
     if (!this.#arrived(stack, index)) write(context, words.loading, width / 2, height / 2, { size: 15 })
   }
@@ -242,7 +249,9 @@ export class Viewport {
 
   /** A slice needs its own chunk, a plane across the slices all of them. */
   #arrived(stack, index) {
-    return this.plane === 'axial' ? stack.has(index) : stack.complete
+    if (this.plane !== 'axial') return stack.complete
+    const [low, high] = this.host.slab ? planesOf(stack, this.plane, index, this.host.slab.mm) : [index, index]
+    return stack.has(low) && stack.has(index) && stack.has(high)
   }
 
   #wheel(event) {
@@ -315,7 +324,7 @@ export class Viewport {
     this.pointer = { clientX: event.clientX, clientY: event.clientY }
     const at = this.toPixel(event)
     const voxel = this.#voxelUnder(event)
-    this.host.hover(voxel)
+    this.host.hover(voxel, this.plane)
     const d = this.drag
     if (this.making && (d?.tool === this.making.kind || this.making.placing)) this.#follow(at)
     if (!d) return
