@@ -56,8 +56,8 @@ class Round:
 
     folder: Path
     kept: dict[str, list[str]] = field(default_factory=lambda: {act: [] for act in ACTS})
-    lost: Counter[str] = field(default_factory=Counter)
-    half: Counter[str] = field(default_factory=Counter)
+    lost: list[str] = field(default_factory=list)
+    half: list[str] = field(default_factory=list)
     kills: Counter[str] = field(default_factory=Counter)
 
     @property
@@ -88,7 +88,9 @@ def series(folder: Path, first: int) -> Iterator[tuple[str, Path]]:
         uid = f"1.2.826.{n}"
         if not where.exists():
             ids = {"patient": f"K{n}", "study": uid, "series": f"{uid}.1"}
-            write_stack(where, [(0, 0, 2.5 * k) for k in range(SLICES)], **ids)
+            part = where.with_name(f".{n}.{os.getpid()}")  # who writes it may be killed too
+            write_stack(part, [(0, 0, 2.5 * k) for k in range(SLICES)], **ids)
+            part.rename(where)
         yield uid, where
 
 
@@ -179,34 +181,35 @@ def one(act: str, at: Round, rng: random.Random) -> None:
     timer.join()
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
     at.kills[act] += status == -signal.SIGKILL
-    at.half[act] += status != -signal.SIGKILL  # it ended by itself: something was wrong
+    if status != -signal.SIGKILL:
+        at.half.append(f"{act} ended by itself ({status})")
 
 
-def look(at: Round, act: str) -> None:
-    """Another process's look at the library after a kill; what is wrong is counted for this act."""
+def look(at: Round) -> None:
+    """Another process's look at the library after a kill: what is lost, and what is half."""
     with Library(at.folder / "home") as library:
-        at.half[act] += len(differences(library))
-        at.half[act] += len(integrity.verify(library).damaged)
-        whole = {c.patient_id for c in store.list_cases(library)}
-        for uid in at.kept["ingest"]:
-            at.lost["ingest"] += f"K{uid.split('.')[-1]}" not in whole
-        for row in store.list_cases(library):
-            if row.patient_id.startswith("K"):
-                files = store.files_of(library, row.case_id)
-                at.half["ingest"] += len(files) != SLICES
+        at.half += [d.what for d in differences(library)]
+        at.half += [f"{d.file}: {d.what}" for d in integrity.verify(library).damaged]
+        cases = {c.patient_id: c.case_id for c in store.list_cases(library)}
+        names = [f"K{uid.split('.')[-1]}" for uid in at.kept["ingest"]]
+        at.lost += [f"case of {name}" for name in names if name not in cases]
+        for name, case_id in cases.items():
+            n = len(store.files_of(library, case_id))
+            if name.startswith("K") and n != SLICES:
+                at.half.append(f"case of {name}: {n} files")
         signed = reports.final_version(library, CASE)
-        assert signed is not None
-        at.lost["sign"] += signed.version < max(map(int, at.kept["sign"]), default=1)
-        paths = [Path(p) for p in at.kept["store"]]
-        sent = {str(dcmread(p, stop_before_pixels=True).SOPInstanceUID): p for p in paths}
+        newest = max(map(int, at.kept["sign"]), default=1)
+        if signed is None or signed.version < newest:
+            at.lost.append(f"signed version {newest}")
+        sent = {str(dcmread(p, stop_before_pixels=True).SOPInstanceUID): Path(p) for p in at.kept["store"]}
         there = {u: p for u, _, _, p in files_of(library, {"StudyInstanceUID": "1.2.840.1"})} if sent else {}
-        for uid, path in sent.items():
-            at.lost["store"] += uid not in there
-            at.half["store"] += uid in there and data_of(there[uid]) != data_of(path)
-    if at.kept["backup"]:
-        at.lost["backup"] += read_manifest(at.copy) is None
+        at.lost += [f"object {uid}" for uid in sent if uid not in there]
+        same = {uid: data_of(there[uid]) == data_of(p) for uid, p in sent.items() if uid in there}
+        at.half += [f"object {uid}: other bytes" for uid, good in same.items() if not good]
+    if at.kept["backup"] and read_manifest(at.copy) is None:
+        at.lost.append("backup")
     if read_manifest(at.copy) is not None:
-        at.half["backup"] += len(verify_backup(at.copy).damaged)
+        at.half += [f"backup: {d.file}: {d.what}" for d in verify_backup(at.copy).damaged]
 
 
 def data_of(path: Path) -> bytes:
@@ -230,14 +233,17 @@ def main() -> int:
         for n in range(given.kills):
             act = ACTS[n % len(ACTS)]
             one(act, at, rng)
-            look(at, act)
+            look(at)
+            if at.lost or at.half:
+                print(f"after kill {n + 1}, of {act}:", *at.lost, *at.half, sep="\n", file=sys.stderr)
+                break
         acknowledged = {act: len(kept) for act, kept in at.kept.items()}
         result = {
             "kills": sum(at.kills.values()),
             "by_act": dict(at.kills),
             "acknowledged": acknowledged,
-            "lost": sum(at.lost.values()),
-            "half": sum(at.half.values()),
+            "lost": len(at.lost),
+            "half": len(at.half),
         }
         print(json.dumps(result))
     return 0 if not result["lost"] and not result["half"] and result["kills"] == given.kills else 1
