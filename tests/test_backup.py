@@ -149,12 +149,14 @@ def test_a_damaged_or_changed_backup_is_refused_by_name(library, elsewhere, tmp_
     assert not (tmp_path.parent / "escaped").exists()
 
 
-@pytest.mark.parametrize("end", ["", "-journal", "-wal", "-shm"])
-def test_what_a_killed_backup_left_is_in_nobodys_way(library, tmp_path, end):
+@pytest.mark.parametrize(
+    "name", ["a" * 32 + ".part" + end for end in ("", "-journal", "-wal")] + [f"{MANIFEST}.part"]
+)
+def test_what_a_killed_backup_left_is_in_nobodys_way(library, tmp_path, name):
     """SQLite's own file beside an unfinished copy closed the folder to every later backup."""
     copy = tmp_path / "copy"
     copy.mkdir()
-    left = copy / f".{'a' * 32}.part{end}"
+    left = copy / f".{name}"
     left.write_bytes(b"x")
     backup(library, copy)
     assert not left.exists()

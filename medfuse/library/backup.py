@@ -44,7 +44,7 @@ Progress = Callable[[int, int], None]
 MANIFEST = "backup.json"
 BLOCK = 1 << 20
 ROOM = 64 << 20  # bytes that stay free
-LEFT_OVER = re.compile(r"\.[0-9a-f]{32}\.part(-\w+)?")  # of a backup that was killed, SQLite's beside it too
+LEFT_OVER = re.compile(r"\..+\.part(-\w+)?")  # of a backup that was killed, SQLite's beside it too
 
 
 class BackupFile(BaseModel, frozen=True):
