@@ -44,7 +44,7 @@ from medfuse.network.node import Node, NodeOptions, Peer
 
 ACTS = ("ingest", "store", "sign", "backup")
 LONGEST_S = {"ingest": 4.0}  # before a process is killed, counted from when it is ready
-OTHERS_S = 0.5
+OTHERS_S = 1.0
 SLICES = 3
 CT = "1.2.840.10008.5.1.4.1.1.2"
 Say = Callable[[str], None]

@@ -180,3 +180,20 @@ def test_names_of_added_bundles(strange, home):
     assert {r["name"]: bool(r["pin"]) for r in rows}["theirs"]
     assert not next(r for r in rows if r["name"] == "breast-ultrasound")["pin"]
     assert isinstance(invoked("remove", "breast-ultrasound").exception, WrongUse)
+
+
+def test_the_files_of_an_added_bundle_are_read_once_for_pin_and_seal(strange, home, monkeypatch):
+    from medfuse.bundles import pins
+    from medfuse.bundles import seal as seals
+
+    assert invoked("add", strange).exit_code == 0
+    asked = []
+
+    def counted(folder):
+        asked.append(folder)
+        return hashes_of(folder)
+
+    monkeypatch.setattr(pins, "hashes_of", counted)
+    monkeypatch.setattr(seals, "hashes_of", counted)
+    load_bundle("from-them")
+    assert len(asked) == 1

@@ -34,7 +34,11 @@ class BundlePins(BaseModel):
 
 def pin_of(folder: Path) -> str:
     """SHA-256 over the names and contents of a bundle's files."""
-    return hashlib.sha256(json.dumps(hashes_of(folder), sort_keys=True).encode()).hexdigest()
+    return _pin(hashes_of(folder))
+
+
+def _pin(hashes: dict[str, str]) -> str:
+    return hashlib.sha256(json.dumps(hashes, sort_keys=True).encode()).hexdigest()
 
 
 def read_pins(home: Path) -> dict[str, str]:
@@ -56,17 +60,22 @@ def _write_pins(home: Path, pins: dict[str, str]) -> None:
     part.rename(home / PINS)
 
 
-def check_pin(home: Path, folder: Path) -> None:
-    """Raises UserError where a bundle that was added is not what was added. One that was put into the home by
-    hand, or trained there, has no pin and is not checked."""
+def check_pin(home: Path, folder: Path) -> dict[str, str] | None:
+    """The hashes of a bundle's files, for `check_seal`, where it was added; UserError where it is not what
+    was added. One that was put into the home by hand, or trained there, has no pin and is not checked:
+    None."""
     if folder.resolve().parent != (home / "bundles").resolve():
-        return
+        return None
     pin = read_pins(home).get(folder.name)
-    if pin is not None and pin_of(folder) != pin:
+    if pin is None:
+        return None
+    hashes = hashes_of(folder)
+    if _pin(hashes) != pin:
         raise UserError(
             f"{folder}: the bundle is not the one that was added; medfuse bundle remove {folder.name}, then "
             "add it again from where it came"
         )
+    return hashes
 
 
 def files_in(folder: Path) -> dict[str, int]:

@@ -39,8 +39,7 @@ def bundle_hash(path: Path) -> str:
 
 def check_bundle(path: Path) -> None:
     """Raises UserError where a bundle is not what was made, or not what was added."""
-    check_pin(settings().home, path)
-    check_seal(path)
+    check_seal(path, check_pin(settings().home, path))
 
 
 def encoders_home() -> Path:

@@ -47,9 +47,9 @@ def seal(folder: Path) -> None:
     (folder / "files.json").write_text(made.model_dump_json(indent=1))
 
 
-def check_seal(folder: Path) -> None:
+def check_seal(folder: Path, now: dict[str, str] | None = None) -> None:
     """Raises UserError that names the file where a bundle is not what was made. Without files.json nothing is
-    checked."""
+    checked. ``now``: the hashes of its files, where they were read already."""
     path = folder / SEAL
     if not path.exists():
         return
@@ -61,7 +61,7 @@ def check_seal(folder: Path) -> None:
         raise UserError(
             f"{folder}: was made by a newer medfuse ({sealed.medfuse}); update medfuse, or use another bundle"
         )
-    now = hashes_of(folder)
+    now = hashes_of(folder) if now is None else now
     for name in sorted(set(sealed.files) | set(now)):
         if sealed.files.get(name) != now.get(name):
             what = "is missing" if name not in now else "does not belong to it"
