@@ -18,6 +18,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image as Picture
 from sklearn.linear_model import LogisticRegression
 from sklearn.pipeline import make_pipeline
 from sklearn.preprocessing import StandardScaler
@@ -26,6 +27,7 @@ from medfuse.bundles.bundle import Bundle, load_bundle
 from medfuse.evaluation.findings import finding_auroc, paired_difference
 from medfuse.generation.boxes import Boxes, read_boxes
 from medfuse.generation.networks import Generator, LatentFlow, Sampling, sample
+from medfuse.generation.output import picture_of
 from medfuse.generation.saved import load_generator
 from medfuse.generation.train import FlowStage
 from medfuse.io.manifest import read_manifest
@@ -99,7 +101,9 @@ def distances(bundle: Bundle, generator: Generator, train: Boxes, test: Boxes, m
         sets["autoencoded"] = torch.cat(
             [generator.decode(m, generator.encode(m, x)) for x in held.split(AT_ONCE)]
         )
-        others = [o for o in codes if o != m and test.values[o].shape == held.shape and not is_cine(m)]
+        others = [
+            o for o in codes if o != m and test.values[o].shape[1:] == held.shape[1:] and not is_cine(m)
+        ]
         if others:
             sets["ceiling"] = test.values[others[0]][test.there[:, codes.index(others[0])]]
         of = {name: features(bundle, generator, m, x) for name, x in (sets | {"test": held}).items()}
@@ -236,6 +240,25 @@ def imputed(bundle: Bundle, generator: Generator, train: Boxes, test: Boxes, wan
     return out
 
 
+def picture(generator: Generator, test: Boxes, path: Path) -> None:
+    """Middle slices of three test cases: real, through the autoencoder, and generated for their claims."""
+    codes = tuple(generator.config.modalities)
+    case = test.pick(test.there.all(1).nonzero()[:3, 0])
+    made = draw(generator, {}, codes, case.claims)
+    rows = []
+    for m in codes:
+        of = generator.config.modalities[m]
+        again = generator.decode(m, generator.encode(m, case.values[m]))
+        drawn = [picture_of(m, of, x[0].numpy()).box for x in made[m]]
+        sets = [[of.centre + of.width * x[0].numpy() for x in s] for s in (case.values[m], again)]
+        tiles = [x if x.ndim == 2 else x[::-1, ::-1, x.shape[2] // 2].T for x in (*sets[0], *sets[1], *drawn)]
+        low, high = np.percentile(np.stack(sets[0]), [2, 99.5])
+        big = [np.clip((t - low) / (high - low), 0, 1) for t in tiles]
+        shown = [Picture.fromarray((255 * t).astype(np.uint8)).resize((128, 128)) for t in big]
+        rows.append(np.concatenate([np.asarray(p) for p in shown], 1))
+    Picture.fromarray(np.concatenate(rows)).save(path)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -246,11 +269,17 @@ def main() -> None:
     parser.add_argument("--work", type=Path, required=True, help="tensors are kept here")
     parser.add_argument("--cases", type=int, default=150, help="at most so many of each manifest")
     parser.add_argument("--canary", type=float, default=0.0, help="minutes to train with planted repeats")
+    parser.add_argument("--picture", type=Path, help="only draw this picture")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks/generation.json"))
     options = parser.parse_args()
     torch.set_num_threads(1)
     bundle = load_bundle(options.bundle)
     generator = load_generator(bundle)
+    if options.picture:
+        picture(
+            generator, boxes_of(bundle, generator, options.test, options.work, options.cases), options.picture
+        )
+        return
     train = boxes_of(bundle, generator, options.train, options.work, options.cases)
     test = boxes_of(bundle, generator, options.test, options.work, options.cases)
     codes = tuple(generator.config.modalities)

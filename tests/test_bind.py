@@ -77,6 +77,7 @@ def test_labs_find_what_they_tell_of_and_claims_they_were_never_shown_with(bound
     assert pair.trained
     assert pair.by == "claims"
     assert pair.r10 > 1.5 * found.chance[str(pair.n)]["r10"]
+    assert not any(row.trained for name, row in found.matrix.items() if "claims" not in name)
     # a sense that no case has is in no pair
     assert not any("CT" in name for name in found.matrix)
 

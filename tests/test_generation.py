@@ -39,8 +39,9 @@ from medfuse.generation.train import (
 )
 from medfuse.inference.predictor import Predictor
 from medfuse.io.export import write_nifti as export_nifti
-from medfuse.io.nifti import read_nifti
+from medfuse.io.nifti import read_nifti, sha256
 from medfuse.io.read import open_case
+from medfuse.io.scan import scan
 from medfuse.task import load_task
 from medfuse.training.budget import Budget
 from medfuse.training.identity import Identity, weights_digest
@@ -220,6 +221,9 @@ def test_what_is_generated_says_so_and_is_refused_everywhere(tmp_path, rng):
     assert ds.pixel_array.shape == (32, 48, 48)
     with pytest.raises(UserError, match="synthetic"):
         open_case(dicom)
+    found = scan(tmp_path)  # what ingest and batch read a folder with
+    assert found.read_all() == []
+    assert sum("synthetic" in r.reason for r in found.refused) == 2
 
 
 def test_a_manifest_must_name_a_synthetic_image(tmp_path, rng):
@@ -280,7 +284,7 @@ def test_generate_writes_marked_files_for_claims_and_from_a_case(trained, six_pa
     )
     generate(request)
     given = json.loads((tmp_path / "c" / "provenance.json").read_text())["given"]
-    assert set(given) == {"US"}
+    assert given == {"US": sha256(six_patients.parent / ULTRASOUND)}
 
 
 @pytest.mark.parametrize(

@@ -16,6 +16,7 @@ from medfuse.io.nifti import read_nifti
 from medfuse.io.picture import read_picture
 from medfuse.io.read import open_case
 from medfuse.io.rows import read_row
+from medfuse.io.volume_files import checked_affine
 from medfuse.training.data.check import file_problem
 
 AFFINE = np.array([[-2.0, 0.1, 0, 30], [0.1, 2.0, 0, -40], [0, 0, 3.0, 5], [0, 0, 0, 1]])
@@ -212,3 +213,23 @@ def test_a_volume_that_is_no_number_is_named_with_its_line(tmp_path):
     (tmp_path / "m.csv").write_text("case_id,path,modality,volume\na,x.nii,MR,1\nb,y.nii,MR,two\n")
     with pytest.raises(UserError, match=r"m.csv line 3: volume: Input should be a valid integer"):
         read_manifest(tmp_path / "m.csv")
+
+
+def test_a_small_tilt_beside_half_a_turn_survives_being_written(tmp_path):
+    """A volume in LPS, tilted by less than a degree: the quaternion loses it, the image must not."""
+    from scipy.spatial.transform import Rotation
+
+    from medfuse.io.export import set_place
+
+    for k in range(40):
+        tilt = Rotation.from_euler("xyz", [0.02 * k, -0.013 * k, 0.007 * k], degrees=True).as_matrix()
+        affine = np.eye(4)
+        affine[:3, :3] = tilt @ np.diag([-1, -1, 1]) @ np.diag([0.8, 0.8, 2.5])
+        affine[:3, 3] = [180, 150, -300]
+        nifti = nib.Nifti1Image(np.zeros((400, 400, 100), np.int16), None)
+        nifti.header.set_xyzt_units("mm")
+        set_place(nifti, affine)
+        if nifti.header["qform_code"]:
+            corner = np.array([399, 399, 99, 1])
+            assert np.allclose(nifti.get_qform() @ corner, affine @ corner, atol=0.05)
+        assert np.allclose(checked_affine(tmp_path, nifti.header), affine, atol=1e-4)

@@ -90,7 +90,7 @@ def space(bundle: Bundle, fused: FusionData, data: FeatureSet, alone: Mapping[st
     add_words(sensed, {WORDS: data.reports, UNSEEN_WORDS: data.rephrased}, task, prior)
     sensed.chances[CLAIMS] = claimed(data.labels[:, asked], prior)
     sensed.there[CLAIMS] = np.array((data.labels[:, asked] >= 0).any(1))
-    return space_of(sensed, prior)
+    return space_of(sensed, prior, bound=frozenset(load_bound(bundle)))
 
 
 def space_of_bundle(bundle: Bundle, data: FeatureSet) -> Space:
@@ -155,15 +155,17 @@ def add_words(
             sensed.there[sense] = there
 
 
-def space_of(sensed: Sensed, prior: Float[np.ndarray, " f"]) -> Space:
-    """The matrix of every ordered pair of senses that two cases at least have."""
+def space_of(sensed: Sensed, prior: Float[np.ndarray, " f"], *, bound: frozenset[str] = frozenset()) -> Space:
+    """The matrix of every ordered pair of senses that two cases at least have. bound: senses that learned
+    from claims alone."""
     named = dict.fromkeys((*sensed.embedding, *sensed.chances))
     matrix: dict[str, SpacePair] = {}
     for a in named:
         for b in named:
             both = sensed.there[a] & sensed.there[b]
             if a != b and both.sum() > 1 and (found := _pair(sensed, a, b, both, prior)) is not None:
-                matrix[f"{a}->{b}"] = found
+                trained = _trained(a, b, bound)
+                matrix[f"{a}->{b}"] = found.model_copy(update={"trained": trained})
     counts = sorted({pair.n for pair in matrix.values()})
     senses = [s for s in named if any(s in pair.split("->") for pair in matrix)]
     return Space(senses=senses, matrix=matrix, chance={str(n): chance(n) for n in counts})
@@ -184,9 +186,7 @@ def _pair(
         found = recall_of(similarity)
     else:
         found = recall(sensed.embedding[a][both], sensed.embedding[b][both])
-    return SpacePair(
-        n=int(both.sum()), trained=_trained(a, b), by="claims" if by_claims else "space", **found
-    )
+    return SpacePair(n=int(both.sum()), trained=False, by="claims" if by_claims else "space", **found)
 
 
 def recall_of(similarity: Float[np.ndarray, "n n"]) -> dict[str, float]:
@@ -198,10 +198,12 @@ def recall_of(similarity: Float[np.ndarray, "n n"]) -> dict[str, float]:
     return {f"r{k}": round(float(np.clip((k - before) / tied.sum(1), 0, 1).mean()), 4) for k in KS}
 
 
-def _trained(a: str, b: str) -> bool:
+def _trained(a: str, b: str, bound: frozenset[str]) -> bool:
     """Whether a training brought the two together: images with their report, and images with their labels.
-    Two images, and anything with phrasings that were kept back, were not."""
+    Two images, anything with phrasings kept back, and a bound sense with all but claims were not."""
     pair = {a, b}
+    if pair & bound and CLAIMS not in pair:
+        return False
     if UNSEEN_WORDS in pair or pair == {WORDS, CLAIMS}:
         return False
     return bool(pair & {WORDS, CLAIMS})

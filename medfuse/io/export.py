@@ -16,11 +16,13 @@ from ..errors import UserError
 from .names import plain_name, uid_name
 from .sidecar import SidecarTrait, sidecar_of
 
+SAME_PLACE_MM = 0.02  # qform and sform may put a corner so far apart
+
 
 def write_nifti(image: Image, path: Path) -> Path:
     """Write ``path`` (.nii.gz) and its sidecar.
 
-    Volumes are float32 with an sform; a qform is written too where no shear forbids it. An irregular stack
+    Volumes are float32 with an sform; a qform is written too where it says the same. An irregular stack
     keeps its voxels and gets neither (codes 0): the sidecar holds every slice position. Ultrasound is (W, H,
     1, T) uint8 with the pixel size of its 2D region, colour as a fifth axis. What is drawn over the image
     becomes a mask on the same grid, in ``overlays`` beside it.
@@ -36,10 +38,7 @@ def write_nifti(image: Image, path: Path) -> Path:
             nifti.header["sform_code"] = 0
             nifti.header["qform_code"] = 0
         else:
-            nifti.set_sform(image.affine, 1)
-            m = image.affine[:3, :3] / np.linalg.norm(image.affine[:3, :3], axis=0)
-            straight = np.abs(m.T @ m - np.eye(3)).max() < 1e-4
-            nifti.set_qform(image.affine if straight else None, 1 if straight else 0)
+            set_place(nifti, image.affine)
     if image.source.simulated:
         nifti.header["descrip"] = b"SIMULATED by medfuse, not a patient"
     if image.source.synthetic:
@@ -72,6 +71,21 @@ def _mask(image: Image, like: nib.Nifti1Image) -> nib.Nifti1Image:
     header.set_data_dtype(np.uint8)
     header.set_data_shape(drawn.shape)
     return nib.Nifti1Image(drawn, None if image.affine is None else like.affine, header)
+
+
+def set_place(nifti: nib.Nifti1Image, affine: np.ndarray) -> None:
+    """State where voxels lie, (4, 4) RAS+ mm, as sform; as qform too where that says the same. It cannot of a
+    sheared grid, and its quaternion in 32 bits loses a small tilt beside half a turn, as volumes in LPS have
+    it: by some tenths of a mm at a corner."""
+    nifti.set_sform(affine, 1)
+    m = affine[:3, :3] / np.linalg.norm(affine[:3, :3], axis=0)
+    if np.abs(m.T @ m - np.eye(3)).max() < 1e-4:
+        nifti.set_qform(affine, 1)
+        last = np.array(nifti.shape[:3]) - 1
+        apart = np.abs(nifti.get_qform() - affine)[:3]
+        if (apart[:, :3] @ last + apart[:, 3]).max() < SAME_PLACE_MM:
+            return
+    nifti.set_qform(None, 0)
 
 
 def _cine(image: Image) -> nib.Nifti1Image:

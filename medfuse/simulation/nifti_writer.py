@@ -8,6 +8,7 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
+from ..io.export import set_place
 from ..io.manifest import ManifestImage
 from .patient import SimulatedPatient
 
@@ -22,8 +23,7 @@ def _save(array: np.ndarray, affine: np.ndarray | None, zooms: tuple, path: Path
         image.header.set_xyzt_units("mm", "msec")
     else:
         image.header.set_xyzt_units("mm")
-        image.set_sform(affine, 1)
-        image.set_qform(affine, 1)
+        set_place(image, affine)
     nib.save(image, path)
 
 

@@ -21,6 +21,7 @@ from ..generation.saved import load_generator
 from ..io.read import open_case
 from ..modalities import stated
 from ..preprocess.prepare import prepare
+from ..preprocess.tensors import CineInput
 from .outputs import check_folder
 
 WRITERS = {"nifti": write_nifti, "dicom": write_dicom}
@@ -113,7 +114,9 @@ def _given(
         found = box_of_input(items[0], bundle.task, config.modalities[m])
         if found is not None:
             boxes[m] = torch.from_numpy(found).float()[None, None]
-            sources[m] = next(i.source.sha256 for i in case.images if i.modality == m)
+            role = bundle.task.modalities[m].roles.index(config.modalities[m].role)
+            place = items[0].image if isinstance(items[0], CineInput) else items[0].images[role]
+            sources[m] = case.images[place].source.sha256
     if not boxes:
         wanted = ", ".join(f"{m} {g.role}" for m, g in config.modalities.items() if m not in asked)
         raise UserError(f"{request.given}: holds none of what this generator starts from ({wanted})")
