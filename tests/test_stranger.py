@@ -3,6 +3,8 @@ reader's rights."""
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import ThreadPoolExecutor
 from types import SimpleNamespace
 
 import pytest
@@ -10,7 +12,7 @@ from slices import write_stack
 from starlette.responses import PlainTextResponse
 from starlette.testclient import TestClient
 
-from apps.viewer import desk, people
+from apps.viewer import desk, people, pixels
 from apps.viewer.browsers import browsers
 from apps.viewer.guard import Guard
 from apps.viewer.pixels import Shelf
@@ -56,6 +58,24 @@ def test_a_part_of_a_page_shows_nothing_to_who_was_signed_out(library, monkeypat
     if not at_this_machine:
         with pytest.raises(WrongUse):
             store.load_case(shown, open_case)
+
+
+def test_many_who_open_a_case_at_once_make_its_images_once(library, monkeypatch):
+    """Fifty readers decoded and encoded it fifty times, side by side."""
+    monkeypatch.setattr(desk, "_told", None)
+    case = case_of(library, "P0")
+    made = []
+    write = pixels.write_case
+
+    def counted(read, folder):
+        made.append(folder)
+        time.sleep(0.2)
+        write(read, folder)
+
+    monkeypatch.setattr(pixels, "write_case", counted)
+    with ThreadPoolExecutor(8) as pool:
+        folders = set(pool.map(lambda _: pixels.case_pixels(case), range(8)))
+    assert made == list(folders)
 
 
 def signed_in(library: Library, name: str, role: str = "author") -> tuple[str, accounts.Account]:

@@ -11,6 +11,7 @@ import hashlib
 import os
 import secrets
 import shutil
+import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -35,6 +36,7 @@ CHUNK_VOXELS = 4 << 20  # 8 MiB of CT: the first slices arrive while the others 
 FORM = "9"  # of the files here: another number makes them anew
 THUMB = 72  # pixels of the longer side
 _pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
+_making: dict[str, threading.Lock] = {}  # folder → held while it is made
 
 
 def _folder() -> Path:
@@ -42,14 +44,16 @@ def _folder() -> Path:
 
 
 def case_pixels(case_id: str) -> Path:
-    """The folder of a case's encoded images (`case.json` names them), made on first use. Raises what
-    `store.load_case` does."""
+    """The folder of a case's encoded images (`case.json` names them), made on first use: by one session,
+    however many open the case at once. Raises what `store.load_case` does."""
     key = hashlib.sha256("\n".join([FORM, case_id, *store.files_of(library(), case_id)]).encode()).hexdigest()
     folder = _folder() / key
-    if not (folder / "case.json").exists():
-        write_case(store.load_case(library(), case_id), folder)
-        _tidy(keep=folder)
-    os.utime(folder)
+    shown = library()
+    with _making.setdefault(key, threading.Lock()):
+        if not (folder / "case.json").exists():
+            write_case(store.load_case(shown, case_id), folder)
+            _tidy(keep=folder)
+        os.utime(folder)
     return folder
 
 
