@@ -17,6 +17,8 @@ from medfuse.cli import app
 from medfuse.errors import UserError, WrongUse
 from medfuse.library import Library, audit
 from medfuse.task import load_task
+from medfuse.workflows.ask import ask
+from medfuse.workflows.report import library_report
 from medfuse.workflows.schemas import schemas_json
 
 
@@ -197,3 +199,19 @@ def test_the_files_of_an_added_bundle_are_read_once_for_pin_and_seal(strange, ho
     monkeypatch.setattr(seals, "hashes_of", counted)
     load_bundle("from-them")
     assert len(asked) == 1
+
+
+def test_a_bundle_that_was_renamed_still_reports_what_it_predicted(viewer_library, tmp_path, monkeypatch):
+    """`report`, `ask` and `dictate` looked for the old name alone, and ended."""
+    home, _, case = viewer_library
+    shutil.copytree(home, tmp_path / "home", dirs_exist_ok=True)
+    monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path / "home"))
+    own = tmp_path / "home" / "bundles" / "of-last-year"
+    shutil.copytree(shipped_folder() / "upper-abdomen-simulated", own)
+    monkeypatch.setattr("medfuse.bundles.registry.shipped_folder", lambda: tmp_path / "none")
+    report = library_report(case.case_id, "zh-TW")
+    assert report.language == "zh-TW"
+    assert ask(case.case_id, "Is there ascites?").answer
+    shutil.rmtree(own)
+    with pytest.raises(WrongUse, match=r"predicted this and is not here under any name; add its folder"):
+        library_report(case.case_id, "zh-TW")

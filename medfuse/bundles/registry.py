@@ -74,3 +74,18 @@ def find_bundle(name: str | Path) -> Path:
     known = ", ".join(p.name for p in list_bundles()) or "none"
     here = f"; for the folder here write ./{name}" if Path(name).is_dir() else ""
     raise WrongUse(f"{name}: no such bundle; give a folder as a path, or one of: {known}{here}")
+
+
+def find_by_hash(name: str, sha256: str) -> Path:
+    """The folder of the bundle that a stored prediction names: the one of its name, else, where that was
+    renamed, the one of its hash. Raises WrongUse where it is gone."""
+    found = {path.name: path for path in list_bundles()}
+    if name in found:
+        return found[name]
+    for path in found.values():
+        if bundle_hash(path) == sha256:
+            return path
+    raise WrongUse(
+        f"bundle {name} predicted this and is not here under any name; add its folder with medfuse bundle "
+        "add, or predict again"
+    )

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path
 
 from ..bundles.bundle import choose_bundle, load_bundle
-from ..bundles.registry import find_bundle, is_vqa
+from ..bundles.registry import find_bundle, find_by_hash, is_vqa
 from ..case import Case
 from ..drafting.answer import Answered, answer, for_the_writer, language_of
 from ..drafting.phrases import CANNOT_TELL
@@ -58,7 +58,7 @@ def _known(target: str, question: str, bundle: str | None, library: Library) -> 
     if result is None:
         return None
     stored = result[0]
-    loaded = load_bundle(bundle or stored.bundle)
+    loaded = load_bundle(bundle or find_by_hash(stored.bundle, stored.bundle_hash))
     if loaded.hash != stored.bundle_hash:
         return None
     if stored.in_domain and for_the_writer(question, loaded):

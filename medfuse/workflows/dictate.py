@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from ..bundles.bundle import load_bundle
+from ..bundles.registry import find_by_hash
 from ..drafting.dictated import DictatedSentence, Dictation, Question, dictation
 from ..errors import UserError, WrongUse
 from ..io.sound import Sound, read_sound, voiced
@@ -87,4 +88,6 @@ def checked(words: str, *, case: str = "", bundle: str | None = None) -> Dictati
     stored = results.load_result(Library(), case)
     if stored is None:
         raise WrongUse(f"{case}: has no prediction in the library; predict it first, or leave --case out")
-    return dictation(words, load_bundle(bundle or stored[0].bundle).task, stored[0])
+    said = stored[0]
+    loaded = load_bundle(bundle or find_by_hash(said.bundle, said.bundle_hash))
+    return dictation(words, loaded.task, said)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from ..bundles.bundle import Bundle, load_bundle
+from ..bundles.registry import find_by_hash
 from ..case import Case
 from ..drafting.compose import ANY, Wish, compose
 from ..errors import OutputError, UserError, WrongUse
@@ -79,7 +80,7 @@ def library_report(
     language = language or report.language
     if not prediction.bundle:
         raise WrongUse(f"{case_id}: was written by hand in {report.language}; there is no draft to translate")
-    task = load_bundle(prediction.bundle).task
+    task = _bundle_of(prediction).task
     return compose(
         prediction,
         store.load_case(library, case_id),
@@ -106,7 +107,7 @@ def export_report(
     prediction, _ = _predicted(library, case_id)
     report = library_report(case_id, language, library=library, wish=wish)
     signed = signed_off(report, library)
-    bundle = load_bundle(prediction.bundle or None)
+    bundle = _bundle_of(prediction) if prediction.bundle else load_bundle()
     outlined = bool(prediction.lesions) and any("masks" in FORMATS[f].needs for f in formats)
     if outlined and bundle.hash != prediction.bundle_hash:
         raise UserError(
@@ -136,6 +137,11 @@ def export_report(
     )
     left_out = _left_out(library, case_id) if "sr" in formats else []
     return Written(names=made.names, problems=(*made.problems, *left_out))
+
+
+def _bundle_of(prediction: Prediction) -> Bundle:
+    """The bundle that predicted. Raises WrongUse where it is gone."""
+    return load_bundle(find_by_hash(prediction.bundle, prediction.bundle_hash))
 
 
 def _with_acquired(prediction: Prediction, case: Case) -> Prediction:
