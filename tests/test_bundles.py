@@ -11,6 +11,7 @@ import pytest
 from typer.testing import CliRunner
 
 from medfuse.bundles.bundle import _save_task, load_bundle, set_lesion_peaks
+from medfuse.bundles.persons import refuse_persons, telling
 from medfuse.bundles.registry import bundle_hash, shipped_folder
 from medfuse.bundles.seal import SEAL, check_seal, hashes_of, seal
 from medfuse.cli import app
@@ -215,3 +216,14 @@ def test_a_bundle_that_was_renamed_still_reports_what_it_predicted(viewer_librar
     shutil.rmtree(own)
     with pytest.raises(WrongUse, match=r"predicted this and is not here under any name; add its folder"):
         library_report(case.case_id, "zh-TW")
+
+
+@pytest.mark.attack
+def test_no_id_of_a_cohort_travels_in_a_bundle(copy, tmp_path):
+    """A tokeniser learns the words of reports, and a task's templates may hold anything."""
+    ids = telling(["MRN-0042", "p1", "liver", "2.25.77"])
+    assert ids == {"MRN-0042", "2.25.77"}
+    refuse_persons(copy, ids)
+    (copy / "tokenizer.json").write_text(json.dumps({"vocab": {"cyst": 0, "MRN-0042": 1}}))
+    with pytest.raises(UserError, match=r"^tokenizer\.json of the bundle would hold the ids of 1 patients"):
+        refuse_persons(copy, ids)

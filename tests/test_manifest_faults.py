@@ -261,7 +261,15 @@ def no_validation(folder, rows):
         row["split"] = "train"
 
 
+def own_id(folder, rows):
+    rows[0] |= {"patient_id": "MRN-0042", "report": "Compared with the CT of MRN-0042: no mass."}
+
+
 FAULTS = {
+    "a report that holds its patient's id": (
+        own_id,
+        "line 1, case c0: its report holds the id of its patient",
+    ),
     "a file that is not there": (gone, "line 1, case c0: gone.nii.gz does not exist"),
     "lables": (
         rename("labels", "lables"),

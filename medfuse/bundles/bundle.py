@@ -28,6 +28,7 @@ from .calibration import reliability
 from .card import card_text
 from .contracts import BundleConfig, Calibration, Card, DomainFile, WriterFile, read_contract
 from .domain import Domain
+from .persons import refuse_persons
 from .registry import (
     DEFAULT,
     FILES,
@@ -187,7 +188,8 @@ def round_to_half(module: nn.Module) -> None:
 
 @dataclass(frozen=True, kw_only=True)
 class NewBundle:
-    """What a training made, ready to be written. ``singles``: a model by sense, for the baselines."""
+    """What a training made, ready to be written. ``singles``: a model by sense, for the baselines.
+    ``persons``: ids of patients and cases, of which none may stand in it."""
 
     task: Task
     model: FusionModel
@@ -199,10 +201,12 @@ class NewBundle:
     domain: Domain
     card: Card
     tokenizer: Tokenizer | None = None
+    persons: frozenset[str] = frozenset()
 
 
 def save_bundle(path: Path, made: NewBundle) -> None:
-    """Write to a temporary folder beside ``path`` and rename it whole."""
+    """Write to a temporary folder beside ``path`` and rename it whole. Raises UserError where it would hold
+    somebody's id; then nothing is written."""
     part = path.with_name(path.name + ".part")
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
@@ -211,6 +215,11 @@ def save_bundle(path: Path, made: NewBundle) -> None:
     if made.tokenizer is not None:
         made.tokenizer.save(str(part / "tokenizer.json"))
     _save_task(part / "task", made.task)
+    try:
+        refuse_persons(part, made.persons)
+    except UserError:
+        shutil.rmtree(part, ignore_errors=True)
+        raise
     seal(part)
     shutil.rmtree(path, ignore_errors=True)
     part.rename(path)

@@ -14,6 +14,7 @@ from torch import nn
 
 from ..bundles.bundle import NewBundle, round_to_half, save_bundle
 from ..bundles.domain import feature_domain
+from ..bundles.persons import telling
 from ..bundles.registry import encoders_home
 from ..errors import UserError
 from ..io.manifest import ManifestRow, read_manifest
@@ -323,6 +324,7 @@ def _finished(
         domain=domain,
         card=card_of(run, model, calibrated.figures),
         tokenizer=tokenizer,
+        persons=telling(i for r in run.rows for i in (r.case_id, r.patient_id)),
     )
     save_bundle(run.out, made)
     run.log(f"bundle written to {run.out}")

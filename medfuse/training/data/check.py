@@ -20,7 +20,7 @@ from ...modalities import MODALITIES, is_cine
 from ...models.feature_set import label_matrix
 from ...models.senses import SENSES
 from ...task import Task
-from .words import one_sided, shared_images, unknown_to, word_faults
+from .words import names_its_patient, one_sided, shared_images, unknown_to, word_faults
 
 
 def file_problem(root: Path, image: ManifestImage) -> str:
@@ -146,6 +146,8 @@ def _row_problems(task: Task, row: ManifestRow, *, thorough: bool) -> Iterator[s
         yield from (f"{row.at}: {fault}" for fault in word_faults(task, row))
     else:
         yield from (f"{row.at}: {fault}" for fault in unknown_to(task, row))
+    if named := names_its_patient(row):
+        yield f"{row.at}: {named}"
     for image in row.images:
         problem = file_problem(Path(row.root), image)
         if problem:

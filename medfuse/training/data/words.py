@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 from rapidfuzz import fuzz, process
 
+from ...bundles.persons import ids_in, telling
 from ...io.manifest import ManifestImage, ManifestRow
 from ...task import Task
 
@@ -34,6 +35,17 @@ def unknown_to(task: Task, row: ManifestRow) -> Iterator[str]:
     unknown = set(row.labels) - {f.id for f in task.findings}
     if unknown:
         yield f"label(s) {', '.join(sorted(unknown))} are not findings of the task"
+
+
+def names_its_patient(row: ManifestRow) -> str:
+    """What is wrong with a case whose report holds the patient's id; "" where none does."""
+    ids = telling((row.patient_id, row.case_id))
+    if ids and any(ids_in(text, ids) for text in (row.report, *row.reports.values())):
+        return (
+            "its report holds the id of its patient or case, which the bundle would carry on; take it out "
+            "(medfuse cohort export does)"
+        )
+    return ""
 
 
 def word_faults(task: Task, row: ManifestRow) -> Iterator[str]:

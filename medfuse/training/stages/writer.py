@@ -43,6 +43,7 @@ from ..data.features import extract_features
 from ..data.foreign import with_foreign
 from ..data.questions import questions_of
 from ..data.tensors import PreparedCases, preprocess_manifest
+from ..data.words import names_its_patient
 from ..distributed import finish, first_alone, of_first, rank, share
 from ..distributed import start as start_together
 from ..draws import Draws
@@ -347,6 +348,9 @@ def _rows_with_reports(bundle: Bundle, task: Task, manifest: Path) -> list[Manif
             f"{task.name}"
         )
     rows = [r for r in read_manifest(manifest) if r.split in ("train", "val") and reports_of(r)]
+    for row in rows:
+        if named := names_its_patient(row):
+            raise UserError(f"{manifest}: {row.at}: {named}")
     if not all(any(r.split == s for r in rows) for s in ("train", "val")):
         raise UserError(f"{manifest}: needs reports in cases of both splits, train and val")
     return rows
