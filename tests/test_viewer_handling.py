@@ -188,3 +188,64 @@ def test_what_is_decided_on_can_be_read(desk):
         assert reports.current(Library(home), case_id).revision == before
         page.keyboard.press("a")
         page.locator(".sentence.accepted").first.wait_for()
+
+
+def test_what_a_guest_measures_stays_through_the_next_one(desk):
+    """The newest one vanished with the answer to it."""
+    _, url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        canvas = viewport(page, "CT")
+        measure(page, canvas, (-30, 0), (30, 0))
+        page.get_by_text("Sign in as an author to keep measurements.").wait_for()  # the answer is here
+        page.wait_for_timeout(1000)
+        assert page.get_by_text("Measurements (1)").count() == 1
+        box = settled(canvas)
+        x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
+        page.mouse.move(x - 30, y + 40)
+        page.mouse.down()
+        page.mouse.move(x + 30, y + 40, steps=4)
+        page.mouse.up()
+        page.get_by_text("Measurements (2)").wait_for()
+        page.wait_for_timeout(2500)  # the answer to it as well
+        assert page.get_by_text("Measurements (2)").count() == 1
+
+
+STEPS = """async (canvas) => {
+  const took = []
+  for (let n = 0; n < 12; n++) {
+    const [was, began] = [canvas.dataset.index, performance.now()]
+    const key = n % 2 ? 'ArrowUp' : 'ArrowDown'
+    document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))
+    while (canvas.dataset.index === was) await new Promise(requestAnimationFrame)
+    took.push(performance.now() - began)
+  }
+  return took.sort((a, b) => a - b)
+}"""
+
+
+def test_a_step_with_three_planes_and_3d_does_not_wait_for_the_rendering(desk):
+    """It took up to 1.7 s: every step drew the rendering too, without a GPU."""
+    _, url, case_id = desk
+    with browsing(url, width=1800) as page:
+        open_case(page, url, case_id)
+        page.locator(".pane[data-modality=CT]").get_by_role("button", name="MPR + 3D").click()
+        page.get_by_role("button", name="Show in 3D").click()
+        page.locator("canvas.three[data-rendered='1']").wait_for()
+        canvas = viewport(page, "CT")
+        canvas.hover()
+        settled(canvas)
+        took = page.evaluate(STEPS, canvas.element_handle())
+        assert took[6] < 300, took
+        assert not page.problems
+
+
+def test_no_tool_of_the_table_lies_over_the_buttons_of_the_worklist(desk):
+    _, url, _ = desk
+    with browsing(url, width=1280) as page:
+        page.goto(url)
+        page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+        page.locator("[data-testid=stDataFrame]").first.hover()
+        page.wait_for_timeout(500)
+        tools = page.locator("[class*='st-key-cases-'] [data-testid=stElementToolbar]")
+        assert not any(x.is_visible() for x in tools.all())

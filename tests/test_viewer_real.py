@@ -150,16 +150,16 @@ def wrote(page, section: str, text: str, *fields: str) -> None:
 
 
 def signed(page, case_id: str) -> None:
-    accept = page.locator(".st-key-accept-all button")
+    accept = page.locator(".st-key-accept-all button").first  # two for a moment, where the page is drawn anew
     for _ in range(5):
         if reports.waiting(reports.current(Library(), case_id).report):
             with contextlib.suppress(PlaywrightTimeout):
                 accept.click(timeout=10_000)
             page.wait_for_timeout(2000)
-    now = page.locator(".st-key-sign-now button")
+    now = page.locator(".st-key-sign-now button").first
     for _ in range(5):
         with contextlib.suppress(PlaywrightTimeout):
-            page.locator(".st-key-sign button").click(timeout=15_000)
+            page.locator(".st-key-sign button").first.click(timeout=15_000)
             now.wait_for(timeout=15_000)
             break
     looked = page.locator("[class*='st-key-looked-'] label")
