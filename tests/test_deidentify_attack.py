@@ -206,6 +206,9 @@ def test_documents_are_refused_by_name(tmp_path, sop, kind):
     [
         {"ImageType": ["DERIVED", "SECONDARY", "SCREEN SAVE"]},
         {"ImageType": ["ORIGINAL", "PRIMARY", "AXIAL", "SAVE"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "OTHER", "CT_SOM5 PROT"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "snapshot"]},
         {"ConversionType": "WSD"},
     ],
 )

@@ -29,6 +29,7 @@ from apps.viewer.desk import cache_limit, library
 from medfuse.case import Case, Image
 from medfuse.display.contract import CaseImages, CineImage, RefusedFile, UltrasoundRegion, VolumeImage
 from medfuse.display.views import count, slice_array, view_of, windows_of
+from medfuse.io.names import shown
 from medfuse.library import store
 from medfuse.modalities import MODALITIES, modality_of
 
@@ -63,7 +64,9 @@ def write_case(case: Case, folder: Path) -> None:
     part.mkdir(parents=True)
     try:
         images = [encode(image, part, n) for n, image in enumerate(case.images)]
-        refused = [RefusedFile(path=r.path, reason=r.reason, modality=r.modality) for r in case.refused]
+        refused = [
+            RefusedFile(path=shown(r.path), reason=shown(r.reason), modality=r.modality) for r in case.refused
+        ]
         data = CaseImages(
             case_id=case.case_id,
             patient_id=case.patient_id,

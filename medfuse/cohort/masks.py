@@ -19,7 +19,7 @@ from ..errors import UnreadableError, UserError, fault_of
 from ..inference.coverage import CUT_SHARE
 from ..io.manifest import ManifestRow, read_manifest
 from ..io.masks import read_structures
-from ..io.names import plain_name
+from ..io.names import plain_name, shown
 from ..io.rows import named_images
 from ..task import Task
 
@@ -204,8 +204,8 @@ class _Wanted:
         classes = {c: drawn == self.task.dense.index(c) for c in self.labels.classes}
         record = MaskRecord(
             case_id=row.case_id,
-            path=image.source.path,
-            mask=str(path),
+            path=shown(image.source.path),
+            mask=shown(str(path)),
             label_map=name,
             ml={c: round(float(m.sum()) * voxel, 2) for c, m in classes.items()},
             view={c: view_of(m, image.affine) for c, m in classes.items()},

@@ -16,7 +16,7 @@ from ..case import Case
 from ..display.key_images import key_images
 from ..errors import OutputError
 from ..inference.predictor import Predicted
-from ..io.names import plain_name
+from ..io.names import plain_name, shown
 from ..report import Report
 from ..task import Task
 from .request import ExportRequest, write_exports
@@ -114,16 +114,18 @@ def write_case(
             python=platform.python_version(),
             machine=platform.machine(),
             bundle=BundleName(name=prediction.bundle, hash=prediction.bundle_hash),
-            inputs={i.source.path: i.source.sha256 for i in case.images},
-            not_made=list(made.problems),
+            inputs={shown(i.source.path): i.source.sha256 for i in case.images},
+            not_made=[shown(p) for p in made.problems],
             batch=batch,
             seconds={k: round(v, 3) for k, v in seconds.items()},
         )
         (part / "run.json").write_text(run.model_dump_json(indent=1, exclude_none=True))
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
-    except OSError as e:
+    except BaseException as e:  # whatever went wrong, no half of a result stays
         shutil.rmtree(part, ignore_errors=True)
+        if not isinstance(e, OSError):
+            raise
         raise OutputError(
             f"{out}: the result cannot be written ({e.strerror or e}); free space or choose another --out"
         ) from e

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from ..bundles.bundle import Bundle
 from ..case import Case
+from ..io.names import shown
 from ..models.features import CaseFeatures, DenseOutput
 from ..prediction import ImageRecord
 from ..task import modality_of_key
@@ -49,7 +50,7 @@ def judge(case: Case, bundle: Bundle, *, outside_domain: bool) -> Judged:
     judged = [bundle.domain.holds(image) for image in case.images]
     records = tuple(
         ImageRecord(
-            path=image.source.path,
+            path=shown(image.source.path),
             modality=image.modality,
             role=image.role,
             series_uid=image.source.series_uid,

@@ -14,8 +14,9 @@ from dataclasses import dataclass, field
 import torch
 
 from ..bundles.bundle import Bundle, check_backend
-from ..case import Case
+from ..case import Case, Refusal
 from ..errors import UserError
+from ..io.names import shown as as_text
 from ..models.features import CaseFeatures, DenseOutput, Inputs, encode
 from ..models.pretrained.borrowed import add_borrowed
 from ..models.senses import add_senses
@@ -156,7 +157,7 @@ class Predictor:
             lesions=lesions,
             matches=match_lesions(lesions, organs_of(known.dense, task) if seen else {}, task, links),
             together=seen.together if seen else [],
-            refused=[RefusedRecord(path=r.path, reason=r.reason) for r in case.refused],
+            refused=[_refused(r) for r in case.refused],
             bundle=self.bundle.name,
             bundle_hash=self.bundle.hash,
             baseline_probability=found.baseline,
@@ -204,3 +205,8 @@ def _joint_moved(together: Together, places: list[int]) -> Together:
 def _moved(place: Place, places: list[int]) -> Place:
     """A place in the used images → the same in all images of the case."""
     return place.model_copy(update={"image": places[place.image]})
+
+
+def _refused(refusal: Refusal) -> RefusedRecord:
+    """As text that every file takes: a name may hold bytes that are no UTF-8."""
+    return RefusedRecord(path=as_text(refusal.path), reason=as_text(refusal.reason))

@@ -19,6 +19,7 @@ from ..errors import OutputError, UserError, WrongUse
 from ..exports.derived import write_derived
 from ..exports.registration import middle_slices
 from ..io import picture
+from ..io.names import shown as file_name
 from ..io.read import open_volume
 from ..library.registrations import load_transform
 from ..modalities import modality_of
@@ -204,7 +205,7 @@ def _write_note(request: FuseRequest, images: list[Image]) -> Path:
     path = out.with_name(out.name.removesuffix(".gz").removesuffix(".nii") + ".json")
     note = FusedNote(
         method=request.method,
-        sources=[i.source.path for i in images],
+        sources=[file_name(i.source.path) for i in images],
         series=[i.source.series_uid for i in images],
     )
     _write(path, lambda: path.write_text(note.model_dump_json(indent=1), encoding="utf-8"))
