@@ -249,3 +249,24 @@ def test_no_tool_of_the_table_lies_over_the_buttons_of_the_worklist(desk):
         page.wait_for_timeout(500)
         tools = page.locator("[class*='st-key-cases-'] [data-testid=stElementToolbar]")
         assert not any(x.is_visible() for x in tools.all())
+
+
+def test_listeners_and_nodes_do_not_grow_with_openings(desk):
+    """23 listeners stayed with each opening."""
+    _, url, case_id = desk
+    with browsing(url) as page:
+        open_case(page, url, case_id)
+        told = page.context.new_cdp_session(page)
+        told.send("Performance.enable")
+        counts = []
+        for _ in range(4):
+            page.locator("[data-testid=stSidebarNav] a").nth(0).click()
+            page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+            page.wait_for_timeout(3500)  # a part that does not come back is closed
+            told.send("HeapProfiler.collectGarbage")
+            now = {x["name"]: x["value"] for x in told.send("Performance.getMetrics")["metrics"]}
+            counts.append((now["JSEventListeners"], now["Nodes"]))
+            page.locator("[data-testid=stSidebarNav] a").nth(1).click()
+            page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
+    assert counts[-1][0] - counts[1][0] <= 10, counts
+    assert counts[-1][1] - counts[1][1] <= 40, counts
