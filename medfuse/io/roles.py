@@ -104,7 +104,7 @@ def _phase(text: str) -> str:
 
 def traits(ds: Dataset, modality: str) -> dict[str, Trait]:
     """What the headers say: contrast (CT, MR), phase, and for MR weighting, fat saturation, echo (in,
-    opposed), b-value."""
+    opposed), b-value. What may be unknown says so; a number that is not stated is not there."""
     text = _text(ds)
     found: dict[str, Trait] = {}
     roles_from = modality_of(modality).roles_from
@@ -114,7 +114,7 @@ def traits(ds: Dataset, modality: str) -> dict[str, Trait]:
         found["weighting"] = _weighting(ds, text)
         found["fat_saturation"] = _fat_saturation(ds, text)
         found["echo"] = _echo(ds, text)
-        found["b_value"] = _named_b_value(text)  # what the header says stands over it
+        found |= _named_b_value(text)  # what the header says stands over it
     return found | _acquisition(ds)
 
 
@@ -132,9 +132,10 @@ def _contrast(ds: Dataset, phase: str) -> dict[str, Trait]:
     return {"contrast": contrast, "phase": (phase, contrast[1] if agreed else 0.5) if phase else UNKNOWN}
 
 
-def _named_b_value(text: str) -> Trait:
+def _named_b_value(text: str) -> dict[str, Trait]:
+    """A number that is not known is not there, so that who reads one gets a number."""
     named = re.search(r"\bb_?(\d{2,4})\b|_b(\d{2,4})", text)
-    return (named[1] or named[2], 0.6) if named else UNKNOWN
+    return {"b_value": (named[1] or named[2], 0.6)} if named else {}
 
 
 def _acquisition(ds: Dataset) -> dict[str, Trait]:
