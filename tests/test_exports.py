@@ -59,11 +59,17 @@ def request(made, folder, **more) -> ExportRequest:
     return ExportRequest(folder=folder, **{**given, **more})
 
 
+def key_view(case, modality, plane, at):
+    n = next(i for i, image in enumerate(case.images) if image.modality == modality)
+    return KeyView(kind="key", image=n, plane=plane, slice=at, text="", window=(40, 400), author="bo")
+
+
 @pytest.fixture(scope="module")
 def files(made, tmp_path_factory):
     case, predicted, report, task = made
     folder = tmp_path_factory.mktemp("exports")
-    done = write_exports(request(made, folder, masks=predicted.masks))
+    marks = [key_view(case, "CT", "axial", 7)]
+    done = write_exports(request(made, folder, masks=predicted.masks, measured=marks))
     return folder, done.names, done.problems
 
 
@@ -460,11 +466,6 @@ def test_what_a_reader_measured_stands_in_the_sr_at_its_place(patient_dicom, tmp
     sr = hd.sr.srread(tmp_path / "again" / case_id / "report.sr.dcm")
     kept = [str(g.tracking_identifier) for g in sr.content.get_image_measurement_groups()]
     assert len([name for name in kept if "reader ari" in name]) == 3
-
-
-def key_view(case, modality, plane, at):
-    n = next(i for i, image in enumerate(case.images) if image.modality == modality)
-    return KeyView(kind="key", image=n, plane=plane, slice=at, text="", window=(40, 400), author="bo")
 
 
 def test_key_images_name_the_stored_slices_and_frames(made, tmp_path):
