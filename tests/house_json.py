@@ -31,6 +31,7 @@ KINDS: list[tuple[str, str, str]] = [
     ("*generation*", "config.json", "generator_config"),
     ("*generation*", "in write_nifti", "sidecar"),
     ("*generate*", "provenance.json", "generated"),
+    ("*cohort*", "export.json", "cohort_export"),
     ("*training*writer*", "config.json", "writer_config"),
     ("*", "in training_records", "training_record"),
     ("*audit_key*", "in anchor_path", "audit_anchor"),

@@ -6,6 +6,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import numpy as np
+from jaxtyping import UInt8
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 from pydicom.uid import UID
@@ -38,19 +39,8 @@ def write_derived(fused: np.ndarray, affine: np.ndarray, images: list[Image], ou
     ds.BurnedInAnnotation = "NO"
     ds.Laterality = ""
     ds.PatientOrientation = ""
-    ds.SamplesPerPixel = 1
-    ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.NumberOfFrames, ds.Rows, ds.Columns = frames.shape
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit = 7
-    ds.PixelRepresentation = 0
-    ds.PresentationLUTShape = "IDENTITY"
-    ds.RescaleIntercept = 0
-    ds.RescaleSlope = 1
-    ds.RescaleType = "US"
+    put_frames(ds, frames, "slice")
     spacing = np.linalg.norm(affine[:3, :3], axis=0)
-    ds.FrameIncrementPointer = 0x00182002
-    ds.FrameLabelVector = [f"slice {k + 1}" for k in range(len(frames))]
     ds.PixelSpacing = [float(f"{spacing[1]:.6g}"), float(f"{spacing[0]:.6g}")]
     sources = []
     for image in images:
@@ -60,5 +50,21 @@ def write_derived(fused: np.ndarray, affine: np.ndarray, images: list[Image], ou
             item.ReferencedSOPInstanceUID = header.SOPInstanceUID
             sources.append(item)
     ds.SourceImageSequence = Sequence(sources)
-    ds.PixelData = frames.tobytes() + b"\0" * (frames.size % 2)
     ds.save_as(out, enforce_file_format=True)
+
+
+def put_frames(ds: Dataset, frames: UInt8[np.ndarray, "k r c"], label: str) -> None:
+    """Bytes as the frames of a grey-scale Secondary Capture (PS3.3 A.8.3), each labelled ``label`` and its
+    number; their values have no unit."""
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "MONOCHROME2"
+    ds.NumberOfFrames, ds.Rows, ds.Columns = frames.shape
+    ds.BitsAllocated = ds.BitsStored = 8
+    ds.HighBit = 7
+    ds.PixelRepresentation = 0
+    ds.PresentationLUTShape = "IDENTITY"
+    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
+    ds.FrameIncrementPointer = 0x00182002
+    ds.FrameLabelVector = [f"{label} {k + 1}" for k in range(len(frames))]
+    data = np.ascontiguousarray(frames).tobytes()
+    ds.PixelData = data + b"\0" * (len(data) % 2)

@@ -12,15 +12,15 @@ import nibabel as nib
 import numpy as np
 from jaxtyping import Bool, Num
 from pydicom.dataset import FileDataset, FileMetaDataset
-from pydicom.uid import UID, ExplicitVRLittleEndian
+from pydicom.uid import ExplicitVRLittleEndian
 
+from ..exports.derived import CAPTURE, put_frames
 from ..exports.dicom_source import MANUFACTURER, uid_of
 from ..modalities import is_cine, modality_of
 from .config import Generated
 
 WORD = "SYNTHETIC"
 DESCRIPTION = b"SYNTHETIC by medfuse: made by a model, no patient"
-CAPTURE = UID("1.2.840.10008.5.1.4.1.1.7.2")
 # each letter of WORD: five rows of three pixels
 LETTERS = {
     "S": (7, 4, 7, 1, 7),
@@ -142,17 +142,6 @@ def write_dicom(picture: Picture, folder: Path) -> list[Path]:
     ds.BurnedInAnnotation = "YES"
     ds.ImageComments = f"{WORD}: made by a model, no patient; no evidence, no measurement"
     ds.DerivationDescription = "drawn from a latent flow; not acquired"
-    ds.SamplesPerPixel = 1
-    ds.PhotometricInterpretation = "MONOCHROME2"
-    ds.NumberOfFrames, ds.Rows, ds.Columns = frames.shape
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit = 7
-    ds.PixelRepresentation = 0
-    ds.PresentationLUTShape = "IDENTITY"
-    ds.RescaleIntercept, ds.RescaleSlope, ds.RescaleType = 0, 1, "US"
-    ds.FrameIncrementPointer = 0x00182002
-    ds.FrameLabelVector = [f"{WORD} {k + 1}" for k in range(len(frames))]
-    data = np.ascontiguousarray(frames).tobytes()
-    ds.PixelData = data + b"\0" * (len(data) % 2)
+    put_frames(ds, frames, WORD)
     ds.save_as(path, enforce_file_format=True)
     return [path]
