@@ -15,6 +15,7 @@ from reportlab.pdfgen.canvas import Canvas
 from medfuse.cohort.build import BuildRequest, build
 from medfuse.cohort.history import standing
 from medfuse.cohort.ledger import read_ledger
+from medfuse.cohort.listen import _header
 from medfuse.cohort.sources import read_sources
 from medfuse.cohort.tables import TableFormat
 from medfuse.errors import UserError, WrongUse
@@ -52,6 +53,17 @@ def test_an_oru_says_what_it_is_of(tmp_path):
     assert (row.sex, row.birth_date, row.modalities, row.status) == ("F", "19500102", ("CT",), "final")
     assert row.dates[0].isoformat() == "2024-01-05"
     assert row.text == "FINDINGS: Liver & spleen normal.\nNo stone."
+
+
+@pytest.mark.parametrize("separators", ["|^~\\^", "|^^\\&"])
+def test_separators_that_are_alike_are_a_refused_message(tmp_path, separators):
+    """python-hl7 asserts that they differ."""
+    path = tmp_path / "a.hl7"
+    path.write_bytes(oru().replace("|^~\\&", separators, 1).encode())
+    found = read(path)
+    assert not found.rows
+    assert "send it again" in found.refused[0].reason
+    assert _header(path.read_bytes()) is None
 
 
 def test_the_accession_is_that_of_obr_18_before_obr_3(tmp_path):

@@ -73,6 +73,14 @@ def read_hl7(path: Path, encoding: str = "") -> Reports:
     return out
 
 
+def parsed(text: str) -> hl7.Message:
+    """A message in its segments. Raises hl7.HL7Exception, ValueError and LookupError for what is none."""
+    try:
+        return hl7.parse(text)
+    except AssertionError as e:  # python-hl7 asserts that the separators of MSH-1 and MSH-2 differ
+        raise ValueError("two of its separators are alike") from e
+
+
 def _refused(path: Path, n: int, reason: str) -> RefusedRow:
     return RefusedRow(id=f"{path.name}:{n}", source=f"{path.name}:{n}", reason=reason)
 
@@ -123,7 +131,7 @@ class _Order:
 
 
 def _rows(path: Path, n: int, text: str) -> Iterator[ReportRow | RefusedRow]:
-    message = hl7.parse(text)
+    message = parsed(text)
     kind = f"{_get(message[0][9], 0)}^{_get(message[0][9], 1)}".strip("^")
     control = _field(message[0], 10) or f"{path.name}:{n}"
     source = f"{path.name}:{n}"

@@ -23,6 +23,7 @@ from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, start_
 
 from ..errors import OutputError, UserError, WrongUse
 from ..io.durable import write_durably
+from .hl7v2 import parsed
 
 Outcome = Literal["kept", "again", "rejected", "failed"]
 CODES: dict[Outcome, str] = {"kept": "AA", "again": "AA", "rejected": "AR", "failed": "AE"}
@@ -156,7 +157,7 @@ def _why(e: Exception, options: ListenOptions) -> str:
 def _header(block: bytes) -> hl7.Message | None:
     """The MSH segment alone: its characters are ASCII whatever those of the report are."""
     try:
-        message = hl7.parse(block.lstrip().split(b"\r", 1)[0].decode("latin-1"))
+        message = parsed(block.lstrip().split(b"\r", 1)[0].decode("latin-1"))
         message.segment("MSH")
     except (hl7.HL7Exception, ValueError, LookupError):
         return None
