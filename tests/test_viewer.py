@@ -405,12 +405,17 @@ def sent(monkeypatch, **messages) -> dict[str, list]:
     from apps.viewer import components
 
     shown: dict[str, list] = {"reader": [], "report": []}
-    for part, seen in shown.items():
-        empty = dict.fromkeys(("measured", "expired", "prior", "hung", "keyed", "changed", "typing"))
-        answer = SimpleNamespace(**empty | messages.get(part, {}))
-        monkeypatch.setattr(
-            components, part, lambda data, seen=seen, answer=answer, **rest: seen.append(data) or answer
-        )
+
+    def part_of(name: str):
+        def part(data, **asked) -> SimpleNamespace:
+            shown[name].append(data)
+            events = (key.removeprefix("on_").removesuffix("_change") for key in asked if key != "key")
+            return SimpleNamespace(**dict.fromkeys(events) | messages.get(name, {}))
+
+        return part
+
+    for name in shown:
+        monkeypatch.setattr(components, name, part_of(name))
     return shown
 
 
