@@ -8,7 +8,18 @@ import shutil
 import numpy as np
 import pytest
 from playwright.sync_api import expect
-from viewers import CHROMIUM, browsing, drawn, measure, open_case, serving, settled, sign_in, viewport
+from viewers import (
+    CHROMIUM,
+    browsing,
+    drawn,
+    measure,
+    measurements,
+    open_case,
+    serving,
+    settled,
+    sign_in,
+    viewport,
+)
 
 from medfuse.display.views import view_of
 from medfuse.library import Library, accounts, reports, results
@@ -196,19 +207,20 @@ def test_what_a_guest_measures_stays_through_the_next_one(desk):
     with browsing(url) as page:
         open_case(page, url, case_id)
         canvas = viewport(page, "CT")
+        kept = measurements(page)  # by those who were here before
         measure(page, canvas, (-30, 0), (30, 0))
         page.get_by_text("Sign in as an author to keep measurements.").wait_for()  # the answer is here
         page.wait_for_timeout(1000)
-        assert page.get_by_text("Measurements (1)").count() == 1
+        assert measurements(page) == kept + 1
         box = settled(canvas)
         x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
         page.mouse.move(x - 30, y + 40)
         page.mouse.down()
         page.mouse.move(x + 30, y + 40, steps=4)
         page.mouse.up()
-        page.get_by_text("Measurements (2)").wait_for()
+        page.get_by_text(f"Measurements ({kept + 2})").wait_for()
         page.wait_for_timeout(2500)  # the answer to it as well
-        assert page.get_by_text("Measurements (2)").count() == 1
+        assert measurements(page) == kept + 2
 
 
 STEPS = """async (canvas) => {

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import socket
 import subprocess
@@ -145,13 +146,20 @@ def take_tool(page, tool: str) -> None:
 def measure(page, canvas, start: tuple[float, float], end: tuple[float, float]) -> None:
     """Draw a distance between two points, in pixels of the page from the middle of the canvas."""
     take_tool(page, "distance")
+    before = measurements(page)
     box = settled(canvas)
     x, y = box["x"] + box["width"] / 2, box["y"] + box["height"] / 2
     page.mouse.move(x + start[0], y + start[1])
     page.mouse.down()
     page.mouse.move(x + end[0], y + end[1], steps=4)
     page.mouse.up()
-    page.get_by_text("Measurements (1)").wait_for()
+    page.get_by_text(f"Measurements ({before + 1})").wait_for()
+
+
+def measurements(page) -> int:
+    """How many the page lists."""
+    found = page.get_by_text(re.compile(r"Measurements \(\d+\)")).first.inner_text()
+    return int(found.rpartition("(")[2].rstrip(") \n"))
 
 
 def until(look: Callable[[], T], what: str, page=None, seconds: float = 90) -> T:
