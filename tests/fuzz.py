@@ -24,7 +24,9 @@ from collections import Counter
 from collections.abc import Callable
 from pathlib import Path
 
+import av
 import numpy as np
+from PIL import Image as Picture
 
 from medfuse.case import Image
 from medfuse.cohort.dicom_reports import read_dicom_report
@@ -33,6 +35,7 @@ from medfuse.errors import UserError
 from medfuse.io.cases import find_cases
 from medfuse.io.child import children
 from medfuse.io.masks import read_mask
+from medfuse.io.read import open_case
 from medfuse.io.unpack import named_archive
 from medfuse.io.volume_files import is_volume_file
 from medfuse.settings import settings
@@ -207,30 +210,35 @@ def report_seeds(folder: Path) -> dict[Path, Callable[[Path], str]]:
     films(folder)
     mask = _as_mask(image)
     read = {"seg.dcm": mask, "outline.dcm": mask, "report.dcm": _as_report, "message.hl7": _as_report}
-    only = ("slices.7z", "film.mp4", "film.avi", "film.gif")
-    return {folder / n: r for n, r in read.items()} | {folder / n: _nothing_more for n in only}
+    read |= {name: _as_film for name in ("film.mp4", "film.avi", "film.gif")}
+    read["slices.7z"] = _nothing_more
+    return {folder / n: r for n, r in read.items()}
 
 
 def _nothing_more(file: Path) -> str:
     return ""
 
 
+def _as_film(file: Path) -> str:
+    """As `--us FILE` takes it."""
+    try:
+        return f"film of {open_case({'US': [file]}).images[0].pixels.ndim - 1} axes a frame"
+    except UserError:
+        return "refused film"
+
+
 def films(folder: Path) -> None:
-    """The boxes of an MP4, the chunks of an AVI and a GIF of three pictures."""
-    from PIL import Image as Picture
-
-    def box(kind: bytes, body: bytes) -> bytes:
-        return struct.pack(">I", len(body) + 8) + kind + body
-
-    header = box(b"moov", box(b"mvhd", bytes(100)) + box(b"trak", box(b"tkhd", bytes(84))))
-    film = box(b"ftyp", b"isom\0\0\2\0isomavc1") + header + box(b"mdat", bytes(range(256)) * 8)
-    (folder / "film.mp4").write_bytes(film)
-    frames = b"".join(b"00db" + struct.pack("<I", 256) + bytes(range(256)) for _ in range(8))
-    chunks = b"LIST" + struct.pack("<I", len(frames) + 4) + b"movi" + frames
-    (folder / "film.avi").write_bytes(b"RIFF" + struct.pack("<I", len(chunks) + 4) + b"AVI " + chunks)
-    noise = np.random.default_rng(0).integers(0, 255, (3, 24, 32), np.uint8)
-    first, *others = (Picture.fromarray(n) for n in noise)
-    first.save(folder / "film.gif", save_all=True, append_images=others)
+    """Ten frames of noise as MP4, AVI and GIF."""
+    noise = np.random.default_rng(0).integers(0, 255, (10, 24, 32, 3), np.uint8)
+    first, *others = (Picture.fromarray(n[..., 0]) for n in noise)
+    first.save(folder / "film.gif", save_all=True, append_images=others, duration=50)
+    for name, codec, form in (("film.mp4", "mpeg4", "yuv420p"), ("film.avi", "mjpeg", "yuvj420p")):
+        with av.open(str(folder / name), "w") as out:
+            stream = out.add_stream(codec, rate=20)
+            stream.height, stream.width, stream.pix_fmt = 24, 32, form
+            for one in noise:
+                out.mux(stream.encode(av.VideoFrame.from_ndarray(one, format="rgb24")))
+            out.mux(stream.encode())
 
 
 def child_peak_mib() -> float:

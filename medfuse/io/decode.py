@@ -25,6 +25,7 @@ from pydicom.uid import (
 from ..errors import UnreadableError, UnsupportedError
 from ..settings import settings
 from .child import ChildFailed, children
+from .streams import BARE, dicom_film
 
 UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
 ORDER = ("pylibjpeg", "pyjpegls", "gdcm", "pydicom")
@@ -48,7 +49,8 @@ def read_pixels(path: Path, header: Dataset) -> np.ndarray:
     raw = syntax is None or syntax in UNCOMPRESSED
     pool = children()
     limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
-    step = frames if raw or syntax == DeflatedExplicitVRLittleEndian else max(1, -(-frames // pool.n))
+    whole = raw or syntax == DeflatedExplicitVRLittleEndian or syntax in BARE
+    step = frames if whole else max(1, -(-frames // pool.n))
 
     def part(start: int) -> np.ndarray:
         try:
@@ -187,6 +189,8 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
     frames = int(ds.get("NumberOfFrames") or 1)
     stop = frames if stop is None else stop
     syntax = ds.file_meta.TransferSyntaxUID
+    if syntax in BARE:
+        return dicom_film(ds)  # one stream, whose frames cannot be taken one by one
     reasons = []
     unused = _low_bits(ds)
     for plugin in ("",) if syntax in UNCOMPRESSED else ORDER:
@@ -248,8 +252,10 @@ def transfer_syntaxes() -> list[dict[str, str]]:
         {"uid": str(u), "name": u.name, "decoder": "pydicom"}
         for u in (*sorted(UNCOMPRESSED), DeflatedExplicitVRLittleEndian)
     ]
+    films = BARE if find_spec("av") is not None else {}
+    out += [{"uid": uid, "name": UID(uid).name, "decoder": "PyAV"} for uid in films]
     for uid in AllTransferSyntaxes:
-        if uid in UNCOMPRESSED or uid == DeflatedExplicitVRLittleEndian:
+        if uid in UNCOMPRESSED or uid == DeflatedExplicitVRLittleEndian or uid in BARE:
             continue
         try:
             decoder = get_decoder(uid)

@@ -11,7 +11,7 @@ from pathlib import Path
 from ..case import Case, Image, Refusal
 from ..errors import UnreadableError, UserError, WrongUse
 from ..modalities import cines, listed, stated
-from . import nifti, picture
+from . import film, nifti, picture
 from .cases import DEFAULT_WINDOW, CaseFiles, plan_cases
 from .manifest import ManifestRow
 from .names import stem_name
@@ -84,8 +84,8 @@ def _read(
 
 
 def is_one_file(path: Path) -> bool:
-    """Whether a path names one NIfTI, MetaImage or picture file, by its ending."""
-    return is_volume_file(path) or path.suffix.lower() in picture.SUFFIXES
+    """Whether a path names one NIfTI, MetaImage, picture or film file, by its ending."""
+    return is_volume_file(path) or path.suffix.lower() in (*picture.SUFFIXES, *film.SUFFIXES)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -148,6 +148,8 @@ def _single_file(path: Path, modality: str, tracked: bool) -> Case:
             code = stated(modality or read_sidecar(path).modality)
             sweep = tracked and code in cines()
             image = nifti.read_nifti(path, code if sweep else modality, tracked=sweep)
+        elif path.suffix.lower() in film.SUFFIXES:
+            image = film.read_film(path, modality)
         else:
             image = picture.read_picture(path, modality)
     except UnreadableError as e:

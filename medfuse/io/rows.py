@@ -9,7 +9,7 @@ import numpy as np
 
 from ..case import Case, Image, Refusal
 from ..errors import UnreadableError
-from . import nifti, picture
+from . import film, nifti, picture
 from .manifest import ManifestImage, ManifestRow
 from .masks import read_mask
 from .scan import read_images
@@ -89,6 +89,8 @@ def read_entry(path: Path, entry: ManifestImage) -> tuple[list[Image], list[Refu
         return [image], []
     if path.suffix.lower() in picture.SUFFIXES:
         return [picture.read_picture(path, entry.modality)], []
+    if path.suffix.lower() in film.SUFFIXES:
+        return [film.read_film(path, entry.modality)], []
     images, refused = read_images(path)
     if not images:
         raise UnreadableError(path, refused[0].reason if refused else "holds no readable image")

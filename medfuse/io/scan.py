@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..case import Image, ReferringObject, Refusal
 from ..errors import UnreadableError, WrongUse
-from . import nifti, picture
+from . import film, nifti, picture
 from .archives import packed_otherwise, why_no_archive, with_unpacked
 from .captures import is_capture
 from .folder import files_under
@@ -274,18 +274,22 @@ def is_refused(status: str, reason: str) -> bool:
 
 def _is_other(file: Path) -> bool:
     kind = file.suffix.lower()
-    other = is_volume_file(file) or kind in picture.SUFFIXES or kind == ".json" or header_of(file) is not None
+    pictured = kind in (*picture.SUFFIXES, *film.SUFFIXES)
+    other = is_volume_file(file) or pictured or kind == ".json" or header_of(file) is not None
     return (other or named_archive(file)) and file.is_file()  # of a broken link, the index says what it is
 
 
 def _other_kind(file: Path, result: Scan) -> FileEntry:
     """Files beside DICOM: a NIfTI whose sidecar states its modality is read; a picture or JSON is set
-    aside."""
+    aside, a film refused."""
     header = header_of(file)
     if header is not None:
         return FileEntry(file, "set_aside", f"the voxels of {header.name}, read with it")
     if named_archive(file):
         return _archive(file, result)
+    if file.suffix.lower() in film.SUFFIXES:
+        why = "a film, whose modality is stated nowhere; give it by itself, with --us where it is ultrasound"
+        return FileEntry(file, "unsupported", why)
     if not is_volume_file(file):
         return FileEntry(
             file, "set_aside", f"{file.suffix.lower()} file: not an image with a stated modality"
