@@ -12,7 +12,7 @@ from test_cohort import made
 from typer.testing import CliRunner
 
 from medfuse.cli import app
-from medfuse.deidentify.free_text import Known, clean_text, parts_of
+from medfuse.deidentify.free_text import Known, clean_text, known_of, parts_of
 from medfuse.errors import WrongUse
 from medfuse.io.manifest import read_manifest
 
@@ -151,3 +151,22 @@ def test_what_may_still_be_a_name_is_said():
     assert done.left[0] == "Smithson"
     assert "陳大文" in "".join(done.left)
     assert "55512" in done.left
+
+
+def test_a_damaged_value_of_a_header_costs_itself():
+    """It ended the export of all."""
+    from pydicom.dataelem import RawDataElement
+    from pydicom.dataset import Dataset
+    from pydicom.errors import BytesLengthException
+    from pydicom.sequence import Sequence
+    from pydicom.tag import Tag
+
+    inner = Dataset()
+    inner.PersonName = "Zhivago^Yuri"
+    ds = Dataset()
+    ds.PatientName = "Stone^Adam"
+    ds.PersonIdentificationCodeSequence = Sequence([inner])
+    ds[0x00189087] = RawDataElement(Tag(0x00189087), "FD", 3, b"x!?", 0, False, True)
+    with pytest.raises(BytesLengthException):
+        list(ds.iterall())
+    assert known_of([ds], None).names == {"stone", "adam", "zhivago", "yuri"}

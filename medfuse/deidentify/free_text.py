@@ -9,10 +9,11 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import date, timedelta
 
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 
 from . import vocabulary
@@ -45,7 +46,7 @@ _TITLED = re.compile(
     r"(?:[ ,]+(?-i:[^\W\d_a-z][\w'-]+)){0,2}",
     re.IGNORECASE,
 )
-_MAIL = re.compile(r"[\w.+-]+@[\w-]+(\.[\w-]+)+|https?://\S+")
+_MAIL = re.compile(r"(?<![\w.+-])[\w.+-]+@[\w-]+(\.[\w-]+)+|https?://\S+")
 _LONG = re.compile(r"(?<![\w.])(?:\+\d[\d ()-]{6,}\d|\d{3,4}[- ]\d{3,4}[- ]\d{3,4}|[A-Z]{0,3}\d{6,})(?!\w)")
 _MONTHS = "jan|feb|mar|apr|may|jun|jul|aug|sep|oct|nov|dec"
 _MONTH = rf"(?:{_MONTHS})[a-z]*\.?"
@@ -102,7 +103,7 @@ def known_of(headers: Iterable[Dataset], days: int | None, names: Iterable[str] 
     numbers: set[str] = set()
     places: set[str] = set()
     for ds in headers:
-        for element in ds.iterall():
+        for element in _elements(ds):
             values = [str(v).strip() for v in listed(element.value)]
             if element.VR == "PN":
                 people.update(values)
@@ -116,6 +117,19 @@ def known_of(headers: Iterable[Dataset], days: int | None, names: Iterable[str] 
         places=frozenset(p for p in places if len(p) >= SHORTEST),
         days=days,
     )
+
+
+def _elements(ds: Dataset) -> Iterator[DataElement]:
+    """Every element of a header at any depth, but those whose value cannot be read."""
+    for tag in list(ds.keys()):
+        try:
+            element = ds[tag]
+        except Exception:  # noqa: S112  a damaged value can break any part of the parser; it names nobody
+            continue
+        yield element
+        if element.VR == "SQ":
+            for item in element.value:
+                yield from _elements(item)
 
 
 def parts_of(name: str) -> set[str]:

@@ -16,11 +16,11 @@ from pydicom.uid import ExplicitVRLittleEndian
 
 from ..exports.derived import CAPTURE, put_frames
 from ..exports.dicom_source import MANUFACTURER, uid_of
+from ..io.export import SYNTHETIC_DESCRIPTION
 from ..modalities import is_cine, modality_of
 from .config import Generated
 
 WORD = "SYNTHETIC"
-DESCRIPTION = b"SYNTHETIC by medfuse: made by a model, no patient"
 # each letter of WORD: five rows of three pixels
 LETTERS = {
     "S": (7, 4, 7, 1, 7),
@@ -92,7 +92,7 @@ def write_nifti(picture: Picture, folder: Path) -> list[Path]:
     else:
         image = nib.Nifti1Image(picture.box, picture.affine)
         image.header.set_xyzt_units("mm")
-    image.header["descrip"] = DESCRIPTION
+    image.header["descrip"] = SYNTHETIC_DESCRIPTION
     nib.save(image, path)
     side = folder / f"{picture.name}.json"
     frame = "" if is_cine(picture.modality) else f"synthetic:{_digest(picture)[:16]}"

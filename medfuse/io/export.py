@@ -16,6 +16,9 @@ from ..errors import UserError
 from .names import plain_name, uid_name
 from .sidecar import SidecarTrait, sidecar_of
 
+SYNTHETIC_DESCRIPTION = (
+    b"SYNTHETIC by medfuse: made by a model, no patient"  # the reader looks for its first word
+)
 SAME_PLACE_MM = 0.02  # qform and sform may put a corner so far apart
 
 
@@ -42,7 +45,7 @@ def write_nifti(image: Image, path: Path) -> Path:
     if image.source.simulated:
         nifti.header["descrip"] = b"SIMULATED by medfuse, not a patient"
     if image.source.synthetic:
-        nifti.header["descrip"] = b"SYNTHETIC by medfuse: made by a model, no patient"
+        nifti.header["descrip"] = SYNTHETIC_DESCRIPTION
     try:
         nib.save(nifti, path)
         if image.overlay is not None:
