@@ -47,6 +47,7 @@ class Source:
     series_uid: str = ""
     instance_uids: tuple[str, ...] = ()
     files: tuple[str, ...] = ()  # of each instance, in the order of instance_uids: slices upward, or one file
+    frames: tuple[int, ...] = ()  # of slices that are frames of one file: the number of each in it, from 1
     description: str = ""
     manufacturer: str = ""
     date: str = ""
@@ -179,12 +180,49 @@ class ReferredImage:
 
 
 @dataclass(frozen=True, kw_only=True)
+class StateMark:
+    """Something that a presentation state draws on images, or a shutter: a shape outside of which they are
+    hidden ("runs": inside of which).
+
+    points: (column, row) in pixels of the image as stored, the outer corner of its first pixel at (0, 0).
+    Of a "line" its corners; of a "curve" what it goes through; of a "circle" its centre and a place on
+    it; of an "ellipse" the ends of its long and of its short axis; of "runs" two corners of each of its
+    rectangles; of a "text" two corners of its box, or the one place where it stands. text: its words, in
+    lines. align: of the words in their box. anchor: the place that words speak of, where a line leads to
+    it. colour: "#rrggbb"; empty where it states none. images: those that it is drawn on; all of the
+    state's where there is none.
+    """
+
+    kind: Literal["points", "line", "curve", "circle", "ellipse", "runs", "text"]
+    points: tuple[tuple[float, float], ...]
+    text: str = ""
+    align: Literal["left", "center", "right"] = "left"
+    anchor: tuple[float, float] | None = None
+    filled: bool = False
+    shutter: bool = False
+    colour: str = ""
+    images: tuple[ReferredImage, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
+class StateArea:
+    """The part of images that a presentation state shows: the place (column, row), as of `StateMark`, that
+    lies in the upper left corner of the screen, and the one in the lower right. images: all of the state's
+    where there is none."""
+
+    corners: tuple[tuple[float, float], tuple[float, float]]
+    images: tuple[ReferredImage, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class ReferringObject:
     """Something of a study that says something of images: how to show them, or which of them are key.
 
-    title, description: as its author wrote them. graphics: how many marks and texts it draws. Of a
+    title, description: as its author wrote them. graphics: how many marks and texts it holds. Of a
     presentation state, windows: (centre, width) in the images' unit; rotation in degrees clockwise; flipped:
-    left and right changed; inverted: bright is low; texts: what it writes on the images.
+    left and right changed, after the rotation; inverted: bright is low; texts: what it writes on the images;
+    marks: what it draws, the lowest layer first; areas: what it shows of them; undrawn: how many have no
+    place on an image that can be told.
     """
 
     kind: Literal["presentation state", "key objects"]
@@ -202,6 +240,9 @@ class ReferringObject:
     flipped: bool = False
     inverted: bool = False
     texts: tuple[str, ...] = ()
+    marks: tuple[StateMark, ...] = ()
+    areas: tuple[StateArea, ...] = ()
+    undrawn: int = 0
 
 
 @dataclass(frozen=True)

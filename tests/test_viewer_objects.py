@@ -34,7 +34,11 @@ def marked(home, tmp_path):
     state.ImageRotation = 90
     text = Dataset()
     text.UnformattedTextValue = "<b>nodule</b>"
+    text.AnchorPoint, text.AnchorPointVisibility, text.AnchorPointAnnotationUnits = [2.0, 3.0], "Y", "PIXEL"
     state.GraphicAnnotationSequence[0].TextObjectSequence = [text]
+    state.DisplayedAreaSelectionSequence[0].DisplayedAreaTopLeftHandCorner = [1, 4]
+    state.DisplayedAreaSelectionSequence[0].DisplayedAreaBottomRightHandCorner = [3, 1]
+    state.ShutterShape, state.CenterOfCircularShutter, state.RadiusOfCircularShutter = "CIRCULAR", [2, 2], 1
     state.save_as(folder / "state.dcm")
     content = hd.ko.KeyObjectSelection(
         document_title=codes.DCM.OfInterest, referenced_objects=[slices[2]], description="the mass"
@@ -101,4 +105,34 @@ def test_marks_of_others_are_drawn_and_their_objects_listed(marked, home):
         expect(canvas).to_have_attribute("data-drawn", "0")
         page.locator(".pane[data-modality=MR] select[title=Window]").select_option("MARKED")
         expect(canvas).to_have_attribute("data-window", "123,456")
+        assert not page.problems
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+def test_a_state_is_drawn_on_its_image_and_shown_as_its_author_saw_it(marked, home):
+    with serving(home) as url, browsing(url) as page:
+        page.goto(f"{url}/read?case={marked}")
+        canvas = viewport(page, "MR")
+        line = page.locator("[data-referred]", has_text="MARKED")
+        line.locator(".chip", has_text="MR slice 1").click(timeout=30_000)
+        expect(canvas).to_have_attribute("data-stated", "points,text")
+        line.get_by_role("button", name="Drawn").click()
+        expect(canvas).to_have_attribute("data-stated", "")
+        line.get_by_role("button", name="Drawn").click()
+        expect(canvas).to_have_attribute("data-stated", "points,text")
+        fit = canvas.get_attribute("data-fit")
+        line.locator(".chip", has_text="MR slice 2").click()
+        expect(canvas).to_have_attribute("data-stated", "")  # it is drawn on the first alone
+        line.get_by_role("button", name="As shown there").click()
+        expect(canvas).to_have_attribute("data-index", "0")
+        expect(canvas).to_have_attribute("data-stated", "shutter circle,points,text")
+        expect(canvas).to_have_attribute("data-window", "123,456")
+        assert canvas.get_attribute("data-fit") != fit  # turned, and a part of it
+        expect(line.get_by_role("button", name="As shown there")).to_have_attribute("aria-pressed", "true")
+        line.get_by_role("button", name="As shown there").click()
+        expect(canvas).to_have_attribute("data-stated", "points,text")
+        expect(canvas).to_have_attribute("data-fit", fit)
+        page.get_by_role("button", name="Drawn over the image").click()
+        expect(canvas).to_have_attribute("data-stated", "")
         assert not page.problems

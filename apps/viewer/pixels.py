@@ -24,7 +24,7 @@ from isal import igzip
 from PIL import Image as Picture
 from pydicom.errors import InvalidDicomError
 
-from apps.viewer import overlays, referred
+from apps.viewer import overlays, presented, referred
 from apps.viewer.desk import cache_limit, library
 from medfuse.case import Case, Image
 from medfuse.display.contract import CaseImages, CineImage, RefusedFile, UltrasoundRegion, VolumeImage
@@ -34,7 +34,7 @@ from medfuse.library import store
 from medfuse.modalities import MODALITIES, modality_of
 
 CHUNK_VOXELS = 4 << 20  # 8 MiB of CT: the first slices arrive while the others are on their way
-FORM = "9"  # of the files here: another number makes them anew
+FORM = "10"  # of the files here: another number makes them anew
 THUMB = 72  # pixels of the longer side
 _pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
 _making: dict[str, threading.Lock] = {}  # folder → held while it is made
@@ -75,6 +75,7 @@ def write_case(case: Case, folder: Path) -> None:
             states={m: case.state(m) for m in MODALITIES},
             files=[_files(image) for image in case.images],
             instances=referred.instances_of(case.images),
+            stored=[presented.stored_of(image) for image in case.images],
         )
         (part / "case.json").write_text(data.model_dump_json())
         if not folder.exists():  # another session may have been faster

@@ -8,11 +8,12 @@ from typing import TypeVar
 
 import streamlit as st
 
-from apps.viewer import components
+from apps.viewer import components, presented
 from apps.viewer.desk import library
-from apps.viewer.words import plain, w
+from apps.viewer.words import branch, plain, w
 from medfuse.case import Image, ReferredImage, ReferringObject
 from medfuse.display.contract import CaseImages, Chip, CineImage, Spot, VolumeImage
+from medfuse.display.presented import DrawnState
 from medfuse.display.referred import ReferredData, ReferredLine
 from medfuse.display.views import view_of
 from medfuse.library.referring import objects_of
@@ -42,8 +43,9 @@ def show(case_id: str, case: CaseImages) -> None:
     if not objects:
         return
     with st.expander(w("referred.title"), expanded=True):
-        lines = [_line(one, case) for one in objects]
-        components.referred(ReferredData(objects=lines), key=f"referred-{case_id}")
+        drawn = {d.id: d for d in presented.drawn_states(case_id, case)}
+        lines = [_line(one, case, drawn.get(one.sop_uid)) for one in objects]
+        components.referred(ReferredData(objects=lines, words=branch("referred")), key=f"referred-{case_id}")
 
 
 def with_windows(case_id: str, images: Sequence[Shown]) -> list[Shown]:
@@ -62,7 +64,7 @@ def with_windows(case_id: str, images: Sequence[Shown]) -> list[Shown]:
     ]
 
 
-def _line(one: ReferringObject, case: CaseImages) -> ReferredLine:
+def _line(one: ReferringObject, case: CaseImages, drawn: DrawnState | None) -> ReferredLine:
     kind = "key_objects" if one.kind == "key objects" else "presentation_state"
     places = [c for i in one.images for c in _chips(i, case)]
     missing = sum(i.sop_uid not in case.instances for i in one.images)
@@ -73,6 +75,7 @@ def _line(one: ReferringObject, case: CaseImages) -> ReferredLine:
     said += [w("referred.inverted")] if one.inverted else []
     said += [w("referred.texts", texts=" · ".join(f"“{t}”" for t in one.texts))] if one.texts else []
     said += [w("referred.graphics", n=one.graphics)] if one.graphics else []
+    said += [w("referred.undrawn", n=one.undrawn)] if one.undrawn else []
     said += [w("referred.nowhere", n=missing)] if missing else []
     said += [w("referred.more", n=len(places) - MOST_CHIPS)] if len(places) > MOST_CHIPS else []
     return ReferredLine(
@@ -80,6 +83,8 @@ def _line(one: ReferringObject, case: CaseImages) -> ReferredLine:
         name=w(f"referred.{kind}"),
         said=" — ".join(s for s in said if s),
         places=places[:MOST_CHIPS],
+        draws=drawn is not None and bool(drawn.marks),
+        shows=drawn is not None and drawn.view is not None,
     )
 
 

@@ -18,6 +18,7 @@ from ..report import Assertion, Sentence
 from .hanging import Hanging, WhoseImages, Windows
 from .marks import MEASUREMENT, AnyMark, Measurement
 from .message import Message as Message
+from .presented import DrawnState
 from .tags import ShownTags
 
 Voxel = tuple[int, int, int]
@@ -147,7 +148,8 @@ class CaseImages(Message):
     """``case.json`` beside the pixels of a case.
 
     files: of each image, the names in the store: one a slice or frame as displayed, or one for all.
-    instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all.
+    instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. stored:
+    of each image, the SOP Instance UID of each slice or frame as stored, and its frame in that file, from 1.
     """
 
     case_id: str
@@ -157,6 +159,7 @@ class CaseImages(Message):
     states: dict[str, str]  # present, limited, absent or failed, by modality
     files: list[list[str]] = Field(default_factory=list)
     instances: dict[str, tuple[int, int]] = Field(default_factory=dict)
+    stored: list[list[tuple[str, int]]] = Field(default_factory=list)
 
 
 class Spot(Message):
@@ -197,7 +200,8 @@ class ReaderData(Message):
     stand after those of the study. prior_date: of the earlier study in the library, empty without one.
     prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys.
     keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header
-    that is open. windows: this person's own (centre, width), by modality and name.
+    that is open. windows: this person's own (centre, width), by modality and name. presented: what
+    presentation states draw on the images.
     """
 
     case_id: str
@@ -218,6 +222,7 @@ class ReaderData(Message):
     heard: dict[str, int] = Field(default_factory=dict)
     tags: ShownTags | None = None
     windows: Windows = Field(default_factory=dict)
+    presented: list[DrawnState] = Field(default_factory=list)
     words: Words
 
 

@@ -3,7 +3,7 @@ slices."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from pydicom.dataset import Dataset
@@ -156,7 +156,7 @@ def _volume(file: _File, plane: Plane, members: list[int], volume: list[int], *,
     return Image(
         file.entry.modality,
         values.transpose(2, 1, 0),
-        source_of([file.entry]),
+        replace(source_of([file.entry]), frames=tuple(members[volume[k]] + 1 for k in stack.order)),
         affine=stack.affine,
         frame_of_reference=_frame_of_reference(ds),
         role=role,

@@ -15,6 +15,7 @@ from pydicom.multival import MultiValue
 from ..case import ReferredImage, ReferringObject
 from . import charset
 from .child import ChildFailed, children
+from .presented import Presented, presented, referred_image
 
 KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
 PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."  # and one number more
@@ -58,6 +59,12 @@ def _of(ds: Dataset, path: Path) -> ReferringObject:
         title = str(ds.get("ContentLabel", "") or "")
         words = [str(ds.get("ContentDescription", "") or "")]
         images = tuple(_referred(ds))
+    graphics = sum(
+        len(layer.get(k) or ())
+        for layer in ds.get("GraphicAnnotationSequence") or ()
+        for k in ("GraphicObjectSequence", "TextObjectSequence", "CompoundGraphicSequence")
+    )
+    drawn = Presented((), (), 0) if key else _presented(ds, images, graphics)
     return ReferringObject(
         kind="key objects" if key else "presentation state",
         path=str(path),
@@ -66,11 +73,7 @@ def _of(ds: Dataset, path: Path) -> ReferringObject:
         study_uid=str(ds.get("StudyInstanceUID", "")),
         title=title,
         description="; ".join(w for w in words if w),
-        graphics=sum(
-            len(layer.get(k) or ())
-            for layer in ds.get("GraphicAnnotationSequence") or ()
-            for k in ("GraphicObjectSequence", "TextObjectSequence", "CompoundGraphicSequence")
-        ),
+        graphics=graphics,
         images=images,
         patient_id=str(ds.get("PatientID", "") or ""),
         windows=tuple(_windows(ds)),
@@ -78,7 +81,20 @@ def _of(ds: Dataset, path: Path) -> ReferringObject:
         flipped=ds.get("ImageHorizontalFlip") == "Y",
         inverted=ds.get("PresentationLUTShape") == "INVERSE",
         texts=tuple(_texts(ds)),
+        marks=drawn.marks,
+        areas=drawn.areas,
+        undrawn=drawn.undrawn,
     )
+
+
+def _presented(ds: Dataset, images: tuple[ReferredImage, ...], graphics: int) -> Presented:
+    """What a state draws; nothing of it where an element of that is damaged, as half would mislead."""
+    try:
+        return presented(ds, images)
+    except (MemoryError, RecursionError):
+        raise
+    except Exception:  # a damaged element can break any part of the parser
+        return Presented((), (), graphics)
 
 
 def _windows(ds: Dataset) -> Iterator[tuple[float, float]]:
@@ -113,20 +129,10 @@ def _referred(ds: Dataset) -> Iterator[ReferredImage]:
     for series in ds.get("ReferencedSeriesSequence") or ():
         uid = str(series.get("SeriesInstanceUID", "") or "")
         for item in series.get("ReferencedImageSequence") or ():
-            yield _image(uid, item)
+            yield referred_image(uid, item)
     for name in ("BlendingSequence", "AdvancedBlendingSequence"):
         for part in ds.get(name) or ():
             yield from _referred(part)
-
-
-def _image(series_uid: str, item: Dataset) -> ReferredImage:
-    frames = item.get("ReferencedFrameNumber")
-    listed = [frames] if isinstance(frames, (int, str)) else list(frames or ())
-    return ReferredImage(
-        series_uid=series_uid,
-        sop_uid=str(item.get("ReferencedSOPInstanceUID", "") or ""),
-        frames=tuple(int(f) for f in listed),
-    )
 
 
 def _content(ds: Dataset, depth: int = 0) -> Iterator[Dataset]:
@@ -153,4 +159,5 @@ def _key_images(ds: Dataset) -> tuple[ReferredImage, ...]:
     ]
     if not named:
         return tuple(ReferredImage(series_uid=s, sop_uid=u) for u, s in series_of.items())
-    return tuple(_image(series_of.get(str(r.get("ReferencedSOPInstanceUID", "")), ""), r) for r in named)
+    series = [series_of.get(str(r.get("ReferencedSOPInstanceUID", "")), "") for r in named]
+    return tuple(referred_image(s, r) for s, r in zip(series, named, strict=True))

@@ -6,15 +6,20 @@ from collections.abc import Iterable
 from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
+from pydantic import TypeAdapter
 from sqlalchemy import select
 from sqlalchemy.orm import Session
 
-from ..case import ReferredImage, ReferringObject
+from ..case import ReferringObject
 from .accounts import need_acting
 from .catalogue import CaseRow, ReferringRow, SeriesRow
 
 if TYPE_CHECKING:
     from .library import Library
+
+KEPT = TypeAdapter(
+    ReferringObject
+)  # lists of JSON as tuples again; what older versions did not keep is empty
 
 
 def keep_objects(library: Library, objects: Iterable[ReferringObject]) -> int:
@@ -47,16 +52,4 @@ def objects_of(library: Library, case_id: str) -> list[ReferringObject]:
         rows = s.scalars(
             select(ReferringRow).where(ReferringRow.case_id == case_id).order_by(ReferringRow.sop_uid)
         )
-        return [_of(dict(row.said)) for row in rows]
-
-
-def _of(said: dict[str, object]) -> ReferringObject:
-    images: list[dict] = said.pop("images")  # type: ignore[assignment]
-    windows: list[list[float]] = said.pop("windows")  # type: ignore[assignment]
-    texts: list[str] = said.pop("texts")  # type: ignore[assignment]
-    return ReferringObject(
-        **said,  # type: ignore[arg-type]
-        images=tuple(ReferredImage(**i | {"frames": tuple(i["frames"])}) for i in images),
-        windows=tuple((c, w) for c, w in windows),
-        texts=tuple(texts),
-    )
+        return [KEPT.validate_python(row.said) for row in rows]

@@ -51,7 +51,7 @@ export interface Bidirectional {
   unit: "mm" | "px"
 }
 
-/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. */
+/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. stored: of each image, the SOP Instance UID of each slice or frame as stored, and its frame in that file, from 1. */
 export interface CaseImages {
   case_id: string
   patient_id: string
@@ -60,6 +60,7 @@ export interface CaseImages {
   states: Record<string, string>
   files?: string[][]
   instances?: Record<string, [number, number]>
+  stored?: [string, number][][]
 }
 
 /** One viewport of a grid.  modality: of its series, empty where it stays empty. role: wanted, such as portal; any where empty. nth: which of the series that fit, from 0. plane: one of them, or mpr for three and a rendering. window: name of a preset; the first where empty. prior: of the earlier study. */
@@ -148,6 +149,28 @@ export interface Drawing {
   serial: number
   act?: "add" | "change" | "remove"
   measurement: Distance | Bidirectional | Angle | Cobb | Region | Rectangle | Freehand | Arrow | Probe | KeyView
+}
+
+/** A mark of a presentation state (`StateMark`) on a plane of an image as displayed.  kind, text, align, filled, colour: as in it. points, anchor: pixels of the plane, (0, 0) at the outer corner of the first. shutter: it hides what lies outside of it, as long as its state is shown. plane: on which the stored slices are seen. slices: numbers of the planes that it is drawn on. */
+export interface DrawnMark {
+  kind: "points" | "line" | "curve" | "circle" | "ellipse" | "runs" | "text"
+  points: [number, number][]
+  text: string
+  align: string
+  anchor: [number, number] | null
+  filled: boolean
+  shutter: boolean
+  colour: string
+  image: number
+  plane: "axial" | "coronal" | "sagittal"
+  slices: number[]
+}
+
+/** A presentation state over the images of a case.  marks: in the order of its layers. view: how it shows the first of its images that is here. */
+export interface DrawnState {
+  id: string
+  marks: DrawnMark[]
+  view: StateView | null
 }
 
 /** One finding with its calibrated probability and what each modality added to it.  said: in words. assessed: whether the images can show it. contribution: of each modality. interval: 90 %, see the prediction. place: where it shows. hint: why nothing was said. */
@@ -287,7 +310,7 @@ export interface Probe {
   unit: string
 }
 
-/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. */
+/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. presented: what presentation states draw on the images. */
 export interface ReaderData {
   case_id: string
   case_key: string
@@ -307,6 +330,7 @@ export interface ReaderData {
   heard?: Record<string, number>
   tags?: ShownTags | null
   windows?: Record<string, Record<string, [number, number]>>
+  presented?: DrawnState[]
   words: Record<string, any>
 }
 
@@ -330,17 +354,20 @@ export interface Rectangle {
   points: [[number, number], [number, number]]
 }
 
-/** To the browser: what of a case refers to its images.  objects: a line each. */
+/** To the browser: what of a case refers to its images.  objects: a line each. words: of the buttons. */
 export interface ReferredData {
   objects: ReferredLine[]
+  words?: Record<string, any>
 }
 
-/** One presentation state or key object selection.  name: what it is. said: its title, words, window and marks. places: the images that it refers to. */
+/** One presentation state or key object selection.  name: what it is. said: its title, words, window and marks. places: the images that it refers to. draws: it draws something that can be switched off. shows: it can be shown as its author saw it. */
 export interface ReferredLine {
   id: string
   name: string
   said: string
   places: Chip[]
+  draws?: boolean
+  shows?: boolean
 }
 
 /** A file or series that could not be read. */
@@ -446,6 +473,17 @@ export interface Spot {
   centre: [number, number, number]
   box: [[number, number, number], [number, number, number]]
   box_mm: number[][] | null
+}
+
+/** How a presentation state shows the first of its images that is here.  plane: on which it is seen. corners: of the part that it shows, in pixels of the plane. window: where it sets one. turn: quarter turns clockwise; None where it also shows the image as in a mirror, which is not done. inverted: bright is low. */
+export interface StateView {
+  image: number
+  plane: "axial" | "coronal" | "sagittal"
+  slice: number
+  corners: [[number, number], [number, number]] | null
+  window: [number, number] | null
+  turn: number | null
+  inverted: boolean
 }
 
 /** From the browser: the header of a slice is wanted.  image: index among those shown; none where the header is put away. slice: as displayed. */

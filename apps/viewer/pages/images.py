@@ -9,7 +9,7 @@ from typing import Any
 
 import streamlit as st
 
-from apps.viewer import components, hangings, keys, people, pixels, referred, remembered, tags
+from apps.viewer import components, hangings, keys, people, pixels, presented, referred, remembered, tags
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.fragments import redraw
@@ -130,6 +130,7 @@ def _told(
         heard=heard("hung", "keyed", "prior", "expired", "tags", "windowed"),
         tags=tags.shown(folder.name),
         windows=remembered.desk().windows,
+        presented=presented.drawn_states(case_id, case),
         words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
     )
 

@@ -4,6 +4,7 @@ import { choose, h } from './dom.js'
 import { keyOf } from './marks.js'
 import { MAP_NAMES, meeting, PLANES, shapeOf } from './plane.js'
 import { SLABS, slabValue, THICKNESS, valueOn } from './slab.js'
+import { marksOn } from './states.js'
 import { SERIES } from './strip.js'
 import { Viewport } from './viewport.js'
 
@@ -161,6 +162,11 @@ export class Pane {
 
   marks(plane, slice) {
     return this.reader.marks.on(this.meta.index, plane, slice)
+  }
+
+  /** What presentation states draw here. */
+  stated(plane, slice) {
+    return this.overlays ? marksOn(this.reader.data.presented ?? [], this.meta.index, plane, slice) : []
   }
 
   chosen = (mark) => keyOf(mark) === this.reader.marks.chosen

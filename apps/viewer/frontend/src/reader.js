@@ -8,6 +8,7 @@ import { keyOf, Marks } from './marks.js'
 import { nextSerial, Outbox } from './outbox.js'
 import { Pane } from './pane.js'
 import { Stack } from './stack.js'
+import { present, watch } from './states.js'
 import { Strip } from './strip.js'
 import { TagPage } from './tags.js'
 import { TOOLS, toolbar } from './toolbar.js'
@@ -69,7 +70,7 @@ export class Reader {
     this.tagPage = new TagPage(this)
     this.root = h('div', { class: 'reader', 'data-case': data.case_id }, this.bar, this.note, this.strip.element, this.board, this.marks.element, this.divider.element, this.keyPage.element, this.tagPage.element)
     root.append(this.root)
-    this.off = [hear(bus, 'jump', (e) => this.jump(e.detail)), hear(document, 'keydown', (e) => this.#key(e))]
+    this.off = [hear(bus, 'jump', (e) => this.jump(e.detail)), hear(document, 'keydown', (e) => this.#key(e)), watch(() => this.draw()), hear(bus, 'state', (e) => present(this, e.detail))]
     this.observer = new ResizeObserver(() => this.automatic && !this.single && this.board.clientWidth !== this.fittedTo && this.#refit())
     this.observer.observe(this.board)
     this.hang(0)

@@ -1,18 +1,24 @@
 /** Presentation states and key object selections of a case: what they say, and a way to each image that they refer to. */
 
 import { h, say } from './dom.js'
+import { isDrawn, isShown, show, toggle, watch } from './states.js'
 
 export class Referred {
   /** @param {HTMLElement} root @param {import('../contract.js').ReferredData} data */
   constructor(root, data) {
     this.root = h('div', { class: 'referred' })
     root.append(this.root)
+    this.off = watch(() => this.update(this.data))
     this.update(data)
   }
 
   /** @param {import('../contract.js').ReferredData} data */
-  update({ objects }) {
+  update(data) {
+    this.data = data
+    const { objects, words = {} } = data
+    const press = (name, on, act) => h('button', { class: `chip ${on ? 'on' : ''}`, 'aria-pressed': String(on), title: words[`${name}_hint`], onclick: act }, words[name])
     this.root.replaceChildren(...objects.map((o) => h('p', { 'data-referred': o.id }, h('strong', {}, o.name), ' ', o.said, ' ',
+      o.draws && press('draw', isDrawn(o.id), () => toggle(o.id)), o.shows && press('as_shown', isShown(o.id), () => show(o.id)),
       o.places.map((c) => h('button', { class: 'chip', title: c.title, onclick: () => say('jump', c.place) }, c.label)))))
   }
 
@@ -21,6 +27,7 @@ export class Referred {
   }
 
   close() {
+    this.off()
     this.root.remove()
   }
 }

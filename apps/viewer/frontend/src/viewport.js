@@ -4,6 +4,7 @@ import { corners } from './corners.js'
 import { h } from './dom.js'
 import { write } from './ink.js'
 import { trace } from './overlay.js'
+import { drawStates } from './states.js'
 import { DRAWING, figured, sketch, struck } from './tools.js'
 import { EDGES, lookup, paint, pixelOf, shapeOf, voxelAt } from './plane.js'
 import { overlay, paintSlab, planesOf } from './slab.js'
@@ -27,6 +28,8 @@ export class Viewport {
     this.plane = plane
     this.zoom = before?.zoom ?? 1
     this.pan = before?.pan ?? [0, 0]
+    /** @type {number[][] | null} */
+    this.part = null // corners of what is to fill the canvas, until it does
     this.turned = 0 // of the wheel, in pixels, that did not make a step yet
     this.lastTurn = 0
     /** @type {{ clientX: number, clientY: number } | null} */
@@ -74,6 +77,7 @@ export class Viewport {
     if (!stack) return
     const shape = shapeOf(stack, this.plane)
     const index = this.host.indexOf(this.plane)
+    if (this.part) this.#frame(shape, width, height)
     this.fit = this.#place(shape, width, height)
     this.#refresh(stack, shape, index)
     const { x, y, sx, sy, flip } = this.fit
@@ -85,6 +89,7 @@ export class Viewport {
     context.drawImage(this.back, -shape.width / 2, -shape.height / 2)
     context.restore()
     const drawn = this.host.overlays ? trace(context, stack, this.plane, index, shape, (p) => this.toScreen(p), () => this.draw()) : 0
+    const stated = drawStates(context, this.host.stated(this.plane, index), (p) => this.toScreen(p), [width, height])
     this.#boxes(context, stack, index)
     this.#measurements(context, index)
     const line = this.#reference(context, index)
@@ -94,7 +99,7 @@ export class Viewport {
     corners(context, this.host, width, height)
     Object.assign(this.canvas.dataset, {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','),
-      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, reference: line.flat().map((v) => v.toFixed(1)).join(','),
+      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, stated, reference: line.flat().map((v) => v.toFixed(1)).join(','),
     })
     if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer), this.plane) // other pixels came under it
   }
@@ -113,6 +118,22 @@ export class Viewport {
     const flip = this.host.flipped && this.plane !== 'sagittal' && this.host.stack.meta.kind === 'volume'
     const [cx, cy] = [width / 2 + this.pan[0], height / 2 + this.pan[1]]
     return { x: cx - (w * sx) / 2, y: cy - (hh * sy) / 2, sx, sy, flip, w, h: hh, turn, cx, cy }
+  }
+
+  /** Zoom and pan so that the part between two corners of the plane fills the canvas. */
+  #frame({ width: w, height: hh, mx, my }, width, height) {
+    const { turn } = this.host
+    const [a, b] = this.part ?? []
+    this.part = null
+    /** @returns {[number, number]} */
+    const sides = (u, v) => (turn % 2 ? [v * my, u * mx] : [u * mx, v * my])
+    const fitting = ([across, down]) => Math.min(width / across, height / down)
+    const whole = fitting(sides(w, hh))
+    this.zoom = Math.max(0.5, Math.min(12, fitting(sides(Math.abs(b[0] - a[0]), Math.abs(b[1] - a[1]))) / whole))
+    this.pan = [0, 0]
+    this.fit = this.#place({ width: w, height: hh, mx, my }, width, height)
+    const [x, y] = this.toScreen([(a[0] + b[0]) / 2, (a[1] + b[1]) / 2])
+    this.pan = [width / 2 - x, height / 2 - y]
   }
 
   #refresh(stack, shape, index) {
