@@ -15,8 +15,9 @@ MEDFUSE_SHARED ?= ../shared
 demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
 
+# three processes for two cores: browsers, servers and batches are waited for
 test: $(VENV)/.dev lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile --cov --cov-report=term $(if $(SLOW),--slow,)
+	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(if $(SLOW),--slow,)
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check --quiet .

@@ -23,6 +23,28 @@ from medfuse.simulation.population import write_population
 ROOT = Path(__file__).resolve().parent.parent
 COARSE = ROOT / "tests" / "coarse_abdomen.yaml"  # a task: the upper abdomen with an eighth of the voxels
 SHARED = Path(os.environ.get("MEDFUSE_SHARED", ROOT.parent / "shared")) / "data"
+# A file runs in one process. The files that take longest begin first, so that none is left to run alone.
+LONGEST = (
+    "test_batch",
+    "test_training",
+    "test_viewer_browser",
+    "test_training_long",
+    "test_viewer_handling",
+    "test_generation",
+    "test_viewer_grid",
+    "test_viewer_marks",
+    "test_viewer_whole",
+    "test_viewer_planes",
+    "test_viewer_objects",
+    "test_whole_images",
+    "test_writer",
+    "test_backends",
+    "test_borrowed",
+    "test_whole_volumes",
+    "test_local_text",
+    "test_pet",
+    "test_demo_real",
+)
 
 
 def pytest_addoption(parser):
@@ -30,6 +52,8 @@ def pytest_addoption(parser):
 
 
 def pytest_collection_modifyitems(config, items):
+    places = {name: place for place, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: places.get(item.path.stem, len(LONGEST)))
     for item in items:
         if "slow" in item.keywords and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow: run with --slow"))

@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 import pytest
+from conftest import LONGEST
 from house import NO_ROOM, ROOT, Module, floor, imports, modules, room_of
 
 SOURCES = modules()
@@ -46,6 +47,11 @@ def test_settings_are_read_at_the_doors():
         if not str(module.path).startswith(SETTINGS_MAY_BE_READ)
     ]
     assert not deep, f"take the value as an argument: {deep}"
+
+
+def test_the_files_that_begin_first_are_there():
+    for name in LONGEST:
+        assert (ROOT / "tests" / f"{name}.py").is_file(), f"tests/conftest.py names {name}, which is gone"
 
 
 def test_files_stay_small():
