@@ -68,7 +68,8 @@ class LesionRecord(Model):
     measured.
 
     finding: the finding whose lesions it is one of. long_axis_mm, short_axis_mm: longest diameter and the one
-    across it. volume_ml: in millilitres. measured: what the task asks beside the size.
+    across it. volume_ml: in millilitres. measured: what the task asks beside the size. in_organ_mm: its
+    centre from the organ's centre on the same modality, RAS+ mm; null where the organ's is not known.
     """
 
     id: str
@@ -81,6 +82,7 @@ class LesionRecord(Model):
     side: Literal["right", "left", ""] = ""  # of the organ; "" where it cannot be told
     measured: list[Measurement] = Field(default_factory=list)
     place: Place
+    in_organ_mm: list[float] | None = Field(default=None, exclude_if=lambda v: v is None)
 
 
 class LesionMatch(Model):

@@ -101,6 +101,59 @@ class Section(Model):
     sentences: list[Sentence]
 
 
+class TargetRow(Model):
+    """One target over time. claim: of the lesion. lesion: its record now. modality: on which it was measured
+    each time. name: in words. long_axis_mm: the longest axial diameter at each time, the oldest first and the
+    last one now; null where it was not matched.
+    """
+
+    claim: str
+    lesion: str
+    modality: str
+    name: str
+    long_axis_mm: list[float | None]
+
+    @property
+    def cells(self) -> list[str]:
+        """As a row of the table: its name, each length in mm, and the change since the time before."""
+        return [self.name, *_lengths(self.long_axis_mm)]
+
+
+class Targets(Model):
+    """Targets over time, after RECIST 1.1: matched lesions alone, one axis rule for all.
+
+    title, columns, sum_name, rule: in words. rows: one a target.
+    """
+
+    title: str
+    columns: list[str]
+    rows: list[TargetRow]
+    sum_name: str
+    rule: str
+
+    @property
+    def sums_mm(self) -> list[float | None]:
+        """The sum of diameters at each time; None where a target was not matched."""
+        times = zip(*(r.long_axis_mm for r in self.rows), strict=True)
+        return [sum(v for v in at if v is not None) if None not in at else None for at in times]
+
+    @property
+    def cells(self) -> list[list[str]]:
+        """The whole table as text, its head first and the sums of several targets last."""
+        last = [[self.sum_name, *_lengths(self.sums_mm)]] if len(self.rows) > 1 else []
+        return [self.columns, *(r.cells for r in self.rows), *last]
+
+
+def _lengths(mm: list[float | None]) -> list[str]:
+    """Lengths in whole mm, and how far the last differs from the one before."""
+    words = ["–" if v is None else f"{v:.0f}" for v in mm]
+    then, now = mm[-2:]
+    if then is None or now is None:
+        return [*words, "–"]
+    change = f"{now - then:+.0f} ({(now - then) / then:+.0%})".replace("%", " %").replace("-", "−")
+    return [*words, change if round(now - then) else "±0"]
+
+
 class Report(Model):
     """report.json: sections of sentences, each with its reason.
 
@@ -109,7 +162,7 @@ class Report(Model):
     learned and local-llm write and are checked. written_by: the user's model that did, where one did.
     claims: what may be said, which the sentences put into words;
     none in a report of a version before claims. style, probabilities: how the words were made. footer: what
-    was asked at all, said once, under the report.
+    was asked at all, said once, under the report. targets: over time, where an earlier case was measured.
     """
 
     schema_version: Literal["1"] = "1"
@@ -131,6 +184,17 @@ class Report(Model):
     style: str = ""
     probabilities: Literal["", "hidden", "shown", "table"] = ""
     footer: list[str] = Field(default_factory=list)
+    targets: Targets | None = Field(default=None, exclude_if=lambda v: v is None)  # as signed before it was
+
+    @property
+    def standing_targets(self) -> Targets | None:
+        """The targets whose sentences in the comparison stand as they were drafted; None without any."""
+        section = self.section("comparison")
+        if self.targets is None or section is None:
+            return None
+        standing = {i for x in section.sentences if x.state not in ("rejected", "edited") for i in x.claims}
+        rows = [r for r in self.targets.rows if r.claim in standing]
+        return self.targets.model_copy(update={"rows": rows}) if rows else None
 
     def section(self, section_id: str) -> Section | None:
         """The section of this id, or None."""

@@ -17,8 +17,8 @@ from medfuse.prediction import Place
 LEXICON = task_lexicon(TASK)
 
 
-def check(text, p=None, *, lesions=(), prior=False, **more):
-    return check_sentence(text, prediction(p, lesions=lesions, **more), TASK, LEXICON, has_prior=prior)
+def check(text, p=None, *, lesions=(), prior=None, **more):
+    return check_sentence(text, prediction(p, lesions=lesions, **more), TASK, LEXICON, prior=prior)
 
 
 def cyst(side="right", long=30.0):
@@ -63,8 +63,73 @@ def test_a_side_that_nobody_measured_is_not_stated():
     assert (got.action, got.text) == ("hedged", "")
 
 
-def test_change_is_said_with_a_prior_only():
-    assert check("Ascites has increased.", {"ascites": 0.9}, prior=True).action == "kept"
+def earlier(p=None, *, lesions=()):
+    return Prior(prediction=prediction(p, lesions=lesions), dates={"CT": "20230401"})
+
+
+def there(side="right", long=30.0, at=(10.0, 0.0, 0.0)):
+    return cyst(side, long).model_copy(update={"in_organ_mm": list(at)})
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Ascites has increased.",
+        "New ascites.",
+        "The simple cyst is larger than on the last examination.",
+        "The simple cyst has grown.",
+        "Unchanged simple cyst.",
+        "Simple cyst, compared with the CT of March, is smaller.",
+        "Interval development of ascites.",
+        "Simple cyst, again noted.",
+        "The ascites has worsened.",
+        "Ascites has resolved since the last scan.",
+        "腹水較前增加。",
+        "新發現單純性囊腫。",
+        "單純性囊腫與前次相比變大。",
+        "單純性囊腫無明顯變化。",
+        "腹水已消失。",
+        "單純性囊腫較上次縮小。",
+        "追蹤檢查顯示單純性囊腫穩定。",
+    ],
+)
+def test_nobody_compares_without_a_prior(text):
+    """Nor with one whose images nobody read."""
+    p = {**CYST, "ascites": 0.95}
+    for prior in (None, Prior(dates={"CT": "20230401"}, signed="Simple cyst of 22 mm.")):
+        got = check(text, p, lesions=[cyst()], prior=prior)
+        assert (got.action, "no prior" in got.why) == ("dropped", True), got
+
+
+@pytest.mark.parametrize(
+    ("text", "action"),
+    [
+        ("Simple cyst has grown.", "kept"),
+        ("單純性囊腫較前增大。", "kept"),
+        ("Simple cyst is unchanged.", "dropped"),
+        ("Simple cyst has regressed.", "dropped"),
+        ("New simple cyst.", "dropped"),
+        ("New ascites.", "kept"),
+        ("新出現腹水。", "kept"),
+        ("Ascites has increased.", "dropped"),
+        ("Stable steatosis.", "kept"),
+        ("Steatosis with increased hepatic echogenicity.", "kept"),
+    ],
+)
+def test_with_a_prior_a_change_is_said_where_it_is_proven(text, action):
+    """It was enough that there was one, whatever it had measured."""
+    p = {**CYST, "ascites": 0.95, "steatosis": 0.95}
+    prior = earlier({**CYST, "steatosis": 0.95}, lesions=[there(long=20.0)])
+    assert check(text, p, lesions=[there()], prior=prior).action == action
+
+
+def test_growth_is_said_of_lesions_at_one_place_alone():
+    p = {**CYST}
+    elsewhere = earlier(CYST, lesions=[there(long=20.0, at=(60.0, 0.0, 0.0))])
+    assert check("Simple cyst has grown.", p, lesions=[there()], prior=elsewhere).action == "dropped"
+    unplaced = earlier(CYST, lesions=[cyst(long=20.0)])
+    assert check("Simple cyst has grown.", p, lesions=[cyst()], prior=unplaced).action == "dropped"
+    assert check("Increased signal of the simple cyst.", p, lesions=[cyst()]).action == "kept"
 
 
 def test_absence_needs_coverage_and_unassessed_findings_are_not_named():
@@ -181,7 +246,7 @@ def test_children_get_no_category_and_ultrasound_its_own_score():
 def test_priors_are_compared_with_both_measurements_and_dates():
     now = prediction(CYST, lesions=[cyst()])
     then = prediction(CYST, lesions=[cyst(long=22.0)])
-    report = compose(now, case(), TASK, prior=Prior(then, {"CT": "20230401"}))
+    report = compose(now, case(), TASK, prior=Prior(prediction=then, dates={"CT": "20230401"}))
     found = texts(report, "comparison")
     assert found[0] == "Compared with CT 2023-04-01."
     assert "30 mm now, 22 mm on 2023-04-01" in found[1]
@@ -189,7 +254,13 @@ def test_priors_are_compared_with_both_measurements_and_dates():
     assert texts(compose(now, case(), TASK), "comparison") == ["No prior available."]
     elsewhere = prediction(CYST, lesions=[cyst("left", 22.0)])
     assert (
-        len(texts(compose(now, case(), TASK, prior=Prior(elsewhere, {"CT": "20230401"})), "comparison")) == 1
+        len(
+            texts(
+                compose(now, case(), TASK, prior=Prior(prediction=elsewhere, dates={"CT": "20230401"})),
+                "comparison",
+            )
+        )
+        == 1
     )
 
 
@@ -225,7 +296,7 @@ def test_claims_are_checked_for_any_writer(text, action, why):
 
     own = {"simple_cyst": 0.95, "focal_lesion": 0.97}
     made = three({**own, "ascites": 0.5}, {"CT": own, "MR": own, "US": {"simple_cyst": 0.02}})
-    got = check_sentence(text, made, TASK, LEXICON, has_prior=False)
+    got = check_sentence(text, made, TASK, LEXICON)
     assert (got.action, why in got.why) == (action, True), got.why
 
 
@@ -258,4 +329,4 @@ def test_a_category_of_lirads_is_no_finding_that_was_not_assessed(language):
     report = compose(made, who, TASK, language)
     (told,) = [x.text for x in report.section("findings").sentences if "LR-5" in x.text]
     first = split_sentences(told)[0]
-    assert check_sentence(first, made, TASK, LEXICON, has_prior=False).action == "kept"
+    assert check_sentence(first, made, TASK, LEXICON).action == "kept"

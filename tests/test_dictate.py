@@ -99,6 +99,8 @@ CYST = {"simple_cyst": 0.95, "focal_lesion": 0.97}
         ("no ascites", {"ascites": 0.05}, []),
         ("no focal lesion period a simple cyst on the right", CYST, ["absence", "contradiction"]),
         ("the patient is tall", {}, []),
+        ("the ascites has increased", {"ascites": 0.95}, ["change"]),
+        ("單純性囊腫較前變大", CYST, ["change"]),
     ],
 )
 def test_what_does_not_agree_is_asked(words, p, kinds):

@@ -18,7 +18,7 @@ from medfuse.evaluation.drafts import evaluate_reports
 from medfuse.evaluation.pointing import on_lesion
 from medfuse.inference.predictor import Predictor
 from medfuse.io.read import open_case
-from medfuse.library import Library, results, store
+from medfuse.library import Library, store
 from medfuse.library.ingest import ingest
 from medfuse.prediction import Place
 from medfuse.report import Report
@@ -184,29 +184,3 @@ def test_every_format_from_the_library(patient_dicom, tmp_path, home):
         run(app, ["ask", case_id, "Is there ascites?", "--json"], catch_exceptions=False).stdout
     )
     assert set(found) >= {"answer", "probability", "evidence"}
-
-
-def test_priors_of_the_library(patient_dicom, tmp_path, home):
-    """The same patient half a year earlier becomes a prior, with its date in the comparison."""
-    import shutil
-
-    import pydicom
-    from pydicom.uid import generate_uid
-
-    old = tmp_path / "old"
-    shutil.copytree(patient_dicom / "CT", old)
-    for path in old.rglob("*.dcm"):
-        ds = pydicom.dcmread(path)
-        for key in ("StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID", "FrameOfReferenceUID"):
-            setattr(ds, key, generate_uid(entropy_srcs=["old", str(getattr(ds, key))]))
-        ds.file_meta.MediaStorageSOPInstanceUID = ds.SOPInstanceUID
-        ds.StudyDate = "20230601"
-        ds.save_as(path)
-    bundle = load_bundle()
-    options = PredictOptions(formats=("json",))
-    for folder in (old, patient_dicom):
-        (case_id,) = ingest(Library(), folder).cases
-        done = predict_library_case(case_id, bundle, tmp_path / "out", options)
-    comparison = done.report.section("comparison").sentences
-    assert comparison[0].text == "Compared with CT 2023-06-01."
-    assert results.prior_of(Library(), case_id).dates == {"CT": "20230601"}

@@ -212,7 +212,7 @@ def _from_writer(predicted: Predicted, bundle: Bundle, question: str, language: 
     lexicon = task_lexicon(bundle.task)
     if not words or lexicon is None:
         return _cannot_tell(language, "writer", "nothing that can be checked was written")
-    verdict = check_sentence(words, predicted.prediction, bundle.task, lexicon, has_prior=False)
+    verdict = check_sentence(words, predicted.prediction, bundle.task, lexicon)
     if verdict.action not in ("kept", "mended"):
         why = f"what the writer said is not supported: {verdict.why}"
         return _cannot_tell(language, "writer", why)

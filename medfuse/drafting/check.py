@@ -18,6 +18,7 @@ from ..knowledge import Graph, task_graph
 from ..prediction import FindingRecord, LesionRecord, Place, Prediction
 from ..report import Action, Check, Report, Section, Sentence
 from ..task import Task
+from .change import unproven
 from .claims import claims_of
 from .claims import complete as complete_cover
 from .compose import ANY, Wish, compose, telling
@@ -31,11 +32,6 @@ from .scale import DENIED, LIKELY, POSSIBLE
 from .sections import parse_sections, split_sentences
 from .telling import Telling
 
-CHANGE = re.compile(
-    r"\b(new|newly|stable|unchanged|increased|decreased|larger|smaller|enlarging|progress\w*|regress\w*|"
-    r"interval|previous\w*|again|prior)\b|穩定|增大|縮小|新出現|較前|先前|進展",
-    re.IGNORECASE,
-)
 UNASSESSED = re.compile(  # of the finding itself, not of what stands in brackets behind it
     r"^\W*not (assessed|evaluated)\b|\b(is|are|was|were) not (assessed|evaluated)\b|\bcannot be assessed\b|"
     r"^\W*未評估|：未評估|無法評估",
@@ -73,18 +69,19 @@ def unsupported(claim: Claim, ours: OurClaim, record: FindingRecord, *, complete
 
 
 def check_sentence(
-    text: str, prediction: Prediction, task: Task, lexicon: Lexicon, *, has_prior: bool
+    text: str, prediction: Prediction, task: Task, lexicon: Lexicon, *, prior: Prior | None = None
 ) -> Verdict:
-    """What becomes of one written sentence, claim by claim: presence and certainty, the organ, which modality
-    shows it, then side and size."""
+    """What becomes of one written sentence, claim by claim: change since ``prior``, presence and certainty,
+    the organ, which modality shows it, then side and size."""
     known = {f.id for f in task.findings}
     plain = without_dissent(text)
     found = [c for c in sentence_claims(plain, lexicon) if c.finding in known]
     if not found:
         return Verdict("", "dropped", "it says nothing about a finding of the task", [])
-    if not has_prior and CHANGE.search(text):
-        return Verdict("", "dropped", "it speaks of change, and no prior is available", [])
     told = _as_doubted(_narrowest(found, task), plain, lexicon)
+    change = unproven(text, told, prediction, task, prior)
+    if change:
+        return Verdict("", "dropped", change, [])
     if UNASSESSED.search(text):
         assessed = [c.finding for c in told if prediction.finding(c.finding).assessed]
         if assessed:
@@ -237,9 +234,7 @@ def checked_report(
     for section_id in ("findings", "impression"):
         section = report.section(section_id)
         assert section is not None
-        rows, provenance, mentioned = _section(
-            parts.get(section_id, ""), section_id, t, lexicon, has_prior=prior is not None
-        )
+        rows, provenance, mentioned = _section(parts.get(section_id, ""), section_id, t, lexicon, prior=prior)
         _complete(section, rows, provenance, t, mentioned)
         report.provenance += provenance
     return report
@@ -251,14 +246,14 @@ def _section(
     t: Telling,
     lexicon: Lexicon,
     *,
-    has_prior: bool,
+    prior: Prior | None,
 ) -> tuple[list[Sentence], list[Check], set[str]]:
     rows: list[Sentence] = []
     provenance: list[Check] = []
     mentioned: set[str] = set()
     graph = task_graph(t.task)
     for written in dict.fromkeys(split_sentences(text)):  # a sentence said twice is said once
-        verdict = check_sentence(written, t.prediction, t.task, lexicon, has_prior=has_prior)
+        verdict = check_sentence(written, t.prediction, t.task, lexicon, prior=prior)
         verdict = _beside(rows, verdict, graph)
         provenance.append(Check(written=written, action=verdict.action, why=verdict.why, section=section_id))
         if verdict.action == "hedged":

@@ -8,11 +8,13 @@ from ..report import Report, Section, SectionId, Sentence
 from ..task import Task
 from .categories import categories
 from .claims import claims_of
+from .comparison import comparison, targets
+from .comparison import day as day
 from .findings import not_assessed, notices, organ_sentences, scope, table
 from .impression import impression
 from .lesions import lesion_sentences, possible_lesions
 from .matches import agreement
-from .priors import Prior, compare
+from .priors import Prior
 from .styles import ANY as ANY
 from .styles import Wish as Wish
 from .styles import probabilities_of, style_of
@@ -35,7 +37,7 @@ def compose(
     sections = [
         _section(s, "indication", [Sentence(text=case.indication or s.get("no_indication"))]),
         _section(s, "technique", _technique(case, s)),
-        _section(s, "comparison", _comparison(t, prior)),
+        _section(s, "comparison", comparison(t, prior)),
     ]
     if prediction.in_domain:
         sections.append(_section(s, "findings", _styled(_findings(t), t)))
@@ -55,6 +57,7 @@ def compose(
         style=t.style.name,
         probabilities=t.probabilities,
         footer=[*table(t), scope(t)] if prediction.in_domain else [],
+        targets=targets(t, prior),
     )
 
 
@@ -105,42 +108,6 @@ def _technique(case: Case, s: Sentences) -> list[Sentence]:
         text = s.render("technique", modality=s.modality(modality), series=series, date=when)
         out.append(Sentence(text=text, modality=[modality]))
     return out
-
-
-def day(dicom: str) -> str:
-    """A DICOM date as year-month-day."""
-    return f"{dicom[:4]}-{dicom[4:6]}-{dicom[6:8]}" if len(dicom) == 8 else dicom
-
-
-def _comparison(t: Telling, prior: Prior | None) -> list[Sentence]:
-    """Both measurements with their dates; whether that is growth is for the reader to say."""
-    s = t.s
-    if prior is None:
-        return [Sentence(text=s.get("no_prior"))]
-    dates = s.get("list.comma").join(f"{s.modality(m)} {day(d)}" for m, d in sorted(prior.dates.items()))
-    rows = [Sentence(text=s.render("prior", dates=dates))]
-    if not t.prediction.in_domain:
-        return rows
-    for pair in compare(t.prediction, prior):
-        values = {
-            "modality": s.modality(pair.now.modality),
-            "name": t.name(pair.now.finding),
-            "side": s.side(pair.now.side),
-            "date": day(pair.date),
-            "now": pair.now.long_axis_mm,
-            "then": pair.then.long_axis_mm,
-        }
-        rows.append(
-            Sentence(
-                text=s.render("prior_lesion", **values),
-                finding=pair.now.finding,
-                probability=pair.now.probability,
-                modality=[pair.now.modality],
-                evidence=[pair.now.place],
-                assertion="possible",
-            )
-        )
-    return rows
 
 
 def _findings(t: Telling) -> list[Sentence]:

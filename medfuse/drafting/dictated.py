@@ -11,15 +11,17 @@ from ..knowledge import Graph, task_graph
 from ..prediction import LesionRecord, Prediction
 from ..report import Assertion
 from ..task import Task
+from .change import unproven
 from .check import SIZE_TOLERANCE
 from .contradictions import contradictions
 from .labeller import Claim, Lexicon, sentence_claims, task_lexicon
+from .priors import Prior
 from .scale import DENIED, POSSIBLE
 from .sections import parse_sections, split_sentences
 from .spoken import written
 
 SectionName = Literal["indication", "technique", "comparison", "findings", "impression"]
-Kind = Literal["side", "size", "presence", "absence", "not_assessed", "contradiction"]
+Kind = Literal["side", "size", "presence", "absence", "not_assessed", "contradiction", "change"]
 _TECHNIQUE = re.compile(
     r"\b(was|were) (performed|acquired|obtained)\b|\bwith(out)? (intravenous |iv )?contrast\b|"
     r"注射顯影劑|檢查方式",
@@ -63,9 +65,12 @@ class Dictation:
     questions: tuple[Question, ...]
 
 
-def dictation(words: str, task: Task, prediction: Prediction | None = None) -> Dictation:
+def dictation(
+    words: str, task: Task, prediction: Prediction | None = None, prior: Prior | None = None
+) -> Dictation:
     """What a person said, written down, in sections and checked. ``prediction``: of the case, where there
-    is one; without it only contradictions between sentences are asked."""
+    is one; without it only contradictions between sentences are asked. ``prior``: its earlier case, which a
+    change that is spoken of is held against."""
     text = written(words)
     lexicon = task_lexicon(task) or Lexicon({})
     graph = task_graph(task)
@@ -79,6 +84,8 @@ def dictation(words: str, task: Task, prediction: Prediction | None = None) -> D
             if prediction is not None:
                 for claim in told:
                     questions += _asked(len(rows) - 1, claim, prediction, task)
+                if section != "comparison":
+                    questions += _change(len(rows) - 1, sentence, told, prediction, task, prior)
     if graph is not None:
         questions += _clashes(rows, graph)
     return Dictation(text=text, sentences=tuple(rows), questions=tuple(questions))
@@ -134,6 +141,15 @@ def _asked(n: int, claim: Claim, prediction: Prediction, task: Task) -> list[Que
         out.append(Question(sentence=n, kind="presence", asked=asked))
     lesions = _lesions(claim, prediction, task) if record.group == "focal" else []
     return out + _place(n, claim, name, lesions)
+
+
+def _change(
+    n: int, sentence: str, told: list[Claim], prediction: Prediction, task: Task, prior: Prior | None
+) -> list[Question]:
+    """The question where a change is spoken of that no earlier case proves."""
+    why = unproven(sentence, told, prediction, task, prior) if told else ""
+    asked = f"{why[:1].upper()}{why[1:]}. Compared with what?"
+    return [Question(sentence=n, kind="change", asked=asked)] if why else []
 
 
 def _lesions(claim: Claim, prediction: Prediction, task: Task) -> list[LesionRecord]:

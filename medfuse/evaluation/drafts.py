@@ -178,7 +178,7 @@ def _support(
 
     def bad(sentences: list[str]) -> tuple[int, int]:
         told = [x for x in sentences if any(label(x, lexicon).values())]
-        verdicts = [check_sentence(x, prediction, task, lexicon, has_prior=False).action for x in told]
+        verdicts = [check_sentence(x, prediction, task, lexicon).action for x in told]
         return sum(v in ("dropped", "hedged") for v in verdicts), len(told)
 
     out.unsupported_before = bad(

@@ -55,14 +55,12 @@ def plant(into: Planted, prediction: Prediction, case: Case, task: Task, lexicon
             continue
         report = compose(prediction, case, task, language)
         for kind, text in _errors(report, prediction, task, language):
-            verdict = check_sentence(text, prediction, task, lexicon, has_prior=False)
+            verdict = check_sentence(text, prediction, task, lexicon)
             into.add(kind, caught=verdict.text != text)
         for text in _true(report):
             if any(label(text, lexicon).values()):
                 into.true += 1
-                into.touched += (
-                    check_sentence(text, prediction, task, lexicon, has_prior=False).action != "kept"
-                )
+                into.touched += check_sentence(text, prediction, task, lexicon).action != "kept"
         _missing(into, report, prediction, case, task)
 
 

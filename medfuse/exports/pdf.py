@@ -35,7 +35,7 @@ from ..display.key_images import KeyImage
 from ..drafting.compose import day
 from ..drafting.templates import labels
 from ..errors import UserError
-from ..report import Report, Section, SignedOff
+from ..report import Report, Section, SignedOff, Targets
 from ..task import Task
 
 CJK_FONTS = (
@@ -155,6 +155,8 @@ def report_pdf(
     flow += [Spacer(1, 3 * mm), *[_markup(b, banner) for b in report.banner], Spacer(1, 1 * mm)]
     for section in report.sections:
         flow += _section(section, head, body)
+        if section.id == "comparison" and report.standing_targets is not None:
+            flow.append(_targets(report.standing_targets, bold, body, small))
     if signed is not None:
         line = ParagraphStyle("signature", parent=body, fontName=bold, spaceBefore=10)
         flow.append(_markup(signed.line(report.language), line))
@@ -220,6 +222,24 @@ def _section(section: Section, head: ParagraphStyle, body: ParagraphStyle) -> li
         return []
     together = len(parts) if section.id == "impression" else 2
     return [KeepTogether([_markup(section.title, head), *parts[:together]]), *parts[together:]]
+
+
+def _targets(found: Targets, bold: str, body: ParagraphStyle, small: ParagraphStyle) -> KeepTogether:
+    """The targets over time as a table, the name of each in the widest column, and by which rule."""
+    strong = ParagraphStyle("strong", parent=small, fontName=bold)
+    cells = [[_markup(c, small if n else strong) for c in row] for n, row in enumerate(found.cells)]
+    times = len(found.columns) - 1
+    table = Table(
+        cells,
+        colWidths=[(170 - 24 * times) * mm, *[24 * mm] * times],
+        style=[
+            ("LINEBELOW", (0, 0), (-1, 0), 0.6, ACCENT),
+            ("LINEBELOW", (0, 1), (-1, -1), 0.25, colors.lightgrey),
+            ("VALIGN", (0, 0), (-1, -1), "MIDDLE"),
+        ],
+    )
+    title = ParagraphStyle("targets", parent=body, fontName=bold, spaceBefore=4)
+    return KeepTogether([_markup(found.title, title), table, _markup(found.rule, small)])
 
 
 def _facts(

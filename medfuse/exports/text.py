@@ -14,8 +14,16 @@ def report_text(report: Report, signed: SignedOff | None = None) -> str:
         rows = [x for x in section.sentences if x.state != "rejected"]
         numbered = section.id == "impression" and len(rows) > 1
         lines += [f"{f'{n}. ' if numbered else ''}{x.text}" for n, x in enumerate(rows, 1)]
+        if section.id == "comparison":
+            lines += _targets(report)
     lines += ["", *report.footer] if report.footer else []
     lines += ["", signed.line(report.language)] if signed else []
     lines += ["", *[f"*** {b} ***" for b in report.banner[:1]]]
     lines += [f"{report.bundle} {report.bundle_hash[:12]}"] if report.bundle else []
     return "\n".join(lines) + "\n"
+
+
+def _targets(report: Report) -> list[str]:
+    """The targets over time, one line each."""
+    found = report.standing_targets
+    return ["", found.title, *(" | ".join(row) for row in found.cells), found.rule] if found else []

@@ -58,6 +58,20 @@ def organs_of(dense: list[DenseOutput], task: Task) -> dict[str, Organ]:
     return {m: organ for m, (_, organ) in found.items()}
 
 
+def placed_in_organs(lesions: list[LesionRecord], organs: Mapping[str, Organ]) -> list[LesionRecord]:
+    """Lesions with their centre from that of their organ on the same modality, where both are known in one
+    frame of reference."""
+    out = []
+    for x in lesions:
+        organ = organs.get(x.modality)
+        if organ is None or x.place.centre_mm is None or x.place.frame_of_reference != organ.frame:
+            out.append(x)
+            continue
+        away = np.array(x.place.centre_mm) - organ.centre
+        out.append(x.model_copy(update={"in_organ_mm": [round(float(v), 1) for v in away]}))
+    return out
+
+
 def match_lesions(
     lesions: list[LesionRecord], organs: Mapping[str, Organ], task: Task, links: Links | None = None
 ) -> list[LesionMatch]:

@@ -29,7 +29,7 @@ from .evidence import agree, organ_in_view, with_evidence
 from .findings import Findings, find
 from .judged import Familiar, Judged, familiar, judge
 from .lesions import LesionMask, find_lesions
-from .matching import Links, match_lesions, organs_of
+from .matching import Links, match_lesions, organs_of, placed_in_organs
 from .support import roles_of, support
 from .together import outlined_together
 
@@ -143,7 +143,8 @@ class Predictor:
         task = self.bundle.task
         states = {m: case.state(m) for m in task.image_senses}
         limits = seen.limits if seen else {}
-        lesions = seen.lesions if seen else []
+        organs = organs_of(known.dense, task) if seen else {}
+        lesions = placed_in_organs(seen.lesions, organs) if seen else []
         return Prediction(
             case_id=case.case_id,
             simulated=case.simulated,
@@ -155,7 +156,7 @@ class Predictor:
             organ_in_view=seen.organ_in_view if seen else {},
             findings=seen.findings if seen else [],
             lesions=lesions,
-            matches=match_lesions(lesions, organs_of(known.dense, task) if seen else {}, task, links),
+            matches=match_lesions(lesions, organs, task, links),
             together=seen.together if seen else [],
             refused=[_refused(r) for r in case.refused],
             bundle=self.bundle.name,

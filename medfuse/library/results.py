@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
@@ -12,17 +13,21 @@ from sqlalchemy.orm import Session
 
 from ..drafting.held import Outlined
 from ..drafting.priors import Prior
+from ..errors import UserError
 from ..prediction import Prediction
 from ..report import Report
 from .accounts import need_acting
 from .audit import enter
 from .catalogue import CaseRow, ReportRow, ResultRow, latest_result
-from .reports import add_draft
+from .reports import add_draft, final_version
+from .workbench import measurements
 
 if TYPE_CHECKING:
     from .library import Library
 
 log = logging.getLogger(__name__)
+
+MOST_PRIORS = 3  # earlier cases that a report looks back on
 
 
 class Summary(BaseModel, frozen=True):
@@ -117,20 +122,50 @@ def load_result(library: Library, case_id: str) -> tuple[Prediction, Report] | N
 
 
 def prior_of(library: Library, case_id: str) -> Prior | None:
-    """The newest earlier case of the same patient that was predicted, with its dates. Identifiers that wait
-    join nothing."""
+    """The newest earlier case of the same patient, read by a model or not, with those before it, as far back
+    as one was read and three at least. Identifiers that wait join nothing."""
     with library.session() as s:
-        for candidate in _earlier(s, case_id):
-            result = latest_result(s, candidate.id)
-            if result is not None:
-                dates: dict[str, str] = {}
-                for x in candidate.series:
-                    dates[x.modality] = max(dates.get(x.modality, ""), x.study_date)
-                try:
-                    return Prior(Prediction(**result.prediction), dates)
-                except ValidationError:
-                    continue  # of an older version
-    return None
+        found = [(row.id, _prior(s, row)) for row in _earlier(s, case_id)]
+    read = [n for n, (_, p) in enumerate(found) if p.prediction is not None]
+    kept = found[: max(MOST_PRIORS, read[0] + 1 if read else 0)]
+    prior = None
+    for earlier, one in reversed(kept):
+        said = replace(one, signed=_signed(library, earlier), measured=_lengths(library, earlier))
+        prior = replace(said, before=prior.chain if prior is not None else ())
+    return prior
+
+
+def _prior(s: Session, row: CaseRow) -> Prior:
+    """Dates and prediction of one earlier case; the prediction only where this version can read it."""
+    dates: dict[str, str] = {}
+    for x in row.series:
+        dates[x.modality] = max(dates.get(x.modality, ""), x.study_date)
+    result = latest_result(s, row.id)
+    if result is None:
+        return Prior(dates=dates)
+    try:
+        return Prior(dates=dates, prediction=Prediction(**result.prediction))
+    except ValidationError:
+        log.warning("%s: its stored prediction is of another version; predict it again", row.id)
+        return Prior(dates=dates)
+
+
+def _signed(library: Library, case_id: str) -> str:
+    """The impression of a case's signed report; "" where nobody signed one, or it is not what was signed."""
+    try:
+        signed = final_version(library, case_id)
+    except UserError as e:
+        log.warning("%s", e)
+        return ""
+    section = signed.report.section("impression") if signed is not None else None
+    rows = section.sentences if section is not None else []
+    return " ".join(x.text for x in rows if x.state != "rejected")
+
+
+def _lengths(library: Library, case_id: str) -> tuple[str, ...]:
+    """What readers measured on a case's images, with their names."""
+    drawn = [m for m in measurements(library, case_id) if m.kind in ("distance", "bidirectional")]
+    return tuple(f"{m.text} ({m.author})" for m in drawn)
 
 
 def unpredicted_prior(library: Library, case_id: str) -> tuple[str, str] | None:

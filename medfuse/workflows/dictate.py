@@ -90,4 +90,4 @@ def checked(words: str, *, case: str = "", bundle: str | None = None) -> Dictati
         raise WrongUse(f"{case}: has no prediction in the library; predict it first, or leave --case out")
     said = stored[0]
     loaded = load_bundle(bundle or find_by_hash(said.bundle, said.bundle_hash))
-    return dictation(words, loaded.task, said)
+    return dictation(words, loaded.task, said, results.prior_of(Library(), case))

@@ -30,6 +30,7 @@ from ..library.registrations import links_of
 from ..prediction import Prediction
 from ..report import Report
 from .outputs import check_folder
+from .priors import prior_read
 from .result import CommandResult
 
 
@@ -138,7 +139,11 @@ def predict_library_case(
         out,
         options,
         known=Known(
-            read_seconds=read, prior=results.prior_of(library, case_id), links=links_of(library, case)
+            read_seconds=read,
+            prior=prior_read(
+                library, case_id, bundle, options.language, device=options.device, wish=options.wish
+            ),
+            links=links_of(library, case),
         ),
     )
     results.save_result(library, done.prediction, done.report)

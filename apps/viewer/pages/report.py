@@ -57,6 +57,8 @@ def show(case_id: str, places: Places, *, drafted: bool, simulated: bool) -> Non
     changed = _editor(case_id, now, places, editable=people.may_edit() and not signed)
     if changed:
         now = reports.current(library(), case_id) or now
+    if targets := _targets(now.report):
+        st.html(targets)
     if not people.may_edit() and not signed:
         st.caption(w("report.look_only"))
     if not signed:
@@ -67,6 +69,21 @@ def show(case_id: str, places: Places, *, drafted: bool, simulated: bool) -> Non
     _exports(case_id, now)
     if changed:  # only now: a button pressed in the same moment has had its turn, on top of the change
         redraw()
+
+
+def _targets(report: Report) -> str:
+    """The targets over time as HTML, as the sentences of the comparison stand; "" without any."""
+    found = report.standing_targets
+    if found is None:
+        return ""
+    head, *rows = ([html.escape(c) for c in row] for row in found.cells)
+    lines = ["<tr><th>" + "</th><th>".join(head) + "</th></tr>"]
+    lines += ["<tr><td>" + "</td><td>".join(row) + "</td></tr>" for row in rows]
+    table = f"<table style='border-spacing:.9rem .2rem;text-align:left'>{''.join(lines)}</table>"
+    return (
+        f"<div style='font-size:.9rem'><b>{html.escape(found.title)}</b>{table}"
+        f"<small>{html.escape(found.rule)}</small></div>"
+    )
 
 
 def _begin(case_id: str, *, simulated: bool) -> None:
@@ -376,4 +393,5 @@ def _other_language(case_id: str, now: Revision, wanted: str, places: Places) ->
     for section in shown.sections:
         lines.append(f"<h5 style='margin:.6rem 0 .2rem'>{html.escape(section.title)}</h5>")
         lines += [f"<div style='margin:.12rem 0'>{html.escape(s.text)}</div>" for s in section.sentences]
+        lines += [_targets(shown)] if section.id == "comparison" else []
     st.html(f"<div style='font-size:.95rem;line-height:1.5'>{''.join(lines)}</div>")

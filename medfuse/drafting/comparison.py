@@ -1,0 +1,149 @@
+"""The comparison section: with what is compared, how that is known, what each lesion measured then and now,
+and the targets over time."""
+
+from __future__ import annotations
+
+from ..report import Sentence, TargetRow, Targets
+from .priors import Pair, Prior, compare, compared, unmatched
+from .telling import Telling
+
+TARGET_MM = 10.0  # RECIST 1.1: what may be a target at least measured when it was first seen,
+IN_ORGAN = 2  # how many of one organ,
+IN_ALL = 5  # and how many in all
+QUOTED = 3  # measurements and older cases that are told
+
+
+def day(dicom: str) -> str:
+    """A DICOM date as year-month-day."""
+    return f"{dicom[:4]}-{dicom[4:6]}-{dicom[6:8]}" if len(dicom) == 8 else dicom
+
+
+def comparison(t: Telling, prior: Prior | None) -> list[Sentence]:
+    """Both measurements with their dates; what was not read is told as such."""
+    if prior is None:
+        return [Sentence(text=t.s.get("no_prior"))]
+    newest = compared(prior)
+    rows = []
+    for earlier in prior.chain:
+        if earlier is newest:
+            break
+        rows += _unread(earlier, t)
+    if newest is None:
+        return rows
+    rows.append(Sentence(text=t.s.render("prior", dates=dates_in_words(newest, t))))
+    if newest.now:
+        rows.append(Sentence(text=t.s.get("prior_now")))
+    rows += _quoted(newest, t)
+    if not t.prediction.in_domain:
+        return rows
+    pairs = compare(t.prediction, newest, t.task)
+    rows += [_pair(p, t) for p in pairs]
+    now, then = unmatched(t.prediction, newest, pairs)
+    if now or then:
+        rows.append(Sentence(text=t.s.render("prior_unmatched", now=now, then=then)))
+    return rows
+
+
+def dates_in_words(prior: Prior, t: Telling) -> str:
+    """Each modality of an earlier case with its date."""
+    return t.s.get("list.comma").join(f"{t.s.modality(m)} {day(d)}" for m, d in sorted(prior.dates.items()))
+
+
+def _unread(prior: Prior, t: Telling) -> list[Sentence]:
+    """An earlier case whose images no model read: what people said of it, or that nobody did."""
+    dates = dates_in_words(prior, t)
+    said = _quoted(prior, t)
+    return [Sentence(text=t.s.render("prior_said" if said else "prior_unread", dates=dates)), *said]
+
+
+def _quoted(prior: Prior, t: Telling) -> list[Sentence]:
+    """The words of people on an earlier case, as theirs."""
+    rows = [Sentence(text=t.s.render("prior_signed", words=prior.signed))] if prior.signed else []
+    if prior.measured:
+        lines = prior.measured[:QUOTED]
+        rows.append(Sentence(text=t.s.render("prior_measured", lines=lines)))
+    return rows
+
+
+def _pair(pair: Pair, t: Telling) -> Sentence:
+    """What a lesion measured then and now; a change only where its place says that it is one lesion."""
+    text = t.s.render(
+        "prior_target" if pair.placed else "prior_lesion",
+        modality=t.s.inside(pair.now.modality) if pair.placed else t.s.modality(pair.now.modality),
+        name=t.name(pair.now.finding),
+        side=t.s.side(pair.now.side),
+        date=day(pair.date),
+        now=pair.now.long_axis_mm,
+        then=pair.then.long_axis_mm,
+        change=change_in_words(pair.change_mm, pair.share),
+        trend=t.s.get(f"trend.{pair.trend}") if pair.placed else "",
+    )
+    return Sentence(
+        text=text,
+        finding=pair.now.finding,
+        probability=pair.now.probability,
+        modality=[pair.now.modality],
+        evidence=[pair.now.place],
+        assertion="possible",
+        claims=[c.id for c in t.lesions if pair.now.id in c.lesions],
+    )
+
+
+def change_in_words(mm: float, share: float) -> str:
+    """A change with its sign, such as +8 mm, +36 %."""
+    if round(mm) == 0:
+        return "±0 mm"
+    return f"{mm:+.0f} mm, {share:+.0%}".replace("-", "−").replace("%", " %")
+
+
+def targets(t: Telling, prior: Prior | None) -> Targets | None:
+    """The targets over time after RECIST 1.1: lesions matched by their place alone, the longest axial
+    diameter on one modality each, at least 10 mm when they were first measured, two an organ and five in all.
+    None without any."""
+    read = prior.read[:QUOTED] if prior is not None and t.prediction.in_domain else []
+    if not read:
+        return None
+    rows = _target_rows(t, read)
+    if not rows:
+        return None
+    times = [" / ".join(sorted({day(d) for d in r.dates.values()})) for r in reversed(read)]
+    return Targets(
+        title=t.s.get("targets.title"),
+        columns=[t.s.get("targets.target"), *times, t.s.get("targets.now"), t.s.get("targets.change")],
+        rows=rows,
+        sum_name=t.s.get("targets.sum"),
+        rule=t.s.get("targets.rule"),
+    )
+
+
+def _target_rows(t: Telling, read: list[Prior]) -> list[TargetRow]:
+    """One row a target, the largest first; ``read``: earlier cases that were measured, the newest first."""
+    over = [{p.now.id: p.then for p in compare(t.prediction, r, t.task) if p.placed} for r in reversed(read)]
+    rows: list[TargetRow] = []
+    organs: dict[str, int] = {}
+    for claim in sorted(t.lesions, key=lambda c: -(c.long_axis_mm or 0.0)):
+        lesion = next((t.records[i] for i in claim.lesions if i in over[-1]), None)
+        if lesion is None or len(rows) == IN_ALL:
+            continue
+        then = [one[lesion.id].long_axis_mm if lesion.id in one else None for one in over]
+        organ = t.task.finding(claim.finding).region or t.task.organ
+        if next(v for v in then if v is not None) < TARGET_MM or organs.get(organ, 0) == IN_ORGAN:
+            continue
+        organs[organ] = organs.get(organ, 0) + 1
+        name = t.s.render(
+            "targets.row",
+            n=len(rows) + 1,
+            name=t.name(claim.finding),
+            side=t.s.side(lesion.side),
+            modality=t.s.inside(lesion.modality),
+        )
+        rows.append(
+            TargetRow(
+                claim=claim.id,
+                lesion=lesion.id,
+                modality=lesion.modality,
+                name=name,
+                long_axis_mm=[*then, lesion.long_axis_mm],
+            )
+        )
+    return rows
