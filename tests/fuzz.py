@@ -41,7 +41,7 @@ from medfuse.io.volume_files import is_volume_file
 from medfuse.settings import settings
 
 NOT_IMAGES = (".json", ".md", ".bval", ".bvec", ".png", ".jpg", ".txt", ".csv")
-LIMIT_S = 30.0
+LIMIT_S = 30.0  # of one mutant; a machine that others work on too is slow
 LARGEST = 1_500_000  # bytes: larger seeds only cost time
 
 
@@ -150,6 +150,7 @@ def volume_seeds(folder: Path) -> list[Path]:
 def object_seeds(folder: Path) -> list[Path]:
     """A small zip and tar of slices, a parametric map, an ultrasound volume and a presentation state."""
     from test_objects import parametric, sources, state_of, ultrasound_volume
+    from test_presented import bitmap
 
     slices = sources(folder / "mr")
     files = sorted((folder / "mr").iterdir())
@@ -161,7 +162,10 @@ def object_seeds(folder: Path) -> list[Path]:
             packed.add(file, file.name)
     parametric(folder / "map.dcm", slices)
     ultrasound_volume(folder / "volume_us.dcm")
-    state_of(slices).save_as(folder / "state.dcm")
+    drawn = state_of(slices)
+    drawn.ShutterShape, drawn.CenterOfCircularShutter, drawn.RadiusOfCircularShutter = "CIRCULAR", [3, 2], 2
+    bitmap(drawn, 0x6000, "ONE")
+    drawn.save_as(folder / "state.dcm")
     return [folder / n for n in ("slices.zip", "slices.tar.gz", "map.dcm", "volume_us.dcm", "state.dcm")]
 
 
@@ -341,7 +345,8 @@ def run(
         "seed_files": len(seeds),
         "statuses": dict(statuses),
         "escaped": failures,
-        "over_10_s": slow,
+        "limit_s": LIMIT_S,
+        "over_limit": slow,
         "slowest_s": round(slowest, 2),
         "largest_child_mib": round(child_mib),
         "child_limit_mib": round(settings().decode_memory_gib * 1024),
@@ -373,7 +378,7 @@ def main() -> None:
     if args.out is not None:
         args.out.write_text(json.dumps(result, indent=1) + "\n")
     raise SystemExit(
-        1 if result["escaped"] or result["over_10_s"] or result["largest_child_mib"] > 2048 else 0
+        1 if result["escaped"] or result["over_limit"] or result["largest_child_mib"] > 2048 else 0
     )
 
 

@@ -191,3 +191,43 @@ def test_a_film_in_a_folder_is_not_passed_over(tmp_path):
     film(tmp_path / "sweep.mp4", frames_of(5), codec="mpeg4")
     with pytest.raises(UserError, match=r"a film, whose modality is stated nowhere; give it by itself"):
         open_case(tmp_path)
+
+
+def test_a_film_of_more_frames_than_fit_is_refused_with_what_fits(tmp_path, monkeypatch):
+    from medfuse.io import streams
+
+    path = film(tmp_path / "a.mp4", frames_of(6), codec="mpeg4")
+    monkeypatch.setattr(streams, "_room", lambda: 3 * 48 * 64 * 3)
+    with path.open("rb") as file:
+        said = streams.film_frames(file, "mov")
+    assert "MiB of frames, which is what fits" in said
+    assert "MEDFUSE_DECODE_MEMORY_GIB" in said
+
+
+def test_frames_may_fill_what_a_child_has_left_and_no_more(monkeypatch):
+    import resource
+
+    from medfuse.io import streams
+
+    gib = 2**30
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (4096 * gib, 4096 * gib))
+    assert 4000 * gib * streams.SHARE < streams._room() < 4096 * gib * streams.SHARE
+    monkeypatch.setattr(resource, "getrlimit", lambda which: (gib // 1024, gib // 1024))
+    assert streams._room() == 0
+
+
+def test_a_film_is_refused_by_name_and_not_copied(tmp_path):
+    from medfuse.deidentify.folder import deidentify_folder
+    from medfuse.deidentify.profile import Options
+
+    (tmp_path / "in").mkdir()
+    film(tmp_path / "in" / "DOE_JANE.mp4", frames_of(3), codec="mpeg4")
+    film(tmp_path / "in" / "b.AVI", frames_of(3), codec="mjpeg")
+    done = deidentify_folder(
+        tmp_path / "in", tmp_path / "out", key=bytes(32), options=Options(False, True, True)
+    )
+    assert sorted(r.path.name for r in done.refused) == ["DOE_JANE.mp4", "b.AVI"]
+    assert all("is a film" in r.reason for r in done.refused)
+    assert done.report.skipped == {}
+    assert "DOE" not in (tmp_path / "out" / "report.json").read_text()
+    assert all("is a film" in r.reason for r in done.report.refused)

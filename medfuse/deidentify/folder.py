@@ -18,6 +18,7 @@ from ..io.archives import packed_otherwise, why_no_archive, with_unpacked
 from ..io.charset import obey
 from ..io.decode import UNSUPPORTED
 from ..io.enhanced import ULTRASOUND_VOLUME
+from ..io.film import SUFFIXES as FILMS
 from ..io.folder import files_under
 from ..io.headers import FileEntry, read_header
 from ..io.names import plain_name, uid_name
@@ -39,6 +40,7 @@ NOT_KEPT = {
     PARAMETRIC_MAP: "a parametric map, whose quantity and unit",
     ULTRASOUND_VOLUME: "an ultrasound volume, whose places",
 }
+FILM = "is a film, whose frames and sound may name somebody and are not looked at; not written"
 DAMAGED = "cannot be read: it is damaged or cut short; not written"
 IMPLEMENTATION = UID("2.25.297061373421937155478122340561829347561")  # medfuse, in every file it writes anew
 
@@ -193,6 +195,8 @@ class _Copies:
             self._refuse(entry.path, name, f"{packed}; not written")
         elif entry.status == "damaged":
             self._refuse(entry.path, name, entry.reason)
+        elif entry.status == "not_dicom" and entry.path.suffix.lower() in FILMS:
+            self._refuse(entry.path, name, FILM)
         elif entry.status == "not_dicom" or picture or entry.reason.startswith("DICOMDIR"):
             self.skipped[entry.status] += 1
         else:

@@ -34,9 +34,9 @@ class DrawnMark(Message):
 class StateView(Message):
     """How a presentation state shows the first of its images that is here.
 
-    plane: on which it is seen. corners: of the part that it shows, in pixels of the plane. window: where it
-    sets one. turn: quarter turns clockwise; None where it also shows the image as in a mirror, which is not
-    done. inverted: bright is low.
+    slice, plane: where it is seen. corners: of the part that it shows, in pixels of the plane. window: where
+    it sets one. turn: quarter turns clockwise; None where it also shows the image as in a mirror, which is
+    not done. inverted: bright is low.
     """
 
     image: int

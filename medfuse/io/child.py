@@ -19,7 +19,7 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import numpy as np
 
@@ -36,10 +36,11 @@ class ChildFailed(Exception):
 
 @dataclass(frozen=True)
 class ArrayFollows:
-    """Said by a child before the bytes of an array."""
+    """Said by a child before the bytes of an array. rest: of an answer whose first part it is, the others."""
 
     shape: tuple[int, ...]
     dtype: str
+    rest: tuple[Any, ...] | None = None
 
 
 class Child:
@@ -67,7 +68,7 @@ class Child:
                 raise answer
             if isinstance(answer, ArrayFollows):
                 whole: Any = np.frombuffer(self._pipe.recv_bytes(), answer.dtype).reshape(answer.shape)
-                return whole
+                return whole if answer.rest is None else cast("T", (whole, *answer.rest))
             return answer
         except (EOFError, BrokenPipeError, ConnectionResetError) as e:
             self.stop()

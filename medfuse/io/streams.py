@@ -5,8 +5,10 @@ The container is always named to FFmpeg, so that no playlist or list of other fi
 
 from __future__ import annotations
 
+import resource
 from importlib.util import find_spec
 from io import BytesIO
+from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 import numpy as np
@@ -15,7 +17,8 @@ from pydicom.dataset import Dataset
 if TYPE_CHECKING:
     from av.container import InputContainer
 
-MAX_BYTES = 2 * 2**30  # of decoded frames: 2,000 of 720 × 480 in colour
+SHARE = 0.8  # of a child's free memory that frames may fill: it grows by steps, and a decoder needs some
+UNLIMITED = 2**30  # bytes of frames where the process has no limit of its own
 # DICOM's transfer syntaxes of whole films (PS3.5 A.4.5 to A.4.11) and the bare stream that each may hold
 BARE = {
     "1.2.840.10008.1.2.4.100": "mpegvideo",
@@ -50,23 +53,36 @@ def _frames(film: InputContainer) -> Loaded | str:
     """Every frame of the first video stream."""
     stream = film.streams.video[0]
     stream.codec_context.thread_count = 1  # the pool of children has a core each
-    frames: list[np.ndarray] = []
+    pixels = bytearray()  # grows in place: frames as a list, and then together, would need twice the memory
+    shape: tuple[int, ...] = ()
     times: list[float] = []
-    size = 0
+    room = _room()
     for frame in film.decode(stream):
         picture = frame.to_ndarray(format="rgb24")
-        size += picture.nbytes
-        if size > MAX_BYTES:
-            return f"holds more than {MAX_BYTES / 2**30:g} GiB of frames; cut it, or scale it down"
-        if frames and picture.shape != frames[0].shape:
+        if len(pixels) + picture.nbytes > room:
+            return (
+                f"holds more than {room / 2**20:.0f} MiB of frames, which is what fits into the memory of "
+                "the process that reads it; cut it, scale it down, or allow more (MEDFUSE_DECODE_MEMORY_GIB)"
+            )
+        if times and picture.shape != shape:
             return "changes its size within the film; cut it into films of one size"
-        frames.append(picture)
+        shape = picture.shape
+        pixels += picture.data.cast("B") if picture.flags.c_contiguous else picture.tobytes()
         times.append(float("nan") if frame.time is None else float(frame.time))
-    if not frames:
+    if not times:
         return "holds no frame that can be decoded; it is damaged or cut short"
-    if stream.frames and len(frames) < stream.frames:
-        return f"holds {len(frames)} frames where it says {stream.frames}; it is cut short, copy it again"
-    return np.stack(frames), times, stream.codec_context.name
+    if stream.frames and len(times) < stream.frames:
+        return f"holds {len(times)} frames where it says {stream.frames}; it is cut short, copy it again"
+    return np.frombuffer(pixels, np.uint8).reshape(-1, *shape), times, stream.codec_context.name
+
+
+def _room() -> int:
+    """Bytes of frames that fit into what this process may still take."""
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return UNLIMITED
+    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    return max(0, int(SHARE * (most - pages * resource.getpagesize())))
 
 
 def dicom_film(ds: Dataset) -> np.ndarray | str:

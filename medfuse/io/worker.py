@@ -8,6 +8,7 @@ from __future__ import annotations
 import resource
 import sys
 from multiprocessing.connection import Connection
+from typing import Any
 
 import numpy as np
 
@@ -29,8 +30,12 @@ def serve(connection: Connection) -> None:
             answer = ChildFailed("is nested too deeply to be read; the file is damaged")
         except BaseException as e:  # a decoder written in Rust panics past every Exception
             answer = ChildFailed(f"{CRASHED} ({type(e).__name__})")
+        rest: tuple[Any, ...] | None = None
+        if isinstance(answer, tuple) and answer and isinstance(answer[0], np.ndarray):
+            answer, *others = answer
+            rest = tuple(others)
         if isinstance(answer, np.ndarray):
-            connection.send(ArrayFollows(answer.shape, answer.dtype.str))
+            connection.send(ArrayFollows(answer.shape, answer.dtype.str, rest))
             connection.send_bytes(np.ascontiguousarray(answer).data.cast("B"))
         else:
             connection.send(answer)
