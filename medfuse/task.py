@@ -3,6 +3,7 @@ code."""
 
 from __future__ import annotations
 
+import math
 from importlib.resources import files
 from pathlib import Path
 from typing import Literal
@@ -47,6 +48,24 @@ class Intensity(Strict):
     centre: float = 0.0
     width: float = 1.0
     clip: tuple[float, float] = (-3.0, 5.0)
+
+
+class ClassWeights(Strict):
+    """What a voxel of each kind counts for in the likelihood that encoders learn from.
+
+    A lesion is about a hundredth of the voxels: with equal weights a network says "none" everywhere and is
+    right 99 times in 100. So lesions count much and the background little; a task whose lesions fill much of
+    their volume has equal weights. What a network then calls likely is overstated by the same ratio, and
+    outlines are drawn where the odds are undone (`Task.overstated`). background, organ, lesion: of a voxel;
+    every other class counts 1.
+    """
+
+    background: float = Field(default=0.15, gt=0)
+    organ: float = Field(default=0.4, gt=0)
+    lesion: float = Field(default=2.0, gt=0)
+
+
+EQUAL_WEIGHTS = ClassWeights(background=1.0, organ=1.0, lesion=1.0)
 
 
 class ModalityTask(Strict):
@@ -103,7 +122,8 @@ class Task(Strict):
     extends: another task, by path or shipped name; what this file does not say is as there, templates too.
     title: by language. body_part: what the images show. modalities: how each one is looked at.
     lesion_classes: those of ``dense`` that are lesions. organ: the class of ``dense`` that is the organ.
-    around: the lesion class that every volume was cut out around. measures: what is measured inside a
+    around: the lesion class that every volume was cut out around. weights: of the classes in training, equal
+    with ``around``. measures: what is measured inside a
     lesion's outline beside its size, by modality. encoders: from disk, by modality (docs/pretrained.md).
     findings: what may be present.
     """
@@ -124,6 +144,7 @@ class Task(Strict):
     # every volume shows one known lesion of this class: one is outlined in each, and volumes of another size
     # or look than those validated are outside the domain
     around: str = ""
+    weights: ClassWeights | None = None  # none: those of ClassWeights, or equal ones with ``around``
     measures: dict[str, tuple[Measure, ...]] = Field(default_factory=dict)
     # a place this many organ extents (standard deviations) right of its centre, or more, is in its right half
     right_from: float | None = None
@@ -273,6 +294,19 @@ class Task(Strict):
         """Numbers of all that makes up the organ: itself and the lesions in it. Only of a task with label
         maps."""
         return [self.organ_index, *self.lesion_indices]
+
+    @property
+    def class_weights(self) -> ClassWeights:
+        """What a voxel of each kind counts for in training."""
+        return self.weights or (EQUAL_WEIGHTS if self.around else ClassWeights())
+
+    @property
+    def overstated(self) -> float:
+        """By how much the log odds of a lesion against what lies around it are too high in what a network
+        says, because training weighed lesions more."""
+        given = self.class_weights
+        around = given.background if self.organ in self.lesion_classes else given.organ
+        return math.log(given.lesion / around)
 
     @property
     def small_indices(self) -> list[int]:

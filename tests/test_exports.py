@@ -29,8 +29,8 @@ from medfuse.exports.registry import FORMATS, Format, Written, formats_named, re
 from medfuse.exports.request import ExportRequest, write_exports
 from medfuse.exports.seg import native_mask
 from medfuse.exports.sr import region_of
-from medfuse.inference.lesions import LesionMask
 from medfuse.inference.predictor import Predictor
+from medfuse.inference.second_look import LesionMask
 from medfuse.io.read import open_case
 from medfuse.io.referring import read_referring
 from medfuse.library import Library

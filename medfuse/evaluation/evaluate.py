@@ -9,7 +9,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -20,14 +20,14 @@ from ..bundles.bound import bound_temperatures
 from ..bundles.bundle import Bundle
 from ..bundles.calibration import calibrated, expected_calibration_error
 from ..bundles.conformal import coverage_of
-from ..case import Case
 from ..errors import UserError
+from ..inference.lesions import FoundLesion, find_lesions
 from ..io.manifest import ManifestRow, read_manifest
 from ..io.read import open_case
-from ..io.rows import labelled
+from ..io.rows import LabelledCase, labelled
 from ..models.baselines import LateConcat, LogitStack
 from ..models.feature_set import FeatureSet, FusionData, collect, label_matrix, predict_logits
-from ..models.features import CaseFeatures, Inputs, encode
+from ..models.features import CaseFeatures, DenseOutput, Inputs, encode
 from ..models.model import FusionModel
 from ..models.pretrained.borrowed import add_borrowed
 from ..models.senses import add_senses
@@ -44,7 +44,32 @@ from .matching import MatchScores, score_matches
 from .plots import write_plots
 from .results import Evaluation, EvaluationRun, Gain, OtherSet, ScoredBundle, TableRow, Tables
 from .retrieval import retrieval_table
+from .sizes import SizeScores, score_sizes
 from .space import embedded, space
+
+
+@dataclass
+class ScoredLesions:
+    """Of lesions, by modality or pair: how well they were found and how well reported ones were measured
+    (where the manifest names label maps), how well they were matched (where it says where they lie)."""
+
+    found: dict[str, LesionScores] = field(default_factory=dict)
+    sizes: dict[str, SizeScores] = field(default_factory=dict)
+    matches: dict[str, MatchScores] = field(default_factory=dict)
+
+    def add(self, known: LabelledCase, dense: list[DenseOutput], row: ManifestRow, bundle: Bundle) -> None:
+        """One case with its dense outputs."""
+        task = bundle.task
+        score_case(self.found, dense, task)
+
+        def look(*, twice: bool) -> list[FoundLesion]:
+            peaks = bundle.lesion_peaks
+            return find_lesions(dense, known.case, task, lambda f, m: m in f.modalities, peaks, twice=twice)
+
+        reported = look(twice=True)
+        score_matches(self.matches, reported, dense, row, task)
+        if known.masks:
+            score_sizes(self.sizes, (look(twice=False), reported), known.case, known.masks, task)
 
 
 def features_of(
@@ -52,13 +77,11 @@ def features_of(
     rows: list[ManifestRow],
     device: str,
     progress: Callable[[int, int], None],
-    lesions: dict[str, LesionScores] | None = None,
-    matches: dict[str, MatchScores] | None = None,
+    lesions: ScoredLesions | None = None,
 ) -> tuple[FeatureSet, list[str]]:
     """Read, preprocess and encode every row; a row without a usable image is refused by name.
 
-    ``lesions`` collects how well lesions were found where the manifest names label maps, ``matches`` how well
-    they were matched across modalities where it says where they lie.
+    ``lesions`` collects how well lesions were found, measured and matched.
     """
     kept: list[ManifestRow] = []
     features: list[CaseFeatures] = []
@@ -67,18 +90,19 @@ def features_of(
     encoders = bundle.model.encoders.to(device)
     further = (*bundle.task.further, *bound_temperatures(bundle))
 
-    def read(row: ManifestRow) -> tuple[Case, Inputs]:
+    def read(row: ManifestRow) -> tuple[LabelledCase, Inputs]:
         with_masks = lesions is not None and any(i.mask for i in row.images)
         if not with_masks:
             case = open_case(row, allow_empty=True)
-            return case, prepare(case, bundle.task)
+            return LabelledCase(case=case, masks={}), prepare(case, bundle.task)
         known = labelled(row)
-        return known.case, prepare(known.case, bundle.task, known.masks)
+        return known, prepare(known.case, bundle.task, known.masks)
 
     with ThreadPoolExecutor(1) as pool:  # the next case is read while this one is encoded
         ahead = deque(pool.submit(read, row) for row in rows[:2])
         for n, row in enumerate(rows, 1):
-            case, inputs = ahead.popleft().result()
+            known, inputs = ahead.popleft().result()
+            case = known.case
             if n + 1 < len(rows):
                 ahead.append(pool.submit(read, rows[n + 1]))
             refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in case.refused]
@@ -87,9 +111,7 @@ def features_of(
                     encoders, inputs, bundle.task, torch.device(device), keep_dense=lesions is not None
                 )
                 if lesions is not None:
-                    score_case(lesions, dense, bundle.task)
-                    if matches is not None:
-                        score_matches(matches, dense, case, row, bundle)
+                    lesions.add(known, dense, row, bundle)
                 add_borrowed(one, borrowed, bundle.task, case.images, device)
                 add_senses(one, further, case)
                 features.append(one)
@@ -134,13 +156,13 @@ def evaluate(
     by subset.
     """
     started = time.perf_counter()
-    lesions: dict[str, LesionScores] = {}
-    matches: dict[str, MatchScores] = {}
-    data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions, matches)
+    lesions = ScoredLesions()
+    data, refused, rows, wanted = _read(bundle, manifest, split, device, progress, lesions)
     found = tables(bundle, data, seed, scored)
     result: dict = {k: getattr(found, k) for k in found.model_fields_set}
-    result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.items())}
-    result["lesion_matches"] = {pair: scores.summary() for pair, scores in sorted(matches.items())}
+    result["lesions"] = {m: scores.summary() for m, scores in sorted(lesions.found.items())}
+    result["lesion_sizes"] = {m: scores.summary() for m, scores in sorted(lesions.sizes.items())}
+    result["lesion_matches"] = {pair: scores.summary() for pair, scores in sorted(lesions.matches.items())}
     for name, other in (("shifted", others.shifted), ("control", others.control)):
         result[name] = OtherSet()
         if other is not None:
@@ -173,8 +195,7 @@ def _read(
     split: str | None,
     device: str,
     progress: Callable[[int, int], None],
-    lesions: dict[str, LesionScores] | None,
-    matches: dict[str, MatchScores] | None = None,
+    lesions: ScoredLesions | None,
 ) -> tuple[FeatureSet, list[str], list[ManifestRow], str | None]:
     """Features of the rows of one split. Raises UserError where there is nothing to score."""
     rows = read_manifest(manifest)
@@ -182,7 +203,7 @@ def _read(
     rows = [r for r in rows if wanted is None or r.split == wanted]
     if not rows:
         raise UserError(f"{manifest}: no row has split {wanted}; give another --split")
-    data, refused = features_of(bundle, rows, device, progress, lesions, matches)
+    data, refused = features_of(bundle, rows, device, progress, lesions)
     if not data.case_ids:
         raise UserError(f"{manifest}: none of its {len(rows)} cases could be read; first: {refused[0]}")
     if (data.labels < 0).all():

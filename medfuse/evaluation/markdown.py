@@ -96,6 +96,7 @@ def _lesions(result: Any) -> list[str]:
                 "–" if row["diameter_error_mm"] is None else f"{row['diameter_error_mm']:.1f}",
             ]
             lines.append(f"| {m} | {row['true_lesions']} | " + " | ".join(cells) + " |")
+    lines += _sizes(result.get("lesion_sizes", {}))
     for pair, row in result.get("lesion_matches", {}).items():
         lines += [
             "",
@@ -103,6 +104,29 @@ def _lesions(result: Any) -> list[str]:
             f"{_number(row['precision'])}; of the {row['pairs_possible']} true lesions that both "
             f"found, matched {_number(row['recall'])}.",
         ]
+    return lines
+
+
+def _sizes(rows: dict[str, Any]) -> list[str]:
+    """Reported sizes, a row a modality."""
+    if not rows:
+        return []
+    lines = [
+        "",
+        "| Reported sizes | reported | on a true lesion (different ones) | diameter error (median, mm): "
+        "first look | second look | Dice: first look | second look |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for m, row in rows.items():
+        cells = [
+            *(
+                "–" if row[k] is None else f"{row[k]:.1f}"
+                for k in ("first_look_error_mm", "diameter_error_mm")
+            ),
+            *(_number(row[k]) for k in ("first_look_dice", "dice")),
+        ]
+        found = f"{row['on_true']} ({row['true_found']})"
+        lines.append(f"| {m} | {row['reported']} | {found} | " + " | ".join(cells) + " |")
     return lines
 
 

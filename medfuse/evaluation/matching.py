@@ -8,13 +8,12 @@ from itertools import combinations, product
 
 import numpy as np
 
-from ..bundles.bundle import Bundle
-from ..case import Case
-from ..inference.lesions import find_lesions
+from ..inference.lesions import FoundLesion
 from ..inference.matching import match_lesions, organs_of
 from ..io.manifest import ManifestRow, TrueLesion
 from ..models.features import DenseOutput
 from ..prediction import LesionRecord
+from ..task import Task
 from .results import MatchRow
 
 REACH_MM = 12.0  # breathing and the grid: a found lesion this near to a true one's surface is that one
@@ -40,11 +39,14 @@ class MatchScores:
 
 
 def score_matches(
-    scores: dict[str, MatchScores], dense: list[DenseOutput], case: Case, row: ManifestRow, bundle: Bundle
+    scores: dict[str, MatchScores],
+    found: list[FoundLesion],
+    dense: list[DenseOutput],
+    row: ManifestRow,
+    task: Task,
 ) -> None:
-    """Add one case; pairs of modalities of which the manifest knows no places are left out."""
-    task = bundle.task
-    found = find_lesions(dense, case, task, lambda f, m: m in f.modalities, bundle.lesion_peaks)
+    """Add one case, whose lesions ``found`` are; pairs of modalities of which the manifest knows no places
+    are left out."""
     placed = [x.record for x in found if x.record.place.centre_mm is not None]
     own = {x.id: _true_number(x, row.lesions) for x in placed}
     said = [set(m.lesions) for m in match_lesions(placed, organs_of(dense, task), task)]

@@ -83,6 +83,23 @@ class LesionRow(Result):
     cases: int
 
 
+class SizeRow(Result):
+    """Sizes of the lesions that a report names, beside the true lesions' on the images' own grids.
+
+    reported: lesions that are named. on_true: of them, those on a true lesion. true_found: different true
+    lesions among these. first_look_error_mm, first_look_dice: as the network's grid alone shows them.
+    diameter_error_mm, dice: as reported, after the second look. Errors are medians of the long axis.
+    """
+
+    reported: int
+    on_true: int
+    true_found: int
+    first_look_error_mm: float | None
+    diameter_error_mm: float | None
+    first_look_dice: float | None
+    dice: float | None
+
+
 class MatchRow(Result):
     """Pairs of lesions of two modalities that were called one.
 
@@ -222,12 +239,13 @@ class Evaluation(Tables):
     n: cases. subsets: a row for each subset of the modalities. baselines: the same by baseline. per_finding:
     by finding. calibration: by subset. retrieval: how well words find images and back. accuracy: of exclusive
     findings, by subset. interactions: by pair of modalities. gain_over_best_single: of all modalities
-    together. lesions: by modality. lesion_matches: by pair of modalities. shifted: another scanner park.
-    control: a population in which one modality is enough. cost: of fusion. space: retrieval from every sense
-    to every other.
+    together. lesions: by modality. lesion_sizes: of the reported ones, by modality. lesion_matches: by pair
+    of modalities. shifted: another scanner park. control: a population in which one modality is enough.
+    cost: of fusion. space: retrieval from every sense to every other.
     """
 
     lesions: dict[str, LesionRow]
+    lesion_sizes: dict[str, SizeRow] = Field(default_factory=dict)
     lesion_matches: dict[str, MatchRow]
     shifted: OtherSet
     control: OtherSet

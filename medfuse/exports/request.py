@@ -11,7 +11,7 @@ from ..display.key_images import KeyImage, key_images
 from ..display.marked import line_of, marked_images
 from ..display.marks import AnyMark
 from ..errors import UserError
-from ..inference.lesions import LesionMask
+from ..inference.second_look import LesionMask
 from ..prediction import Prediction
 from ..report import Report, SignedOff
 from ..settings import settings

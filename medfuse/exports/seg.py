@@ -15,7 +15,7 @@ from scipy.ndimage import map_coordinates
 from .. import __version__
 from ..affine import Affine
 from ..case import Case, Image
-from ..inference.lesions import LesionMask
+from ..inference.second_look import LesionMask
 from ..modalities import is_cine, modality_of
 from ..prediction import LesionRecord, Prediction
 from ..task import Task

@@ -19,6 +19,8 @@ from ..prediction import LesionRecord, Place
 from ..preprocess.tensors import CineInput, VolumeInput
 from ..task import Finding, Task
 from .measures import measured_in
+from .second_look import LesionMask, OutlinedFrame, outline_in_frame, outline_in_volume
+from .tracks import best_first, tracks
 
 THRESHOLD = 0.5  # of a voxel, for the mask
 PEAK = 0.85  # of a lesion's surest voxel, where a bundle has no threshold from its validation cases
@@ -26,19 +28,13 @@ UPSAMPLE = 3
 CanShow = Callable[[Finding, str], bool]
 
 
-@dataclass(frozen=True)
-class LesionMask:
-    """Of a lesion in a volume: mask bool on a fine grid of its own, and ``to_place`` (4, 4) from its index to
-    RAS+ mm."""
-
-    mask: np.ndarray
-    to_place: np.ndarray
-
-
 @dataclass
 class FoundLesion:
+    """A lesion, and its outline: ``mask`` of a volume, ``in_frame`` of a cine that was looked at twice."""
+
     record: LesionRecord
     mask: LesionMask | None = None
+    in_frame: OutlinedFrame | None = None
 
 
 def find_lesions(
@@ -47,24 +43,28 @@ def find_lesions(
     task: Task,
     can_show: CanShow,
     peaks: dict[str, float] | None = None,
+    *,
+    twice: bool = True,
 ) -> list[FoundLesion]:
     """All lesions whose surest voxel is above their modality's threshold in ``peaks`` (default PEAK); that
     voxel's probability is the lesion's. ``can_show(finding, modality)``: whether the acquisition can support
-    the finding."""
+    the finding. ``twice``: outlined and measured on the images' own grids (`second_look`), else on the
+    network's; what was cut out around a known mass is outlined on the network's alone."""
     found: list[FoundLesion] = []
+    twice = twice and not task.around
     peaks = peaks or {}
     clips: dict[int, list[DenseOutput]] = {}
     for output in outputs:
         if isinstance(output.source, CineInput):
             clips.setdefault(id(output.source), []).append(output)
         else:
-            found += volume_lesions(
-                output, output.source, case, task, can_show, peaks.get(output.modality, PEAK)
-            )
+            peak = peaks.get(output.modality, PEAK)
+            found += volume_lesions(output, output.source, case, task, can_show, peak, twice=twice)
     if task.around:
         found = largest(found)
     for frames in clips.values():
-        found += _cine_lesions(frames, case, task, can_show, peaks.get(frames[0].modality, PEAK))
+        peak = peaks.get(frames[0].modality, PEAK)
+        found += _cine_lesions(frames, case, task, can_show, peak, twice=twice)
     counts: dict[str, int] = {}
     for lesion in found:
         modality = lesion.record.modality
@@ -137,43 +137,60 @@ def diameters(points_mm: Float[np.ndarray, "n 2"], pixel_mm: float) -> tuple[flo
 
 
 def volume_lesions(
-    output: DenseOutput, source: VolumeInput, case: Case, task: Task, can_show: CanShow, threshold: float
+    output: DenseOutput,
+    source: VolumeInput,
+    case: Case,
+    task: Task,
+    can_show: CanShow,
+    threshold: float,
+    *,
+    twice: bool = False,
 ) -> list[FoundLesion]:
-    """The lesions of a volume whose surest voxel is above ``threshold``."""
+    """The lesions of a volume whose surest voxel is above ``threshold``; ``twice`` as in `find_lesions`."""
     out = []
-    step = np.linalg.norm(source.affine[:3, :3], axis=0)
-    for (mask, box), per_class in zip(output.components, output.class_probability, strict=True):
-        peak = _peak(output, mask, box)
-        if peak <= threshold:
+    image_index = next(i for i in source.images if i >= 0)
+    for n, per_class in enumerate(output.class_probability):
+        peak = _peak(output, *output.components[n])
+        outline = _first_look(output, source, n) if peak > threshold else None
+        if outline is None:
             continue
-        fine, start, size = _patch(output, box, mask)
-        if fine.sum() < UPSAMPLE**3:
-            continue
-        at = np.argwhere(fine) * size + start
-        mm = at @ source.affine[:3, :3].T + source.affine[:3, 3]
-        widest = int(np.bincount(np.argwhere(fine)[:, 2]).argmax())
-        in_plane = mm[np.argwhere(fine)[:, 2] == widest][:, :2]
-        long_axis, short_axis = diameters(in_plane, float(step[0]) / UPSAMPLE)
-        image_index = next(i for i in source.images if i >= 0)
-        place = place_of(case, image_index, mm, source.frame_of_reference)
-        finding = name_lesion(per_class, task, output.modality, can_show)
+        if twice:
+            outline = outline_in_volume(output, n, case.images, task) or outline
+        mm = np.argwhere(outline.mask) @ outline.to_place[:3, :3].T + outline.to_place[:3, 3]
+        long_axis, short_axis = axes_of(outline)
         record = LesionRecord(
             id="",
             modality=output.modality,
-            finding=finding.id,
+            finding=name_lesion(per_class, task, output.modality, can_show).id,
             probability=round(peak, 4),
             long_axis_mm=round(long_axis, 1),
             short_axis_mm=round(short_axis, 1),
-            volume_ml=round(float(fine.sum() * np.prod(step / UPSAMPLE)) / 1000, 2),
+            volume_ml=round(float(outline.mask.sum() * np.prod(outline.step_mm)) / 1000, 2),
             side=_side(mm.mean(0), output, source, task),
-            place=place,
+            place=place_of(case, image_index, mm, source.frame_of_reference),
         )
-        outline = LesionMask(fine, source.affine @ _grid(start, size))
         record.measured = measured_in(
             case.images[image_index], outline.mask, outline.to_place, task.measures.get(output.modality, ())
         )
         out.append(FoundLesion(record, outline))
     return out
+
+
+def _first_look(output: DenseOutput, source: VolumeInput, number: int) -> LesionMask | None:
+    """A candidate on the network's grid; None where it is smaller than a voxel of it."""
+    mask, box = output.components[number]
+    fine, start, size = _patch(output, box, mask)
+    if fine.sum() < UPSAMPLE**3:
+        return None
+    return LesionMask(fine, source.affine @ _grid(start, size))
+
+
+def axes_of(outline: LesionMask) -> tuple[float, float]:
+    """Long and short axis in mm, in the slice where the outline is largest."""
+    at = np.argwhere(outline.mask)
+    widest = int(np.bincount(at[:, 2]).argmax())
+    step = outline.step_mm
+    return diameters(at[at[:, 2] == widest][:, :2] * step[:2], float(step[0]))
 
 
 def _grid(start: np.ndarray, step: np.ndarray) -> np.ndarray:
@@ -220,71 +237,70 @@ def place_of(case: Case, index: int, mm: np.ndarray, frame: str) -> Place:
     return place
 
 
-Track = list[tuple[DenseOutput, int]]  # a lesion through a clip: frames, and which of its components it is
+@dataclass(frozen=True, kw_only=True)
+class _InFrame:
+    """A lesion as one frame shows it: axes in mm where the frame is calibrated, where it lies, its outline on
+    the frame's own pixels."""
+
+    axes: tuple[float, float] | None
+    place: Place
+    outline: OutlinedFrame | None
 
 
 def _cine_lesions(
-    frames: list[DenseOutput], case: Case, task: Task, can_show: CanShow, threshold: float
+    frames: list[DenseOutput], case: Case, task: Task, can_show: CanShow, threshold: float, *, twice: bool
 ) -> list[FoundLesion]:
-    """Components that overlap in neighbouring frames are one lesion; the frame where it is largest speaks for
-    it."""
+    """One lesion a track; the best frame that shows enough of it speaks for it."""
     found = []
-    for track in _tracks(frames):
+    for track in tracks(frames):
         peak = max(_peak(o, *o.components[k]) for o, k in track)
-        record = _cine_record(track, peak, case, task, can_show) if peak > threshold else None
-        if record is not None:
-            found.append(FoundLesion(record))
+        if peak <= threshold:
+            continue
+        views = ((seen, _in_frame(*seen, case, task, twice=twice)) for seen in best_first(track))
+        (output, n), shown = next(((seen, view) for seen, view in views if view), (track[0], None))
+        if shown is None:
+            continue
+        long_axis, short_axis = shown.axes or (None, None)
+        record = LesionRecord(
+            id="",
+            modality=output.modality,
+            finding=name_lesion(output.class_probability[n], task, output.modality, can_show).id,
+            probability=round(peak, 4),
+            long_axis_mm=None if long_axis is None else round(long_axis, 1),
+            short_axis_mm=None if short_axis is None else round(short_axis, 1),
+            volume_ml=None,
+            place=shown.place,
+        )
+        found.append(FoundLesion(record, in_frame=shown.outline))
     return found
 
 
-def _tracks(frames: list[DenseOutput]) -> list[Track]:
-    """Components of neighbouring frames whose boxes overlap, joined."""
-    tracks: list[Track] = []
-    for output in sorted(frames, key=lambda o: o.frame):
-        for n, (_, box) in enumerate(output.components):
-            for track in tracks:
-                last, k = track[-1]
-                if output.frame - last.frame == 1 and _overlap(last.components[k][1], box):
-                    track.append((output, n))
-                    break
-            else:
-                tracks.append([(output, n)])
-    return tracks
-
-
-def _cine_record(track: Track, peak: float, case: Case, task: Task, can_show: CanShow) -> LesionRecord | None:
-    """The lesion as the frame shows it where it is largest; None where it is too small there."""
-    output, n = max(track, key=lambda t: float(t[0].components[t[1]][0].sum()))
+def _in_frame(output: DenseOutput, n: int, case: Case, task: Task, *, twice: bool) -> _InFrame | None:
+    """A component of a frame; None where it is too small there. Measured in the calibrated region alone."""
     source = output.source
     assert isinstance(source, CineInput)
-    mask, box = output.components[n]
-    fine, start, size = _patch(output, box, mask)
+    fine, start, size = _patch(output, output.components[n][1], output.components[n][0])
     if fine.sum() < 4 * UPSAMPLE**2:
         return None
-    rows_columns = np.argwhere(fine) * size + start
-    xy = rows_columns[:, ::-1] * source.scale + np.array(source.offset)
-    mm = source.mm_per_pixel
-    long_axis = short_axis = None
-    if mm is not None:
-        long_axis, short_axis = (round(v, 1) for v in diameters(rows_columns * mm, mm / UPSAMPLE))
     image = case.images[source.image]
+    region = image.region_2d
+    outline = outline_in_frame(output, n, image, task) if twice else None
+    axes = None
+    if outline is not None:
+        rows_columns = np.argwhere(outline.mask).astype(float)
+        xy = rows_columns[:, ::-1]
+        if region is not None:
+            x_mm, y_mm = region.mm_per_pixel
+            axes = diameters(rows_columns * (y_mm, x_mm), (x_mm + y_mm) / 2)
+    else:
+        rows_columns = np.argwhere(fine) * size + start
+        xy = rows_columns[:, ::-1] * source.scale + np.array(source.offset)
+        if source.mm_per_pixel is not None:
+            axes = diameters(rows_columns * source.mm_per_pixel, source.mm_per_pixel / UPSAMPLE)
     place = Place(
         image=source.image,
         series_uid=image.source.series_uid,
         frame=source.frames[output.frame],
         box_voxels=[np.floor(xy.min(0)).astype(int).tolist(), np.ceil(xy.max(0)).astype(int).tolist()],
     )
-    return LesionRecord(
-        id="",
-        modality=output.modality,
-        finding=name_lesion(output.class_probability[n], task, output.modality, can_show).id,
-        probability=round(peak, 4),
-        long_axis_mm=long_axis,
-        short_axis_mm=short_axis,
-        volume_ml=None,
-        place=place,
-    )
-
-
-def _overlap(a: tuple[slice, ...], b: tuple[slice, ...]) -> bool:
-    return all(x.start < y.stop and y.start < x.stop for x, y in zip(a, b, strict=True))
+    return _InFrame(axes=axes, place=place, outline=outline)

@@ -28,8 +28,9 @@ from .coverage import limits_of
 from .evidence import agree, organ_in_view, with_evidence
 from .findings import Findings, find
 from .judged import Familiar, Judged, familiar, judge
-from .lesions import LesionMask, find_lesions
+from .lesions import find_lesions
 from .matching import Links, match_lesions, organs_of, placed_in_organs
+from .second_look import LesionMask
 from .support import roles_of, support
 from .together import outlined_together
 

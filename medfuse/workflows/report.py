@@ -11,8 +11,8 @@ from ..drafting.compose import ANY, Wish, compose
 from ..errors import OutputError, UserError, WrongUse
 from ..exports.registry import FORMATS, Written, check_formats
 from ..exports.request import ExportRequest, write_exports
-from ..inference.lesions import LesionMask
 from ..inference.predictor import Predictor
+from ..inference.second_look import LesionMask
 from ..io.names import plain_name
 from ..library import Library, results, store, workbench
 from ..library.audit import record

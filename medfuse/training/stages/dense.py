@@ -75,13 +75,12 @@ def lesion_loss(logits: Tensor, target: Tensor, lesions: list[int]) -> Tensor:
 
 
 def class_weights(task: Task) -> Tensor:
-    """(K,) weight of each class in the likelihood: little for the background, much for lesions."""
+    """(K,) weight of each class in the likelihood, as the task says (`ClassWeights`)."""
+    given = task.class_weights
     weight = torch.ones(len(task.dense))
-    if task.around:  # a mass that fills much of its volume is not rare
-        return weight
-    weight[0] = 0.15
-    weight[task.dense.index(task.organ)] = 0.4
-    weight[task.lesion_indices] = 2.0
+    weight[0] = given.background
+    weight[task.dense.index(task.organ)] = given.organ
+    weight[task.lesion_indices] = given.lesion
     return weight
 
 
@@ -307,8 +306,10 @@ def train_encoder(
 def encoder_identity(source: CropSource, start: dict[str, Tensor] | None) -> Identity:
     """What an encoder's weights are made from, but for how long."""
     spec = source.task.modalities[source.modality]
+    weights = source.task.weights
     return Identity.of(
-        {
+        ({} if weights is None else {"the class weights": weights.model_dump()})
+        | {
             "the task's classes": [source.task.dense, source.task.lesion_classes, source.task.organ],
             "the task's settings of the modality": spec.model_dump(mode="json"),
             "the training images": [source.folder.name, source.names],
