@@ -37,6 +37,15 @@ NAMES = [
     (["", "ISO_IR 192"], MULLER.encode(), MULLER),
     (["", "GB18030"], "张^小东".encode("gb18030"), "张^小东"),
     (["iso_ir 192"], MULLER.encode(), MULLER),
+    (["ISO_IR 149"], "홍".encode("euc_kr"), "홍"),
+    (["KS X 1001"], "홍".encode("euc_kr"), "홍"),
+    (["ISO 2022 IR 149"], KOREAN, "Hong=洪"),
+    (["GB 18030"], "张^小东".encode("gb18030"), "张^小东"),
+    (["GB2312"], "张".encode("gb2312"), "张"),
+    (["CP1251"], "Иван".encode("cp1251"), "Иван"),
+    (["", "WINDOWS-1253"], "Άννα".encode("cp1253"), "Άννα"),
+    (["KOI8-R"], "Иван".encode("koi8_r"), "Иван"),
+    (["UTF-16"], b"Muller", "Muller"),
     (["ISO_IR 192"], MULLER.encode(), MULLER),
 ]
 

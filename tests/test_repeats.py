@@ -90,6 +90,105 @@ def philips_b(v: int):
     return [(0x20010010, "LO", "Philips Imaging DD 001"), (0x20011003, "FL", 500.0 * v)]
 
 
+def philips(element: int, vr: str, values, group=0x2005, creator="Philips MR Imaging DD 001"):
+    tag = group << 16
+    return lambda v: [(tag | 0x10, "LO", creator), (tag | 0x1000 | element, vr, values[v])]
+
+
+FURTHER = {
+    "GE image type": lambda v: [(0x00430010, "LO", "GEMS_PARM_01"), (0x0043102F, "SS", v)],
+    "GE image type without VR": lambda v: [
+        (0x00430010, "LO", "GEMS_PARM_01"),
+        (0x0043102F, "UN", struct.pack("<h", v)),
+    ],
+    "Philips image type": philips(0x11, "CS", "MPR"),
+    "Philips dynamic": philips(0xA0, "FL", [0.0, 2.5, 5.0]),
+    "Philips phase": philips(0x08, "IS", [1, 2, 3], 0x2001, "Philips Imaging DD 001"),
+    "Philips gradient": philips(0x13, "IS", [1, 2, 3], creator="Philips MR Imaging DD 005"),
+    "Philips label": philips(0x29, "CS", ["LABEL", "CONTROL", "M0"], creator="Philips MR Imaging DD 005"),
+    "Siemens coil": philips(0x0F, "LO", ["H1", "H2", "H3"], 0x0051, "SIEMENS MR HEADER"),
+    "Siemens directions": philips(
+        0x0D, "CS", ["NONE", "DIRECTIONAL", "ISOTROPIC"], 0x0019, "SIEMENS MR HEADER"
+    ),
+}
+
+
+def by_place(folder: Path, volumes: int, says=lambda v: {}, private=lambda v: ()) -> None:
+    """Numbers and times that climb place by place, the volumes in another order at each."""
+    rng = random.Random(2)
+    n = 0
+    for k in range(6):
+        for v in rng.sample(range(volumes), volumes):
+            n += 1
+            mr_slice(folder / f"{n:02d}.dcm", STEP * k, 2000 * v, number=n, private=private(v), **says(v))
+
+
+@pytest.mark.parametrize("name", FURTHER)
+def test_what_vendors_write_parts_repeats_before_any_number_does(tmp_path, name):
+    by_place(tmp_path, 3, private=FURTHER[name])
+    unmixed(tmp_path, 3)
+
+
+@pytest.mark.parametrize(
+    ("key", "values"),
+    [
+        ("EffectiveEchoTime", [2.3, 4.6, 6.9]),
+        ("NominalCardiacTriggerDelayTime", [0.0, 30.0, 60.0]),
+        ("InversionTimes", [100.0, 200.0, 300.0]),
+    ],
+)
+def test_what_enhanced_objects_say_parts_classic_slices_too(tmp_path, key, values):
+    by_place(tmp_path, 3, lambda v: {key: values[v]})
+    unmixed(tmp_path, 3)
+
+
+def test_numbers_that_run_place_by_place_pair_nothing(tmp_path):
+    by_place(tmp_path, 3)
+    found = find_cases(tmp_path)
+    assert not found.cases
+    assert "3 slices lie at each of 6 places" in found.scan.refused[0].reason
+
+
+@pytest.mark.parametrize("key", ["AcquisitionTime", "AcquisitionDateTime"])
+def test_midnight_under_one_date_for_all(tmp_path, key):
+    """An anonymiser wrote one date into every file, while the clock went past midnight within a volume."""
+    names = random.Random(1).sample(range(12), 12)
+    for n, (v, k) in enumerate((v, k) for v in range(2) for k in range(6)):
+        at = (23 * 3600 + 59 * 60 + 40 + 5 * n) % 86400
+        clock = f"{at // 3600:02d}{at // 60 % 60:02d}{at % 60:02d}"
+        says = {"AcquisitionDate": "19000101", key: clock if key == "AcquisitionTime" else "19000101" + clock}
+        mr_slice(tmp_path / f"{names[n]:02d}.dcm", STEP * k, 2000 * v, number=names[n], **says)
+    unmixed(tmp_path, 2)
+
+
+def test_a_volume_whose_slices_have_their_own_times_and_numbers_is_one(tmp_path):
+    for k in range(10):
+        at = 23 * 3600 + 59 * 60 + 40 + 5 * k
+        mr_slice(
+            tmp_path / f"{k}.dcm",
+            STEP * k,
+            0,
+            number=k + 1,
+            AcquisitionNumber=k + 1,
+            AcquisitionDate="20260101" if at < 86400 else "20260102",
+            AcquisitionTime=f"{at // 3600 % 24:02d}{at // 60 % 60:02d}{at % 60:02d}",
+            ContentTime=f"1200{k:02d}",
+            TriggerTime=100.0 * k,
+            TemporalPositionIdentifier=k + 1,
+        )
+    (case,) = find_cases(tmp_path).cases
+    assert [(i.pixels.shape[2], i.geometry.outcome) for i in case.images] == [(10, "exact")]
+
+
+def test_frames_of_reference_that_differ_are_said(tmp_path):
+    for k in range(4):
+        ds = mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0)
+        ds.FrameOfReferenceUID = f"1.2.7{k % 2}"
+        ds.save_as(tmp_path / f"{k}.dcm")
+    (case,) = find_cases(tmp_path).cases
+    assert "2 frames of reference" in case.images[0].warnings[0]
+
+
 @pytest.mark.parametrize("private", [siemens_b, ge_echo, philips_b])
 def test_private_elements_pair_too_in_whatever_block(tmp_path, private):
     repeats(tmp_path, [{}, {}, {}], private=private)

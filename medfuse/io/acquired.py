@@ -46,15 +46,20 @@ def acquired(ds: Dataset) -> Acquired:
     """What a header says, by public attributes first and the vendor's own where these are silent."""
     seconds, dated = _moment(ds)
     return Acquired(
-        echo_ms=number(ds, "EchoTime"),
+        echo_ms=_first(ds, "EchoTime", "EffectiveEchoTime"),
         b_value=_b_value(ds),
         direction=_direction(ds),
-        trigger_ms=number(ds, "TriggerTime"),
+        trigger_ms=_first(ds, "TriggerTime", "NominalCardiacTriggerDelayTime"),
         kvp=number(ds, "KVP"),
         temporal_index=number(ds, "TemporalPositionIdentifier"),
         seconds=seconds,
         dated=dated,
     )
+
+
+def _first(ds: Dataset, *keys: str) -> float | None:
+    """The number of the first of these attributes that has one."""
+    return next((n for key in keys if (n := number(ds, key)) is not None), None)
 
 
 def _b_value(ds: Dataset) -> float | None:

@@ -31,6 +31,11 @@ NOBODY = frozenset(
             "anon",
             "unknown",
             "unnamed",
+            "test",
+            "dummy",
+            "demo",
+            "patient",
+            "id",
         ),
         *(
             "none",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import codecs
 import logging
 import re
 import warnings
@@ -11,6 +12,7 @@ from pydicom.dataset import Dataset
 
 DEFAULT = ("", "ISO_IR 6", "ISO 2022 IR 6")
 ALONE = ("ISO_IR 192", "GB18030", "GBK")  # sets that take no turns with others
+NAMED: set[str] = set()  # further ones that were met, by the names that programs have for them
 MISSPELT = {
     "UTF8": "ISO_IR 192",
     "UTF-8": "ISO_IR 192",
@@ -19,6 +21,7 @@ MISSPELT = {
     "UTF 8": "ISO_IR 192",
     "CN 58": "ISO 2022 IR 58",
     "ISO_IR 58": "ISO 2022 IR 58",
+    "GB 18030": "GB18030",
 }
 # by this name pydicom leaves the escape sequence in the text, as if Python took it away
 python_encoding["ISO 2022 IR 58"] = CODES_TO_ENCODINGS[b"\x1b$)A"] = "gb2312"
@@ -30,21 +33,43 @@ python_encoding.update({"SHIFT_JIS": "cp932", "EUC-KR": "euc_kr", "EUC_KR": "euc
 python_encoding.update({said: python_encoding[meant] for said, meant in MISSPELT.items()})
 
 
+# names that programs have for sets of the kind that no standard term has (Python knows their aliases)
+BY_NAME = re.compile(r"(cp|windows|koi8|gb|hz|big5|euc|shift|s_?jis|ks|iso_?8859|latin|mac|tis)[\w-]*$", re.I)
+
+
+def _by_name(term: str) -> str:
+    """A term that pydicom decodes by, for the name of a set as programs spell it; itself where it is none."""
+    name = re.sub(r"[ _]", "", term)
+    if term in python_encoding or not BY_NAME.match(name):
+        return term
+    try:
+        codec = codecs.lookup(name).name
+        if "A".encode(codec) != b"A":
+            return term
+    except (LookupError, UnicodeError):
+        return term
+    python_encoding[term] = codec
+    NAMED.add(term)
+    return term
+
+
 def _spelt(term: str) -> str:
     """A term as the standard spells it: ISO-IR 100, iso_ir_100 and the like are met."""
     text = term.strip().upper()
     text = re.sub(r"^ISO.IR.", "ISO_IR ", text)
     text = re.sub(r"^ISO.2022.IR.", "ISO 2022 IR ", text)
-    return MISSPELT.get(text, text)
+    return _by_name(MISSPELT.get(text, text))
 
 
 def terms_of(stated: object) -> list[str]:
     """Terms that pydicom decodes by, for whatever a file states: unknown ones count as the default."""
     values = [stated] if isinstance(stated, str) else list(stated or ())  # type: ignore[call-overload]
     terms = [_spelt(str(v)) for v in values]
+    if terms == ["ISO_IR 149"]:  # alone it is no term, and its texts have no escape sequences
+        return ["EUC-KR"]
     terms = ["ISO 2022 IR 6" if t in DEFAULT or t not in python_encoding else t for t in terms]
-    by_itself = [t for t in terms if t in ALONE]
-    if by_itself and all(t in ALONE or t in DEFAULT for t in terms):  # "\\ISO_IR 192" extends nothing
+    by_itself = [t for t in terms if t in ALONE or t in NAMED]
+    if by_itself and all(t in by_itself or t in DEFAULT for t in terms):  # "\\ISO_IR 192" extends nothing
         return by_itself[:1]
     if len(terms) == 1:
         alone = terms[0].replace("ISO 2022 IR ", "ISO_IR ")

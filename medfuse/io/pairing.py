@@ -20,6 +20,7 @@ from .acquired import Acquired, acquired
 SAME = 1e-3  # share of a value, or of a direction's unit vector, below which two are one
 BY_CHANCE = 1e-3  # InstanceNumbers pair only slices so many that their order can hardly be chance
 HALF_A_DAY = 12 * 3600.0
+DAY = 2 * HALF_A_DAY
 SAME_LOCATION_MM = 0.05  # of SliceLocations at one place
 
 
@@ -45,6 +46,10 @@ def _text(key: str) -> Callable[[Slice], object]:
     return lambda s: str(s.header.get(key, "") or "")
 
 
+def _vendors(what: private.PrivateElement) -> Callable[[Slice], object]:
+    return lambda s: private.text(s.header, what)
+
+
 def _scalar(name: str) -> Callable[[Slice], object]:
     return lambda s: getattr(s.facts, name)
 
@@ -63,7 +68,16 @@ PHYSICS: dict[str, Callable[[Slice], object]] = {
 LABELS: dict[str, Callable[[Slice], object]] = {
     "EchoNumbers": _text("EchoNumbers"),
     "GE echo (0019,10A2)": lambda s: private.numbers(s.header, private.GE_ECHO),
+    "GE image type (0043,102F)": _vendors(private.GE_IMAGE_TYPE),
+    "Philips image type (2005,1011)": _vendors(private.PHILIPS_IMAGE_TYPE),
+    "Philips phase number (2001,1008)": _vendors(private.PHILIPS_PHASE),
+    "Philips dynamic scan (2005,10A0)": _vendors(private.PHILIPS_DYNAMIC),
+    "Philips gradient number (2005,1413)": _vendors(private.PHILIPS_GRADIENT),
+    "Philips label type (2005,1429)": _vendors(private.PHILIPS_LABEL),
+    "Siemens directionality (0019,100D)": _vendors(private.SIEMENS_DIRECTIONALITY),
+    "Siemens coil (0051,100F)": _vendors(private.SIEMENS_COIL),
     "InversionTime": _text("InversionTime"),
+    "InversionTimes": _text("InversionTimes"),
     "FlipAngle": _text("FlipAngle"),
     "RepetitionTime": _text("RepetitionTime"),
     "AcquisitionContrast": _text("AcquisitionContrast"),
@@ -270,7 +284,9 @@ def _by_order(slices: Sequence[Slice], places: list[list[int]]) -> list[list[int
     place by place. Where two of these disagree, or none does, refused."""
     found: dict[str, list[list[int]]] = {}
     for name, values in _clocks(slices, places).items():
-        volumes = _ordered(values, places, climbing=name in LAST_RESORTS)
+        volumes = _ordered(
+            values, places, climbing=name in LAST_RESORTS, whole=name == "InstanceNumber" and len(places) > 1
+        )
         if volumes:
             found[name] = volumes
     for name in reversed(LAST_RESORTS):
@@ -293,9 +309,10 @@ def _clocks(slices: Sequence[Slice], places: list[list[int]]) -> dict[str, dict[
     """What may order the slices: name → slice → value, only where every slice has one."""
     members = [i for p in places for i in p]
     seconds = {i: s for i in members if (s := slices[i].facts.seconds) is not None}
-    undated = not all(slices[i].facts.dated for i in members)
+    # after midnight, where there is no date or one that somebody made the same in every file
+    undated = not all(slices[i].facts.dated for i in members) or len({s // DAY for s in seconds.values()}) < 2
     if undated and seconds and max(seconds.values()) - min(seconds.values()) > HALF_A_DAY:
-        seconds = {i: s + (2 * HALF_A_DAY if s < HALF_A_DAY else 0) for i, s in seconds.items()}
+        seconds = {i: s + (DAY if s % DAY < HALF_A_DAY else 0) for i, s in seconds.items()}
     out = {"AcquisitionTime": seconds}
     out["TriggerTime"] = {i: t for i in members if (t := slices[i].facts.trigger_ms) is not None}
     for key in ("AcquisitionNumber", BY_SLICE, "ContentTime", "InstanceNumber"):
@@ -306,9 +323,13 @@ def _clocks(slices: Sequence[Slice], places: list[list[int]]) -> dict[str, dict[
     return {name: values for name, values in out.items() if len(values) == len(members)}
 
 
-def _ordered(values: dict[int, float], places: list[list[int]], *, climbing: bool) -> list[list[int]]:
+def _ordered(
+    values: dict[int, float], places: list[list[int]], *, climbing: bool, whole: bool
+) -> list[list[int]]:
     """Volumes by rank at each place, where the values run volume after volume or place after place; else
-    empty. ``climbing``: only where they also rise, or fall, from place to place (numbers may be shuffled)."""
+    empty. ``climbing``: only where they also rise, or fall, from place to place (numbers may be shuffled).
+    ``whole``: only volume after volume (numbers that run place by place say nothing of which slices of two
+    places belong together)."""
     ranked = [sorted(p, key=lambda i: values[i]) for p in places]
     table = np.array([[values[i] for i in p] for p in ranked])
     if (np.diff(table, axis=1) <= 0).any():
@@ -319,7 +340,11 @@ def _ordered(values: dict[int, float], places: list[list[int]], *, climbing: boo
     by_volume = (table.max(0)[:-1] < table.min(0)[1:]).all()
     by_place = table[np.argsort(table[:, 0])]
     one_by_one = (by_place[:-1, -1] < by_place[1:, 0]).all()
-    return [[p[k] for p in ranked] for k in range(table.shape[1])] if by_volume or one_by_one else []
+    return (
+        [[p[k] for p in ranked] for k in range(table.shape[1])]
+        if by_volume or (one_by_one and not whole)
+        else []
+    )
 
 
 def _order(first: Slice, every: list[Slice]) -> tuple[float, ...]:

@@ -34,6 +34,14 @@ PHILIPS_B_VALUE = PrivateElement(0x2001, "Philips Imaging DD 001", 0x03, "FL")
 PHILIPS_DIRECTION = tuple(
     PrivateElement(0x2005, "Philips MR Imaging DD 001", n, "FL") for n in (0xB0, 0xB1, 0xB2)
 )
+PHILIPS_IMAGE_TYPE = PrivateElement(0x2005, "Philips MR Imaging DD 001", 0x11, "CS")  # M, P, R, I
+PHILIPS_PHASE = PrivateElement(0x2001, "Philips Imaging DD 001", 0x08, "IS")  # of the heart
+PHILIPS_DYNAMIC = PrivateElement(0x2005, "Philips MR Imaging DD 001", 0xA0, "FL")  # when its scan began
+PHILIPS_GRADIENT = PrivateElement(0x2005, "Philips MR Imaging DD 005", 0x13, "IS")
+PHILIPS_LABEL = PrivateElement(0x2005, "Philips MR Imaging DD 005", 0x29, "CS")  # of spin labelling
+GE_IMAGE_TYPE = PrivateElement(0x0043, "GEMS_PARM_01", 0x2F, "SS")  # magnitude, phase, real, imaginary
+SIEMENS_DIRECTIONALITY = PrivateElement(0x0019, "SIEMENS MR HEADER", 0x0D, "CS")
+SIEMENS_COIL = PrivateElement(0x0051, "SIEMENS MR HEADER", 0x0F, "LO")
 PHILIPS_SCALE = PrivateElement(0x2005, "Philips MR Imaging DD 001", 0x0E, "FL")
 UIH_B_VALUE = PrivateElement(0x0065, "Image Private Header", 0x09, "FD")
 UIH_DIRECTION = PrivateElement(0x0065, "Image Private Header", 0x37, "FD")
@@ -49,12 +57,20 @@ KNOWN = (
     PHILIPS_SCALE,
     UIH_B_VALUE,
     UIH_DIRECTION,
+    PHILIPS_IMAGE_TYPE,
+    PHILIPS_PHASE,
+    PHILIPS_DYNAMIC,
+    PHILIPS_GRADIENT,
+    PHILIPS_LABEL,
+    GE_IMAGE_TYPE,
+    SIEMENS_DIRECTIONALITY,
+    SIEMENS_COIL,
 )
 BLOCKS = range(0x10, 0x100)  # where a vendor, or an archive that moved them, puts its elements (PS3.5 7.8.1)
 TAGS = tuple(sorted(w.tag for w in KNOWN))  # where `gather` puts them
 GROUPS = frozenset(w.group for w in KNOWN)
 GROUPS_READ = GROUPS | {0x0029}  # and that of the CSA header, which `mosaic` reads by itself
-FORMATS = {"FL": "f", "FD": "d", "SL": "i", "US": "H"}
+FORMATS = {"FL": "f", "FD": "d", "SL": "i", "US": "H", "SS": "h"}
 
 
 def find(ds: Dataset, what: PrivateElement) -> DataElement | None:
@@ -121,6 +137,12 @@ def _decoded(value: object, vr: str) -> object | None:
         return None
     numbers = struct.unpack(f"<{len(value) // size}{FORMATS[vr]}", value)
     return numbers[0] if len(numbers) == 1 else list(numbers)
+
+
+def text(ds: Dataset, what: PrivateElement) -> str:
+    """The value of an element as text, empty where there is none."""
+    element = ds.get(what.tag)
+    return "" if element is None or element.value is None else str(element.value).strip(" \0")
 
 
 def numbers(ds: Dataset, *where: PrivateElement) -> tuple[float, ...]:

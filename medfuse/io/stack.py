@@ -78,7 +78,7 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
         geometry = Geometry("split", geometry.measured, geometry.allowed)
     ordered = [group[i].path for i in stack.order], [headers[i] for i in stack.order]
     overlay = overlay_of(*ordered, values.volume.shape)
-    notes = [*values.notes, *_notes(len(group), told, geometry), *overlay.notes]
+    notes = [*values.notes, *_notes(headers, told, geometry), *overlay.notes]
     return Image(
         modality,
         values.volume.transpose(2, 1, 0),
@@ -121,9 +121,13 @@ def _check_scaling(group: list[FileEntry], headers: list[Dataset]) -> None:
         raise UnsupportedError(group[0].path.parent, f"{what}, so their values do not compare")
 
 
-def _notes(slices: int, told: Dataset, geometry: Geometry) -> list[str]:
+def _notes(headers: list[Dataset], told: Dataset, geometry: Geometry) -> list[str]:
     """What a user should know of a volume before trusting it."""
+    slices = len(headers)
     notes = []
+    frames = {str(h.get("FrameOfReferenceUID", "") or "") for h in headers}
+    if len(frames) > 1:
+        notes.append(f"its slices state {len(frames)} frames of reference; their places are taken as of one")
     if told.get("ModalityLUTSequence"):
         notes.append("its Modality LUT Sequence is not applied: values are as stored, in no stated unit")
     if slices < 3:
