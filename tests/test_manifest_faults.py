@@ -54,7 +54,7 @@ def cohort(tmp_path):
     rows = []
     for i in range(8):
         volume(tmp_path / f"ct{i}.nii.gz", i)
-        mask = np.random.default_rng(i).integers(0, 3, (6, 5, 4)).astype(np.uint8)
+        mask = np.random.default_rng(i).integers(0, 2 + i % 2, (6, 5, 4)).astype(np.uint8)
         nib.save(nib.Nifti1Image(mask, np.diag([2.0, 2, 3, 1])), tmp_path / f"mask{i}.nii.gz")
         rows.append(
             {
@@ -239,7 +239,7 @@ def mask_elsewhere(folder, rows):
 
 
 def many_classes(folder, rows):
-    rewrite(folder, "mask0.nii.gz", lambda v, a: nib.Nifti1Image((v + 3).astype(np.uint8), a))
+    rewrite(folder, "mask0.nii.gz", lambda v, a: nib.Nifti1Image((v + 4).astype(np.uint8), a))
 
 
 def mask_of_another_grid(folder, rows):
@@ -263,6 +263,62 @@ def no_validation(folder, rows):
 
 def own_id(folder, rows):
     rows[0] |= {"patient_id": "MRN-0042", "report": "Compared with the CT of MRN-0042: no mass."}
+
+
+def label_in_all(value_of):
+    def plant(folder, rows):
+        for row in rows:
+            value = value_of(row["case_id"])
+            row["labels"].pop("mass") if value is None else row["labels"].update(mass=value)
+
+    return plant
+
+
+def copied(change):
+    """The CT of the first case, changed, as that of a case of another split."""
+
+    def plant(folder, rows):
+        loaded = nib.load(folder / "ct0.nii.gz")
+        nib.save(nib.Nifti1Image(change(np.asarray(loaded.dataobj)), loaded.affine), folder / "copy.nii.gz")
+        rows[6]["images"] = [{"path": "copy.nii.gz", "modality": "CT", "role": "portal"}]
+
+    return plant
+
+
+def one_group(folder, rows):
+    rows[0]["group"] = rows[6]["group"] = "twins"
+
+
+def one_slice(folder, rows):
+    volume(folder / "ct0.nii.gz", 0, shape=(6, 5, 1))
+    del rows[0]["images"][0]["mask"]
+
+
+def in_metres(folder, rows):
+    metres = np.diag([0.002, 0.002, 0.003, 1])
+    for name in ("ct0.nii.gz", "mask0.nii.gz"):
+        rewrite(folder, name, lambda v, a: nib.Nifti1Image(v, metres))
+
+
+def study_of_two(folder, rows):
+    write_stack(folder / "other", [(0, 0, 2.5 * k) for k in range(5)], series="1.2.5", slope=2)
+    rows[1]["images"] = [{"path": "other", "modality": "CT", "role": "portal"}]
+
+
+def no_lesion_outlined(folder, rows):
+    rewrite(folder, "mask1.nii.gz", lambda v, a: nib.Nifti1Image(np.minimum(v, 1).astype(np.uint8), a))
+
+
+def lesion_outlined(folder, rows):
+    rewrite(folder, "mask2.nii.gz", lambda v, a: nib.Nifti1Image((v * 2).astype(np.uint8), a))
+
+
+def empty_slice(folder, rows):
+    (folder / "dicom" / "001.dcm").write_bytes(b"")
+
+
+def lab(value):
+    return lambda f, r: r[0].update(labs=[{"loinc": "1742-6", "value": value, "unit": "U/L"}])
 
 
 FAULTS = {
@@ -352,11 +408,84 @@ FAULTS = {
     "mask elsewhere": (mask_elsewhere, "line 8, case c7: dicom: "),
     "too many classes": (
         many_classes,
-        "its mask mask0.nii.gz holds the class(es) 3, 4, 5, and dense of the task has 3",
+        "its mask mask0.nii.gz holds the class(es) 4, 5, and dense of the task has 3",
     ),
     "mask of another grid": (mask_of_another_grid, "lie on different grids"),
     "a cine without a mask": (cine_without_mask, "us.nii.gz: is a cine without a label map"),
     "a patient in two splits": (two_people, "patient p0 stands in more than one split"),
+    "no positives": (label_in_all(lambda c: 0), "finding mass: no case is labelled present"),
+    "positives in training alone": (
+        label_in_all(lambda c: int(c in ("c1", "c2"))),
+        "finding mass: is present in no validation case; move some to val",
+    ),
+    "no label at all": (label_in_all(lambda c: None), "finding mass: no case has a label of it"),
+    "a group in two splits": (
+        one_group,
+        "group twins stands in more than one split: train (line 1, case c0) and val (line 7, case c6)",
+    ),
+    "a mirrored copy": (copied(lambda v: v[::-1]), "has the same pixels as ct0.nii.gz of case c0 in train"),
+    "a turned copy": (
+        copied(lambda v: np.moveaxis(v, 0, 2).astype(np.float32)),
+        "has the same pixels as ct0.nii.gz of case c0 in train",
+    ),
+    "one slice": (one_slice, "line 1, case c0: ct0.nii.gz: is one slice, no volume; name the folder"),
+    "a mask of DICOM that is gone": (
+        lambda f, r: r[7]["images"][0].update(mask="gone.nii.gz"),
+        "line 8, case c7: dicom has the mask gone.nii.gz, which does not exist",
+    ),
+    "a role of another task": (
+        lambda f, r: r[0]["images"][1].update(role="dwi"),
+        "line 1, case c0: the task takes no MR of the role 'dwi', so nothing uses it",
+    ),
+    "a sound that is gone": (
+        lambda f, r: r[0].update(sounds=["gone.wav"]),
+        "line 1, case c0: the sound gone.wav does not exist",
+    ),
+    "a value for none": (lab(-99), "the laboratory value 1742-6 is -99; leave out what was not measured"),
+    "a value that is no number": (lab(float("nan")), "the laboratory value 1742-6 is nan"),
+    "a lesion of another name": (
+        lambda f, r: r[0].update(lesions=[{"kind": "mas"}]),
+        "a lesion is a mas, no finding of the task; did you mean mass?",
+    ),
+    "a patient in capitals": (
+        lambda f, r: r[6].update(patient_id="P0 "),
+        "patient p0 stands in more than one split: train (line 1, case c0) and val (line 7, case c6)",
+    ),
+    "some without a patient": (
+        lambda f, r: r[3].pop("patient_id"),
+        "line 4, case c3: has no patient_id, as 1 of 8 cases",
+    ),
+    "voxels in metres": (in_metres, "ct0.nii.gz has voxels of 0.002 × 0.002 × 0.003 mm"),
+    "a study of two patients": (study_of_two, "is of the study of case c1, another patient"),
+    "present and not outlined": (
+        no_lesion_outlined,
+        "line 2, case c1: mass is labelled present, and no label map holds its class lesion",
+    ),
+    "absent and outlined": (
+        lesion_outlined,
+        "line 3, case c2: mass is labelled absent, and a label map holds its class lesion",
+    ),
+    "exclusive and both likely": (
+        lambda f, r: r[0]["labels"].update(one=0.8, two=0.8),
+        "the labels of one, two add up to more than 1",
+    ),
+    "a language in words": (
+        lambda f, r: r[0].update(reports={"english": "No mass."}),
+        "reports has the language 'english'; write its code",
+    ),
+    "label for labels": (
+        rename("labels", "label"),
+        "label is not known and is not read; did you mean labels?",
+    ),
+    "a field of nobody": (
+        lambda f, r: r[0].update(smoker=1),
+        "line 1, case c0: the field smoker is not known and is not read (in 1 case(s))",
+    ),
+    "an empty slice": (empty_slice, "line 8, case c7: dicom: holds 1 empty file(s), such as 001.dcm"),
+    "a case twice": (
+        lambda f, r: r[1].update(case_id="c0"),
+        "line 2: case_id c0 appears twice, first in line 1",
+    ),
     "no validation": (no_validation, "no case has split val"),
 }
 
@@ -388,6 +517,15 @@ def test_columns_of_a_csv_are_checked_too(cohort):
     done = CliRunner().invoke(app, asked)
     assert "line 2, case c0: the field splt is not known and is not read; did you mean split?" in done.output
     assert "lable:mass is not known and is not read; did you mean label" in done.output
+
+
+@pytest.mark.parametrize("second", ["p0,val,1", "p1,train,1", "p0,train,0"])
+def test_lines_of_one_case_that_differ_are_named(cohort, second):
+    folder, _ = cohort
+    lines = ["case_id,path,modality,patient_id,split,label:mass", "c0,ct0.nii.gz,CT,p0,train,1"]
+    (folder / "m.csv").write_text("\n".join([*lines, f"c0,mr0.nii.gz,MR,{second}"]) + "\n")
+    with pytest.raises(UserError, match=r"line 3: .* of case c0 is another than in line 2"):
+        read_manifest(folder / "m.csv")
 
 
 def test_training_names_a_label_map_with_more_classes_than_the_task(cohort, tmp_path):

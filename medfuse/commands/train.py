@@ -114,12 +114,14 @@ def _check(task: Task, given: TrainArguments) -> None:
     from ..settings import settings
     from ..training.data.check import check_manifest
     from ..training.data.foreign import encoder_problems
-    from ..training.data.images import image_problems
+    from ..training.data.images import check_images
 
     rows = read_manifest(given.manifest)
     found = check_manifest(task, rows, thorough=True)
     found.problems.extend(encoder_problems(task, settings().home))
-    found.problems.extend(image_problems(task, rows, progress("images")))
+    images = check_images(task, rows, progress("images"))
+    found.problems.extend(images.problems)
+    found.notes.extend(images.notes)
     text = [f"{found.cases} cases, splits {found.splits}"] + [
         f"{k}: {v[0]} without, {v[1]} with, {v[2]} unknown" for k, v in found.counts_0_1_unknown.items()
     ]

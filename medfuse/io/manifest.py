@@ -121,11 +121,14 @@ def read_manifest(path: Path) -> list[ManifestRow]:
     rows = _read_csv(path) if path.suffix == ".csv" else _read_jsonl(path)
     if not rows:
         raise UserError(f"{path}: the manifest is empty; it needs one line a case")
-    seen: set[str] = set()
+    seen: dict[str, int] = {}
     for row in rows:
         if row.case_id in seen:
-            raise UserError(f"{path}: case_id {row.case_id} appears twice; every case needs its own id")
-        seen.add(row.case_id)
+            raise UserError(
+                f"{path} line {row.line}: case_id {row.case_id} appears twice, first in line "
+                f"{seen[row.case_id]}; every case needs its own id"
+            )
+        seen[row.case_id] = row.line
         row.root = str(path.parent)
     return rows
 
@@ -182,9 +185,19 @@ def _read_csv(path: Path) -> list[ManifestRow]:
         row.unknown = sorted(c for c in columns if c and c not in CSV_COLUMNS and not c.startswith("label:"))
         row.images.append(_image(path, n, line))
         for key in ("patient_id", "split", "report", "indication"):
-            if line.get(key):
-                setattr(row, key, line[key])
-        row.labels |= _labels(path, n, line)
+            if not line.get(key):
+                continue
+            if getattr(row, key) not in ("", line[key]):
+                raise UserError(
+                    f"{path} line {n}: {key} of case {row.case_id} is another than in line {row.line}"
+                )
+            setattr(row, key, line[key])
+        labels = _labels(path, n, line)
+        if differ := [k for k in labels if k in row.labels and row.labels[k] != labels[k]]:
+            raise UserError(
+                f"{path} line {n}: label:{differ[0]} of case {row.case_id} is another than in line {row.line}"
+            )
+        row.labels |= labels
     return list(rows.values())
 
 

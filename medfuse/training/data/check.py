@@ -20,7 +20,15 @@ from ...modalities import MODALITIES, is_cine
 from ...models.feature_set import label_matrix
 from ...models.senses import SENSES
 from ...task import Task
-from .words import names_its_patient, one_sided, shared_images, unknown_to, word_faults
+from .words import (
+    names_its_patient,
+    not_read,
+    one_sided,
+    shared_images,
+    unknown_to,
+    unplaced_roles,
+    word_faults,
+)
 
 
 def file_problem(root: Path, image: ManifestImage) -> str:
@@ -29,6 +37,8 @@ def file_problem(root: Path, image: ManifestImage) -> str:
     path = root / image.path
     if not path.exists():
         return "does not exist"
+    if image.mask and not (root / image.mask).exists():
+        return f"has the mask {image.mask}, which does not exist"
     try:
         if is_volume_file(path):
             return _volume_problem(path, image, root / image.mask if image.mask else None)
@@ -63,13 +73,18 @@ def _place_problem(loaded: Any, image: ManifestImage) -> str:
             f"has a sform and a qform that place its corners {apart:.1f} mm apart; keep the right one "
             "and unset the other"
         )
+    size = np.linalg.norm(loaded.affine[:3, :3], axis=0)
+    if size.min() < LEAST_VOXEL_MM or size.max() > MOST_VOXEL_MM:
+        return f"has voxels of {' × '.join(f'{s:.3g}' for s in size)} mm; correct its affine, which is in mm"
     return ""
+
+
+LEAST_VOXEL_MM = 0.02
+MOST_VOXEL_MM = 60.0
 
 
 def _mask_problem(loaded: Any, image: ManifestImage, mask: Path) -> str:
     """A label map on the same grid."""
-    if not mask.exists():
-        return f"has the mask {image.mask}, which does not exist"
     if not is_volume_file(mask) or mask.name.lower().endswith(ITK_SUFFIXES):
         return ""  # looked into when it is read
     labels: Any = nib.load(mask)
@@ -125,19 +140,40 @@ def check_manifest(task: Task, rows: list[ManifestRow], *, thorough: bool = Fals
     problems += shared_images(rows) if thorough else ()
     labels = label_matrix(task, rows)
     counts = {f.id: [int((labels[:, i] == v).sum()) for v in (0, 1, -1)] for i, f in enumerate(task.findings)}
-    notes = []
-    if thorough and splits.keys() >= {"train", "val"}:
-        notes = one_sided(task, labels, [r.split for r in rows])
+    notes = _notes(task, rows, labels) if thorough else []
     return ManifestCheck(
         cases=len(rows), splits=splits, counts_0_1_unknown=counts, problems=problems, notes=notes
     )
 
 
+def _notes(task: Task, rows: list[ManifestRow], labels: np.ndarray) -> list[str]:
+    """What a training would pass over, or could not learn or show."""
+    notes = [*not_read(rows), *unplaced_roles(task, rows)]
+    nobody = [row for row in rows if not row.patient_id]
+    if nobody and len(nobody) < len(rows):
+        notes.append(
+            f"{nobody[0].at}: has no patient_id, as {len(nobody)} of {len(rows)} cases; each counts as a "
+            "patient of its own"
+        )
+    splits = [row.split for row in rows]
+    return notes + one_sided(task, labels, splits) if {"train", "val"} <= set(splits) else notes
+
+
 def _in_several_splits(rows: list[ManifestRow]) -> list[str]:
-    patients: dict[str, set[str]] = {}
-    for row in rows:
-        patients.setdefault(row.patient_id or row.case_id, set()).add(row.split)
-    return [f"patient {p} stands in more than one split" for p, s in patients.items() if len(s) > 1]
+    """Patients and groups that stand in several splits; ids that differ in case or blanks alone are one
+    patient."""
+    out = []
+    for what, key in (("patient", lambda r: r.patient_id or r.case_id), ("group", lambda r: r.group)):
+        splits: dict[str, dict[str, ManifestRow]] = {}
+        for row in rows:
+            if key(row):
+                splits.setdefault(key(row).strip().casefold(), {}).setdefault(row.split, row)
+        for first in splits.values():
+            if len(first) > 1:
+                ats = " and ".join(f"{row.split or 'none'} ({row.at})" for row in first.values())
+                name = key(next(iter(first.values())))
+                out.append(f"{what} {name} stands in more than one split: {ats}; keep it in one")
+    return out
 
 
 def _row_problems(task: Task, row: ManifestRow, *, thorough: bool) -> Iterator[str]:

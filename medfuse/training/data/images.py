@@ -24,17 +24,25 @@ from ...task import Task
 SAME_PLACE_MM = 0.5
 
 
-def image_problems(
+@dataclass(frozen=True, kw_only=True)
+class ImagesCheck:
+    """What reading the images showed, one sentence each in the manifest's order: problems that would spoil a
+    training, and notes on what may be meant so."""
+
+    problems: list[str]
+    notes: list[str]
+
+
+def check_images(
     task: Task, rows: list[ManifestRow], progress: Callable[[int, int], None] = lambda done, total: None
-) -> list[str]:
-    """Read each image of a manifest once; one sentence a fault, in the manifest's order. Takes as long as the
-    preprocessing of a training."""
+) -> ImagesCheck:
+    """Read each image of a manifest once. Takes as long as the preprocessing of a training."""
     look = _Look(task)
-    out: list[str] = []
+    problems: list[str] = []
     for n, row in enumerate(rows, 1):
-        out += look.row(row)
+        problems += look.row(row)
         progress(n, len(rows))
-    return out
+    return ImagesCheck(problems=problems, notes=look.notes)
 
 
 @dataclass(frozen=True)
@@ -54,19 +62,26 @@ class _Placed:
 class _Look:
     task: Task
     seen: dict[str, tuple[ManifestRow, str]] = field(default_factory=dict)  # by digest of pixels
+    studies: dict[str, ManifestRow] = field(default_factory=dict)  # by StudyInstanceUID
+    notes: list[str] = field(default_factory=list)
 
     def row(self, row: ManifestRow) -> Iterator[str]:
         placed: list[_Placed] = []
+        outlined: set[int] = set()
         for entry in row.images:
             path = Path(row.root) / entry.path
-            if entry.modality not in MODALITIES or not path.exists():
+            if entry.modality not in MODALITIES or not entry.path or not path.exists():
                 continue  # named before
             try:
                 images, refused = read_entry(path, entry)
             except UnreadableError as e:
                 yield f"{row.at}: {entry.path} cannot be used as {entry.modality}: {e.reason}"
                 continue
-            faults = [*(r.reason for r in refused), *self._entry(row, entry, images)]
+            faults = [
+                *_empty_files(path),
+                *(r.reason for r in refused),
+                *self._entry(row, entry, images, outlined),
+            ]
             for fault in dict.fromkeys(faults):
                 yield f"{row.at}: {entry.path}: {fault}"
             placed += [_Placed(image, entry) for image in images if image.affine is not None]
@@ -76,8 +91,12 @@ class _Look:
                     f"{row.at}: {a.entry.path} and {b.entry.path} have one frame of reference and do not "
                     "meet in space; give each its own"
                 )
+        if outlined and all(entry.mask for entry in row.images):
+            self.notes += [f"{row.at}: {said}" for said in _labels_apart(self.task, row, outlined)]
 
-    def _entry(self, row: ManifestRow, entry: ManifestImage, images: list[Image]) -> Iterator[str]:
+    def _entry(
+        self, row: ManifestRow, entry: ManifestImage, images: list[Image], outlined: set[int]
+    ) -> Iterator[str]:
         series = {i.source.series_uid for i in images} - {""}
         if len(series) > 1:
             yield f"holds {len(series)} series; give each series a folder and an entry of its own"
@@ -88,23 +107,36 @@ class _Look:
             if image.geometry.outcome == "irregular":
                 measured = image.geometry.measured
                 yield f"its slices do not lie evenly ({measured}); a slice may be missing: send it again"
+            if image.affine is not None and image.pixels.shape[2] == 1:
+                self.notes.append(
+                    f"{row.at}: {entry.path}: is one slice, no volume; name the folder of its series"
+                )
+            yield from self._study(row, image)
             yield from self._twin(row, entry, image)
             if entry.mask:
-                yield from self._mask(row, entry, image)
+                yield from self._mask(row, entry, image, outlined)
             elif self.task.dense and image.kind == "cine" and row.split == "train":
                 yield "is a cine without a label map, and the task learns classes from them; give its mask"
 
+    def _study(self, row: ManifestRow, image: Image) -> Iterator[str]:
+        """One study is of one patient."""
+        uid = image.source.study_uid
+        other = self.studies.setdefault(uid, row) if uid else row
+        if (other.patient_id or other.case_id) != (row.patient_id or row.case_id):
+            yield f"is of the study of case {other.case_id}, another patient; give both one patient_id"
+
     def _twin(self, row: ManifestRow, entry: ManifestImage, image: Image) -> Iterator[str]:
-        digest = hashlib.sha256(f"{image.pixels.shape}".encode())
-        digest.update(np.ascontiguousarray(image.pixels).tobytes())
-        other, path = self.seen.setdefault(digest.hexdigest(), (row, entry.path))
+        digest = _digest(image.pixels)
+        other, path = self.seen.setdefault(digest, (row, entry.path))
         if other is row and path != entry.path:
             yield f"has the same pixels as {path} of the same case; name each image once"
         elif other is not row:
             where = f" in {other.split}, this one in {row.split}" if other.split != row.split else ""
             yield f"has the same pixels as {path} of case {other.case_id}{where}; keep them in one split"
 
-    def _mask(self, row: ManifestRow, entry: ManifestImage, image: Image) -> Iterator[str]:
+    def _mask(
+        self, row: ManifestRow, entry: ManifestImage, image: Image, outlined: set[int]
+    ) -> Iterator[str]:
         path = Path(row.root) / entry.mask
         if not path.exists():
             return  # named before
@@ -113,7 +145,9 @@ class _Look:
         except UnreadableError as e:
             yield f"its mask {entry.mask}: {e.reason}"
             return
-        beyond = [int(c) for c in np.unique(mask) if c >= len(self.task.dense)]
+        classes = {int(c) for c in np.unique(mask)}
+        outlined |= classes
+        beyond = sorted(c for c in classes if c >= len(self.task.dense))
         if beyond:
             yield (
                 f"its mask {entry.mask} holds the class(es) {', '.join(map(str, beyond[:5]))}, and dense "
@@ -125,6 +159,39 @@ class _Look:
             theirs = None if stored.affine is None else _corners(stored.affine, stored.data.shape[:3])
             if theirs is None or not _same_corners(_corners(image.affine, image.pixels.shape), theirs):
                 yield f"and its mask {entry.mask} lie on different grids; resample the mask onto the image"
+
+
+def _empty_files(path: Path) -> list[str]:
+    """What a folder whose first or last slice came without a byte says: nothing else shows that it lacks."""
+    empty = [p.name for p in path.iterdir() if p.is_file() and not p.stat().st_size] if path.is_dir() else []
+    if not empty:
+        return []
+    return [f"holds {len(empty)} empty file(s), such as {min(empty)}; a slice may be missing: send it again"]
+
+
+def _digest(pixels: np.ndarray) -> str:
+    """Of an image's size and values, whatever their order and type, so that one that was mirrored, turned or
+    written in another format is the same: sums of powers of the bits of its values as float32."""
+    sums = np.zeros(4, np.uint64)
+    for plane in pixels:
+        bits = (np.asarray(plane, np.float32) + np.float32(0)).reshape(-1).view(np.uint32).astype(np.uint64)
+        power = np.ones_like(bits)
+        for n in range(4):
+            power = power * bits
+            sums[n : n + 1] += power.sum(dtype=np.uint64)
+    return hashlib.sha256(f"{sorted(pixels.shape)}{sums.tolist()}".encode()).hexdigest()
+
+
+def _labels_apart(task: Task, row: ManifestRow, outlined: set[int]) -> Iterator[str]:
+    """Labels that the label maps of a case contradict. outlined: the classes that any of them holds."""
+    for name in dict.fromkeys(f.lesion_class for f in task.findings if f.lesion_class in task.dense):
+        said = {f.id: row.labels.get(f.id) for f in task.findings if f.lesion_class == name}
+        there = task.dense.index(name) in outlined
+        present = [f for f, value in said.items() if value == 1]
+        if present and not there:
+            yield f"{present[0]} is labelled present, and no label map holds its class {name}; mend one"
+        elif there and all(value == 0 for value in said.values()):
+            yield f"{next(iter(said))} is labelled absent, and a label map holds its class {name}; mend one"
 
 
 def _value_faults(image: Image, modality: str) -> Iterator[str]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Iterator
+from math import isfinite
 from pathlib import Path
 
 import numpy as np
@@ -10,6 +12,7 @@ from rapidfuzz import fuzz, process
 
 from ...bundles.persons import ids_in, telling
 from ...io.manifest import ManifestImage, ManifestRow
+from ...modalities import MODALITIES, is_cine
 from ...task import Task
 
 SPLITS = ("train", "val", "test")
@@ -51,20 +54,41 @@ def names_its_patient(row: ManifestRow) -> str:
 def word_faults(task: Task, row: ManifestRow) -> Iterator[str]:
     """One clause a fault of one case, each with what to do."""
     for name in row.unknown:
-        meant = nearest(name, (*FIELDS, "label"))
-        if meant and meant not in row.model_fields_set:
+        if meant := _meant(name, row):
             yield f"the field {name} is not known and is not read; did you mean {meant}?"
     yield from _split_faults(row)
     yield from _label_faults(task, row)
     yield from _exclusive_faults(task, row)
     if not row.images and not task.further:
         yield "has no image; name its images, or leave the case out"
+    yield from _further_faults(task, row)
     seen: set[tuple[str, int | None]] = set()
     for image in row.images:
         if (image.path, image.volume) in seen:
             yield f"{image.path} stands twice in the case; name each image once"
         seen.add((image.path, image.volume))
         yield from _image_faults(task, image)
+
+
+def _meant(name: str, row: ManifestRow) -> str:
+    """The field that an unknown name was meant for, "" where none is like it, or it stands there too."""
+    if ":" in name:
+        return "label:FINDING" if nearest(name, ("label",)) else ""
+    meant = nearest(name, FIELDS)
+    return "" if meant in row.model_fields_set else meant
+
+
+def not_read(rows: list[ManifestRow]) -> list[str]:
+    """Names that no field has or is like: one sentence a name, with its first line."""
+    first: dict[str, list[ManifestRow]] = {}
+    for row in rows:
+        for name in row.unknown:
+            if not _meant(name, row):
+                first.setdefault(name, []).append(row)
+    return [
+        f"{at[0].at}: the field {name} is not known and is not read (in {len(at)} case(s))"
+        for name, at in first.items()
+    ]
 
 
 def _split_faults(row: ManifestRow) -> Iterator[str]:
@@ -96,8 +120,34 @@ def _exclusive_faults(task: Task, row: ManifestRow) -> Iterator[str]:
     present = [f for f, v in zip(task.exclusive, values, strict=True) if v == 1]
     if len(present) > 1:
         yield f"{' and '.join(present)} are both present; exactly one of {', '.join(task.exclusive)} holds"
+    elif sum(v or 0 for v in values) > 1 + 1e-6:
+        yield f"the labels of {', '.join(task.exclusive)} add up to more than 1; exactly one holds"
     elif values and not present and all(v == 0 for v in values):
         yield f"none of {', '.join(task.exclusive)} is present, and exactly one of them holds"
+
+
+LANGUAGE = re.compile(r"[a-z]{2,3}(-[A-Za-z0-9]+)*")
+MISSING = (-99, -999, -9999, 9999, 99999)  # what stands for no value in many tables
+
+
+def _further_faults(task: Task, row: ManifestRow) -> Iterator[str]:
+    """Sounds that are not there, laboratory values that are none, reports of no language, unknown lesions."""
+    for name in row.sounds:
+        if not (Path(row.root) / name).is_file():
+            yield f"the sound {name} does not exist"
+    for lab in row.labs:
+        if not isfinite(lab.value) or lab.value in MISSING:
+            yield f"the laboratory value {lab.loinc} is {lab.value:g}; leave out what was not measured"
+    for language in row.reports:
+        if not LANGUAGE.fullmatch(language):
+            yield f"reports has the language {language!r}; write its code, such as en or zh-TW"
+    ids = [f.id for f in task.findings]
+    for kind in dict.fromkeys(lesion.kind for lesion in row.lesions):
+        if kind and kind not in ids:
+            hint = nearest(kind, ids)
+            yield f"a lesion is a {kind}, no finding of the task" + (
+                f"; did you mean {hint}?" if hint else ""
+            )
 
 
 def _image_faults(task: Task, image: ManifestImage) -> Iterator[str]:
@@ -136,6 +186,24 @@ def shared_images(rows: list[ManifestRow]) -> Iterator[str]:
                 )
 
 
+def unplaced_roles(task: Task, rows: list[ManifestRow]) -> list[str]:
+    """Stated roles of volumes that the task has no place for: no training uses those images. One sentence a
+    role, with its first line."""
+    first: dict[tuple[str, str], list[ManifestRow]] = {}
+    for row in rows:
+        for image in row.images:
+            spec = task.modalities.get(image.modality)
+            if spec is None or image.modality not in MODALITIES or is_cine(image.modality) or not image.role:
+                continue
+            if not {image.role, "unknown"} & set(spec.roles) and not nearest(image.role, spec.roles):
+                first.setdefault((image.modality, image.role), []).append(row)
+    return [
+        f"{at[0].at}: the task takes no {modality} of the role {role!r}, so nothing uses it (in {len(at)} "
+        f"image(s)); it takes {', '.join(task.modalities[modality].roles)}"
+        for (modality, role), at in first.items()
+    ]
+
+
 def one_sided(task: Task, labels: np.ndarray, splits: list[str]) -> list[str]:
     """Findings that a training cannot learn or a validation cannot show. labels (B, F), -1 is unknown."""
     out = []
@@ -143,17 +211,23 @@ def one_sided(task: Task, labels: np.ndarray, splits: list[str]) -> list[str]:
     for i, finding in enumerate(task.findings):
         column = labels[:, i]
         if not (column >= 0).any():
+            out.append(f"finding {finding.id}: no case has a label of it, so nothing of it is learned")
             continue
-        for value, what in ((1, "present"), (0, "absent")):
+        for value, what, how in ((1, "present", "with it 1"), (0, "absent", "without it 0")):
             there = column == value
-            if there[val].any() and not there[train].any():
+            if not there.any():
+                out.append(
+                    f"finding {finding.id}: no case is labelled {what}; label those {how}, or leave the "
+                    "finding out"
+                )
+            elif not there[train].any() and there[val].any():
                 out.append(
                     f"finding {finding.id}: is {what} in validation cases alone; move some to train, or it "
                     "cannot be learned"
                 )
-            elif not there.any() and value == 0:
+            elif there[train].any() and not there[val].any():
                 out.append(
-                    f"finding {finding.id}: no case is labelled absent; label those without it 0, or leave "
-                    "the finding out"
+                    f"finding {finding.id}: is {what} in no validation case; move some to val, or nothing "
+                    "shows how well it is told"
                 )
     return out
