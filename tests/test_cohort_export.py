@@ -7,13 +7,14 @@ import json
 from datetime import date
 
 import pytest
-from hospital import Hospital, _exam, write_exam
+from hospital import Hospital, _exam, hospital, write_exam, write_hl7
 from test_cohort import made
 from typer.testing import CliRunner
 
 from medfuse.cli import app
+from medfuse.cohort.persons import Persons, of_fhir, read_persons, write_persons
 from medfuse.deidentify.free_text import Known, clean_text, known_of, parts_of
-from medfuse.errors import WrongUse
+from medfuse.errors import UserError, WrongUse
 from medfuse.io.manifest import read_manifest
 
 NAMES = ("Wójcik^Anna Maria", "王^小明", "Stone^Adam", "O'Brien^Siobhan", "Müller-Lüdenscheidt^Hans")
@@ -62,7 +63,7 @@ def left(tmp_path_factory):
 def test_nothing_known_of_a_person_is_in_any_file(left):
     folder, _, planted = left
     words = [w for name in NAMES for w in name.replace("^", " ").split() if w not in ("Stone", "Adam")]
-    words += ["Zhivago", "Ratched", "7946", "小明", "Adam", str(folder)]
+    words += ["Zhivago", "Ratched", "7946 0958", "小明", "Adam", str(folder)]
     for exam in planted.exams:
         words += [
             exam.patient,
@@ -111,6 +112,81 @@ def test_words_that_may_be_names_are_listed_at_home(left):
     listed = (folder / "out.words.csv").read_text("utf-8-sig")
     assert printed["words_to_look_at"] == len(listed.splitlines()) - 1
     assert not (folder / "out" / "out.words.csv").exists()
+
+
+@pytest.mark.attack
+def test_who_is_named_in_the_feed_alone_is_in_no_file(tmp_path, monkeypatch):
+    """Alias, kin, address, who asked and who read: no image's header has them."""
+    monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path / "home"))
+    planted = hospital(tmp_path, 4, each=0)
+    for line in planted.lines:
+        line["text"] += (
+            " Formerly Ludmilla Quasthoff of 12 Elderberry Mews, Tewkesbury; number 77-0042. Asked by T. "
+            "Abernathy, read by Oyelaran. His wife Philippa was told. No stone."
+        )
+    folder = write_hl7(planted, tmp_path / "hl7")
+    for file in folder.iterdir():
+        head, pid, *orders = file.read_bytes().decode().split("\r")
+        fields = [*pid.split("|"), *[""] * 8]
+        fields[9] = "Quasthoff^Ludmilla"
+        fields[11] = "12 Elderberry Mews^^Tewkesbury"
+        fields[3] += "~770042^^^OLD^PI"
+        order = [*orders[0].split("|"), *[""] * 20]
+        order[16] = "99317^Abernathy^Tobias~88^Who^Else"
+        order[32] = "5551&Oyelaran&Ife"
+        kin = "NK1|1|Doe^Philippa"
+        file.write_bytes("\r".join([head, "|".join(fields), kin, "|".join(order), *orders[1:]]).encode())
+    asked = ["cohort", "build", str(planted.archive), "--reports", str(folder), "--task", "upper-abdomen"]
+    done = CliRunner().invoke(app, [*asked, "--out", str(tmp_path / "cohort")])
+    assert done.exit_code == 0, done.output
+    done = CliRunner().invoke(
+        app, ["cohort", "export", str(tmp_path / "cohort"), "--out", str(tmp_path / "out")]
+    )
+    assert done.exit_code == 0, done.output
+    rows = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    assert all("No stone." in row.report for row in rows)
+    files = [p for p in (tmp_path / "out").rglob("*") if p.is_file()]
+    for word in (
+        "Ludmilla",
+        "Quasthoff",
+        "Elderberry",
+        "Tewkesbury",
+        "77-0042",
+        "Abernathy",
+        "Oyelaran",
+        "Philippa",
+    ):
+        assert not [f for f in files if word in f.read_bytes().decode("utf-8", "replace")], word
+    (tmp_path / "cohort" / "work" / "persons.csv").unlink()
+    done = CliRunner().invoke(
+        app, ["cohort", "export", str(tmp_path / "cohort"), "--out", str(tmp_path / "b")]
+    )
+    assert "persons.csv: is not there; run medfuse cohort build again" in str(done.exception)
+
+
+def test_who_a_fhir_report_names():
+    said = of_fhir(
+        [
+            {"performer": [{"display": "Dr. Abernathy"}], "identifier": [{"value": "R-77001"}]},
+            {
+                "name": [{"family": "Quasthoff", "given": ["Ludmilla", "M"]}, {"text": "Lu Quast"}],
+                "address": [{"line": ["12 Elderberry Mews"], "city": "Tewkesbury"}],
+                "telecom": [{"value": "+44 20 7946 0958"}],
+            },
+        ]
+    )
+    assert said.names == {"Dr. Abernathy", "Quasthoff^Ludmilla^M", "Lu Quast", "Tewkesbury"}
+    assert said.numbers == {"R-77001", "+44 20 7946 0958"}
+    assert said.places == {"12 Elderberry Mews"}
+
+
+def test_persons_come_back_as_they_were_written(tmp_path):
+    said = {"c1": Persons.of(["=A^B", "王^小明"], ["+44 20", "007"], ["Elm Rd, 3"]), "c2": Persons()}
+    write_persons(tmp_path / "p.csv", said)
+    assert read_persons(tmp_path / "p.csv") == {"c1": said["c1"]}
+    (tmp_path / "p.csv").write_text("case_id,kind,value\nc1,what,x\n")
+    with pytest.raises(UserError, match="cannot be read"):
+        read_persons(tmp_path / "p.csv")
 
 
 def test_a_folder_that_holds_something_is_not_mixed_with(left):

@@ -19,6 +19,8 @@ from .labels import VALUES, Possible
 from .ledger import LedgerRow, counts, ledger_rows, write_ledger
 from .link import Link, Linker
 from .page import write_page
+from .persons import FILE as PERSONS
+from .persons import Persons, write_persons
 from .pixels import SeriesPixels, read_pixels
 from .results import CohortFile, FindingCount, FunnelStep, SourceFile, auroc_half_width, sha256_of
 from .rows import Reports
@@ -57,6 +59,7 @@ class _Made:
     excluded: Counter[str]
     funnel: list[FunnelStep]
     twins: list[list[str]]
+    persons: dict[str, Persons] = field(default_factory=dict)
 
 
 def build(request: BuildRequest, progress: Progress) -> CohortFile:
@@ -137,6 +140,7 @@ def _rows(request: BuildRequest, made: _Made, joined: Joined, maker: RowMaker) -
         else:
             kept.append(candidate)
             made.rows.append(row)
+            made.persons[row.case_id] = candidate.persons
     used = sum(len(c.studies) for c in kept)
     funnel.append(
         FunnelStep(name="studies in cases with images and labels", studies=used, excluded=dict(out))
@@ -173,6 +177,7 @@ def _write(request: BuildRequest, made: _Made) -> CohortFile:
     out = request.out
     write_ledger(out / "ledger.csv", made.ledger)
     write_rows(out / "manifest.jsonl", made.rows)
+    write_persons(out / "work" / PERSONS, made.persons)
     of_reports = counts(made.ledger, "report")
     rules = Counter(r.rule for r in made.ledger if r.kind == "report" and r.status == "linked")
     result = CohortFile(

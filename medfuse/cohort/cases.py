@@ -20,6 +20,7 @@ from ..task import Task
 from .history import Report
 from .labels import Possible, label_case, training_text
 from .link import Link
+from .persons import Persons
 from .pixels import SeriesPixels
 from .studies import Study
 
@@ -31,6 +32,15 @@ class Candidate:
     case_id: str
     studies: list[Study]
     reports: list[tuple[Report, frozenset[str]]]
+
+    @property
+    def persons(self) -> Persons:
+        """Whom the messages of its reports name."""
+        out = Persons()
+        for report, _ in self.reports:
+            for message in (report.row, *report.history):
+                out |= message.stated
+        return out
 
 
 @dataclass

@@ -11,10 +11,12 @@ from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.errors import InvalidDicomError
 
+from ..deidentify.values import listed
 from ..errors import UserError
 from ..io.charset import to_utf8
 from ..io.child import ChildFailed, children
 from .pdf import pdf_text
+from .persons import Persons
 from .rows import RefusedRow, ReportRow, Reports, dates_of
 from .words import Status, status_of
 
@@ -43,6 +45,7 @@ class DicomReport(TypedDict, total=False):
     name: str
     sex: str
     birth: str
+    people: list[str]
 
 
 def is_dicom(head: bytes) -> bool:
@@ -87,6 +90,7 @@ def _row(name: str, path: Path, found: DicomReport) -> ReportRow:
         name=found["name"],
         sex=found["sex"][:1],
         birth_date=found["birth"],
+        persons=Persons.of(found["people"]),
     )
 
 
@@ -119,6 +123,7 @@ def extract(path: str) -> DicomReport:
         "name": said("PatientName"),
         "sex": said("PatientSex"),
         "birth": said("PatientBirthDate"),
+        "people": [str(v) for e in ds.iterall() if e.VR == "PN" for v in listed(e.value)],
     }
 
 

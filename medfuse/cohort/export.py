@@ -31,6 +31,8 @@ from ..io.text import decoded
 from .audit import AUDITED
 from .build import counted
 from .ledger import LedgerRow, write_ledger
+from .persons import FILE as PERSONS
+from .persons import Persons, read_persons
 from .results import FunnelStep, Part, sha256_of
 from .status import Built
 from .words import words
@@ -79,6 +81,7 @@ class _Work:
     copies: dict[Path, Path]  # an image or mask of the manifest → its copy, relative to the export
     shift_dates: bool
     ordinary: frozenset[str]
+    persons: dict[str, Persons]  # whom the reports of a case name
     rows: list[ManifestRow] = field(default_factory=list)
     gone: list[ManifestRow] = field(default_factory=list)
     studies_gone: int = 0
@@ -119,9 +122,11 @@ class _Work:
         days = self.pseudonyms.days(patient) if self.shift_dates and patient else None
         texts = [row.report, row.indication, *row.comparison, *row.reports.values()]
         said = [found[1] for text in texts for found in words().person.finditer(text)]
-        known = known_of(headers, days, (*self.names, *said))
-        own = {n for n in (row.patient_id, row.case_id) if len(n) >= SHORTEST}
-        known = replace(known, numbers=known.numbers | own, ordinary=self.ordinary)
+        stated = self.persons.get(row.case_id, Persons())
+        known = known_of(headers, days, (*self.names, *said, *stated.names))
+        own = {n for n in (row.patient_id, row.case_id, *stated.numbers) if len(n) >= SHORTEST}
+        places = known.places | {p for p in stated.places if len(p) >= SHORTEST}
+        known = replace(known, numbers=known.numbers | own, places=places, ordinary=self.ordinary)
         name = self.pseudonyms.case(row.case_id)
 
         def clean(text: str, where: str) -> str:
@@ -220,7 +225,8 @@ def _export(
     for row in rows:
         texts[row.patient_id] = f"{texts.get(row.patient_id, '')} {row.report} {row.indication}"
     ordinary = ordinary_words(texts)
-    work = _Work(Pseudonyms(request.key), request.names, copies, request.shift_dates, ordinary)
+    persons = read_persons(request.cohort.folder / "work" / PERSONS)
+    work = _Work(Pseudonyms(request.key), request.names, copies, request.shift_dates, ordinary, persons)
     for row in rows:
         work.add(row)
     result = ExportFile(

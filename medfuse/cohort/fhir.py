@@ -16,6 +16,7 @@ from pydantic import ValidationError
 from ..errors import UserError, fault_of
 from .encoding import decoded
 from .pdf import pdf_text
+from .persons import of_fhir
 from .rows import RefusedRow, ReportRow, Reports, dates_of
 from .words import Status, modalities_of, opening_modalities, status_of, words
 
@@ -152,7 +153,17 @@ def _row(name: str, source: str, given: Resource, around: _Around) -> ReportRow:
         name=_name(patient),
         sex=_said(patient, "gender")[:1].upper().replace("U", "").replace("O", ""),
         birth_date=_said(patient, "birthDate").replace("-", ""),
+        persons=of_fhir(_people(report, patient, around)),
     )
+
+
+def _people(report: Resource, patient: Resource, around: _Around) -> list[Resource]:
+    """The resources that name who is in a report: itself, patient, readers, orders and who asked."""
+    contained = report.get("contained") or []
+    orders = around.referred(report, "basedOn")
+    asked = [around.at(o.get("requester"), contained) for o in orders]
+    readers = [r for key in ("performer", "resultsInterpreter") for r in around.referred(report, key)]
+    return [report, patient, *orders, *asked, *readers]
 
 
 def _said(resource: Resource, key: str) -> str:

@@ -19,6 +19,7 @@ import hl7
 from ..errors import UserError
 from .encoding import decoded
 from .pdf import pdf_text
+from .persons import Persons, of_hl7
 from .rows import RefusedRow, ReportRow, Reports, dates_of
 from .words import modalities_of, opening_modalities, status_of, words
 
@@ -141,9 +142,10 @@ def _rows(path: Path, n: int, text: str) -> Iterator[ReportRow | RefusedRow]:
     orders, patient = _orders(message)
     if not orders:
         yield RefusedRow(id=control, source=source, reason="has no OBR; a report needs one")
+    persons = of_hl7(message)
     for k, order in enumerate(orders, 1):
         name = control if len(orders) == 1 else f"{control}/{k}"
-        yield _row(name, source, order, patient)
+        yield _row(name, source, order, patient, persons)
 
 
 def _orders(message: hl7.Message) -> tuple[list[_Order], hl7.Segment | None]:
@@ -203,7 +205,9 @@ def _encapsulated(parts: list[str]) -> str:
     return pdf_text(data) if data.startswith(b"%PDF") else data.decode("utf-8", "replace")
 
 
-def _row(name: str, source: str, order: _Order, patient: hl7.Segment | None) -> ReportRow | RefusedRow:
+def _row(
+    name: str, source: str, order: _Order, patient: hl7.Segment | None, persons: Persons
+) -> ReportRow | RefusedRow:
     text = "\n".join(order.texts).strip()
     if not text:
         return RefusedRow(id=name, source=source, reason="the report is empty; send it with its OBX-5")
@@ -230,6 +234,7 @@ def _row(name: str, source: str, order: _Order, patient: hl7.Segment | None) -> 
         name=person,
         sex=sex[:1].upper(),
         birth_date=birth[:8],
+        persons=persons,
     )
 
 

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 from datetime import date
 
+from .persons import Persons
 from .words import Status
 
 
@@ -16,7 +17,7 @@ class ReportRow:
     id: unique among all. source: file and line. accession: as written, of one study or several (see
     `several`). also: another number that may be it. study_uids: StudyInstanceUIDs that it states. dates:
     what the date may mean (two where day and month cannot be told apart). issuer: who gave the numbers.
-    labels: of a table with ``label:FINDING`` columns.
+    labels: of a table with ``label:FINDING`` columns. persons: whom else the message names.
     """
 
     id: str
@@ -34,6 +35,13 @@ class ReportRow:
     sex: str = ""
     birth_date: str = ""
     labels: dict[str, float] = field(default_factory=dict)
+    persons: Persons = field(default_factory=Persons)
+
+    @property
+    def stated(self) -> Persons:
+        """Whom the message names, with its own patient and numbers."""
+        own = (self.patient_id, self.also, *several(self.accession), *several(self.also))
+        return self.persons | Persons.of([self.name], own)
 
 
 @dataclass(frozen=True, kw_only=True)
