@@ -14,10 +14,13 @@ import csv
 import json
 from pathlib import Path
 
+import numpy as np
+
 import medfuse
 from medfuse.drafting.labeller import label, load_lexicon
 from medfuse.drafting.sections import parse_sections
 
+DRAWS = 1000  # of reports with replacement
 CHEST = Path(medfuse.__file__).parent / "lexicons" / "chest.yaml"
 # Open-i problem terms that mean what a CT-RATE label means
 OPENI = {
@@ -30,14 +33,28 @@ OPENI = {
 }
 
 
-def f1(pairs: list[tuple[bool, bool]]) -> dict:
-    tp = sum(t and p for t, p in pairs)
-    said = sum(p for _, p in pairs)
-    true = sum(t for t, _ in pairs)
-    precision = tp / said if said else 0.0
-    recall = tp / true if true else 0.0
-    both = 2 * precision * recall / (precision + recall) if tp else 0.0
-    return {"n": true, "precision": round(precision, 3), "recall": round(recall, 3), "f1": round(both, 3)}
+def f1(pairs: list[list[tuple[bool, bool]]]) -> dict:
+    """Of (true, said), a list of them a report: counts over all, and the interval of F1 over reports."""
+    counts = np.array([[[t and p, p, t] for t, p in one] for one in pairs], float).sum(1)  # (reports, 3)
+    tp, said, true = counts.sum(0)
+    draws = np.random.default_rng(0).integers(0, len(counts), (DRAWS, len(counts)))
+    drawn = counts[draws].sum(1)
+    low, high = np.percentile(2 * drawn[:, 0] / np.maximum(drawn[:, 1] + drawn[:, 2], 1), [2.5, 97.5])
+    return {
+        "n": int(true),
+        "precision": round(tp / said, 3) if said else 0.0,
+        "recall": round(tp / true, 3) if true else 0.0,
+        "f1": round(2 * tp / (said + true), 3) if tp else 0.0,
+        "ci95": [round(float(low), 3), round(float(high), 3)],
+    }
+
+
+def per_label(pairs: dict[str, list]) -> dict:
+    """Each label by itself, and all together."""
+    return {
+        "labels": {k: f1([[one] for one in v]) for k, v in pairs.items()},
+        "micro": f1([list(one) for one in zip(*pairs.values(), strict=True)]),
+    }
 
 
 def ct_rate(folder: Path, half: str) -> dict:
@@ -50,13 +67,9 @@ def ct_rate(folder: Path, half: str) -> dict:
         said = label(r["report_text"], lexicon)
         for column, k in names.items():
             pairs[k].append((r[column] == "1", said[k] in ("present", "possible")))
-    per = {k: f1(v) for k, v in pairs.items()}
-    return {
-        "reports": len(rows),
-        "labels": per,
-        "micro": f1([p for v in pairs.values() for p in v]),
-        "macro_f1": round(sum(v["f1"] for v in per.values()) / len(per), 3),
-    }
+    found = per_label(pairs)
+    macro = sum(v["f1"] for v in found["labels"].values()) / len(pairs)
+    return {"reports": len(rows), **found, "macro_f1": round(macro, 3)}
 
 
 def openi(folder: Path) -> dict:
@@ -78,8 +91,7 @@ def openi(folder: Path) -> dict:
     return {
         "reports": len(rows),
         "sections_exact": f"{exact} of {of}",
-        "labels": {k: f1(v) for k, v in pairs.items()},
-        "micro": f1([p for v in pairs.values() for p in v]),
+        **per_label(pairs),
     }
 
 
@@ -98,10 +110,13 @@ def main() -> None:
     for name, table in result.items():
         print(
             f"\n{name}: {table['reports']} reports {table.get('sections_exact', '')}\n| label | n | "
-            "precision | recall | F1 |\n|---|---|---|---|---|"
+            "precision | recall | F1 | 95 % of F1 |\n|---|---|---|---|---|---|"
         )
         for k, v in {**table["labels"], "micro": table["micro"]}.items():
-            print(f"| {k} | {v['n']} | {v['precision']} | {v['recall']} | {v['f1']} |")
+            low, high = v["ci95"]
+            print(
+                f"| {k} | {v['n']} | {v['precision']} | {v['recall']} | {v['f1']} | {low:.3f} to {high:.3f} |"
+            )
         if "macro_f1" in table:
             print(f"macro F1 {table['macro_f1']}")
 

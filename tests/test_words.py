@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import json
 import shutil
+from pathlib import Path
 
 import pytest
 
+import medfuse
 from medfuse.drafting.labeller import claims, label, load_lexicon, task_lexicon
 from medfuse.drafting.sections import parse_sections, split_sentences
 from medfuse.errors import UserError, WrongUse
@@ -157,3 +159,23 @@ def test_a_wrong_pattern_is_named(tmp_path):
     (tmp_path / "lexicon.yaml").write_text('findings: {ascites: {names: ["("]}}')
     with pytest.raises(UserError, match="finding ascites"):
         load_lexicon(tmp_path / "lexicon.yaml")
+
+
+@pytest.mark.parametrize(
+    ("words", "finding", "said"),
+    [
+        ("A decrease in density consistent with hepatosteatosis is observed.", "medical_material", None),
+        ("A stent is observed in the left coronary artery.", "medical_material", "present"),
+        ("Linear fibroatelectasis changes were observed in both lungs.", "atelectasis", None),
+        ("Linear atelectasis was observed in both lungs.", "atelectasis", "present"),
+        ("A collapse fracture was observed in the L1 vertebra.", "atelectasis", None),
+        ("Nodular ground glass density increases in both lungs.", "lung_nodule", None),
+        ("A nodule of 5 mm in the right upper lobe.", "lung_nodule", "present"),
+        ("Pleuroparenchymal sequelae density increases in both apices.", "lung_opacity", None),
+        ("Patchy ground-glass areas in both lungs.", "lung_opacity", "present"),
+        ("There are conglomerated LAPs in the hilar areas.", "lymphadenopathy", "present"),
+    ],
+)
+def test_the_chest_lexicon_reads_no_word_within_a_word(words, finding, said):
+    lexicon = load_lexicon(Path(medfuse.__file__).parent / "lexicons" / "chest.yaml")
+    assert label(words, lexicon)[finding] == said

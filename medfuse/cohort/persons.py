@@ -4,7 +4,7 @@ stay in the cohort's ``work`` folder, and `medfuse cohort export` takes them out
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -68,23 +68,28 @@ class Persons:
 
 def of_hl7(message: hl7.Message) -> Persons:
     """Whom the segments of a message name: patient, kin, and who asked, saw and read."""
-    repetition, component, part = message.separators[2], message.separators[3], message.separators[4]
+    patients = _components(message, XPN)
+    staff = [*_components(message, XCN), *_components(message, NDL)]
+    homes = _components(message, HL7_PLACES)
+    numbers = [v[0] for v in _components(message, HL7_NUMBERS)]
+    return Persons.of(
+        # towns are words that a text may use too: as names they go where they are written as one
+        ["^".join(v[:3]) for v in patients] + ["^".join(v[1:4]) for v in staff] + [v[-1] for v in homes],
+        numbers + [v[0] for v in staff if len(v[0]) >= SHORTEST_OF_STAFF],
+        [v[0] for v in homes],
+    )
 
-    def values(fields: Mapping[str, Sequence[int]]) -> Iterator[list[str]]:
-        for segment in message:
-            for n in fields.get(str(segment[0]), ()):
-                for one in str(segment[n]).split(repetition) if len(segment) > n else ():
-                    yield [message.unescape(c) for c in one.split(component)]
 
-    names = ["^".join(c.replace(part, "^") for c in v[:3]) for v in values(XPN)]
-    names += ["^".join(c.replace(part, "^") for c in v[1:4]) for v in values(XCN)]
-    names += ["^".join(v[0].split(part)[1:4]) for v in values(NDL)]
-    numbers = [c for v in values(HL7_NUMBERS) for c in v[:1]]
-    staff = [v[0].split(part)[0] for fields in (XCN, NDL) for v in values(fields)]
-    numbers += [n for n in staff if len(n) >= SHORTEST_OF_STAFF]
-    places = [v[0].split(part)[0] for v in values(HL7_PLACES)]
-    names += [v[2] for v in values(HL7_PLACES) if len(v) > 2]  # towns: words that a text may use too
-    return Persons.of(names, numbers, places)
+def _components(message: hl7.Message, fields: Mapping[str, Sequence[int]]) -> list[list[str]]:
+    """The first three components of each repetition of these fields, with sub-components as components."""
+    repetition, component, part = message.separators[2:5]
+    out = []
+    for segment in message:
+        for n in (n for n in fields.get(str(segment[0]), ()) if n < len(segment)):
+            for one in str(segment[n]).split(repetition):
+                parts = component.join(one.split(component)[:3]).replace(part, component)
+                out.append([message.unescape(c) for c in parts.split(component)])
+    return out
 
 
 def of_fhir(resources: Iterable[dict[str, Any]]) -> Persons:
@@ -97,26 +102,26 @@ def of_fhir(resources: Iterable[dict[str, Any]]) -> Persons:
 
 
 def _of_resource(resource: dict[str, Any]) -> Persons:
-    names, numbers, places = [], [], []
-    for one in _dicts(resource.get("name")):
-        names.append("^".join([str(one.get("family") or ""), *_texts(one.get("given"))]))
-        names.append(str(one.get("text") or ""))
-    for key in FHIR_PEOPLE:
-        names += [str(one.get("display") or "") for one in _dicts(resource.get(key))]
-    for key in FHIR_NUMBERS:
-        numbers += [str(one.get("value") or "") for one in _dicts(resource.get(key))]
-    for one in _dicts(resource.get("address")):
-        places += _texts(one.get("line"))
-        names.append(str(one.get("city") or ""))
-    return Persons.of(names, numbers, places)
+    called, homes = _dicts(resource, "name"), _dicts(resource, "address")
+    names = ["^".join([*_texts(one.get("family")), *_texts(one.get("given"))]) for one in called]
+    names += [said for one in called for said in _texts(one.get("text"))]
+    names += [said for one in _dicts(resource, *FHIR_PEOPLE) for said in _texts(one.get("display"))]
+    names += [town for one in homes for town in _texts(one.get("city"))]
+    numbers = [said for one in _dicts(resource, *FHIR_NUMBERS) for said in _texts(one.get("value"))]
+    return Persons.of(names, numbers, [line for one in homes for line in _texts(one.get("line"))])
 
 
-def _dicts(value: object) -> list[dict[str, Any]]:
-    return [v for v in (value if isinstance(value, list) else [value]) if isinstance(v, dict)]
+def _dicts(resource: dict[str, Any], *keys: str) -> list[dict[str, Any]]:
+    """The objects under these keys, one or a list of them."""
+    return [v for key in keys for v in _several(resource.get(key)) if isinstance(v, dict)]
 
 
 def _texts(value: object) -> list[str]:
-    return [str(v) for v in (value if isinstance(value, list) else [value]) if v]
+    return [str(v) for v in _several(value) if v]
+
+
+def _several(value: object) -> list[object]:
+    return value if isinstance(value, list) else [value]
 
 
 def write_persons(path: Path, persons: Mapping[str, Persons]) -> None:

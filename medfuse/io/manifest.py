@@ -184,21 +184,21 @@ def _read_csv(path: Path) -> list[ManifestRow]:
         row = rows.setdefault(line["case_id"], ManifestRow(case_id=line["case_id"], line=n))
         row.unknown = sorted(c for c in columns if c and c not in CSV_COLUMNS and not c.startswith("label:"))
         row.images.append(_image(path, n, line))
-        for key in ("patient_id", "split", "report", "indication"):
-            if not line.get(key):
-                continue
-            if getattr(row, key) not in ("", line[key]):
-                raise UserError(
-                    f"{path} line {n}: {key} of case {row.case_id} is another than in line {row.line}"
-                )
-            setattr(row, key, line[key])
-        labels = _labels(path, n, line)
-        if differ := [k for k in labels if k in row.labels and row.labels[k] != labels[k]]:
-            raise UserError(
-                f"{path} line {n}: label:{differ[0]} of case {row.case_id} is another than in line {row.line}"
-            )
-        row.labels |= labels
+        _take_line(row, line, _labels(path, n, line), f"{path} line {n}")
     return list(rows.values())
+
+
+def _take_line(
+    row: ManifestRow, line: dict[str, str], labels: dict[str, int | float | None], at: str
+) -> None:
+    """What one line says of its case. Raises UserError where an earlier line says something else."""
+    for key in (k for k in ("patient_id", "split", "report", "indication") if line.get(k)):
+        if getattr(row, key) not in ("", line[key]):
+            raise UserError(f"{at}: {key} of case {row.case_id} is another than in line {row.line}")
+        setattr(row, key, line[key])
+    for finding, value in labels.items():
+        if row.labels.setdefault(finding, value) != value:
+            raise UserError(f"{at}: label:{finding} of case {row.case_id} is another than in line {row.line}")
 
 
 def _image(path: Path, number: int, line: dict[str, str]) -> ManifestImage:

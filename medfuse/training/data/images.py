@@ -85,12 +85,7 @@ class _Look:
             for fault in dict.fromkeys(faults):
                 yield f"{row.at}: {entry.path}: {fault}"
             placed += [_Placed(image, entry) for image in images if image.affine is not None]
-        for a, b in combinations(placed, 2):
-            if a.frame and a.frame == b.frame and not _meet(a.image, b.image):
-                yield (
-                    f"{row.at}: {a.entry.path} and {b.entry.path} have one frame of reference and do not "
-                    "meet in space; give each its own"
-                )
+        yield from _apart(row, placed)
         if outlined and all(entry.mask for entry in row.images):
             self.notes += [f"{row.at}: {said}" for said in _labels_apart(self.task, row, outlined)]
 
@@ -167,6 +162,16 @@ def _empty_files(path: Path) -> list[str]:
     if not empty:
         return []
     return [f"holds {len(empty)} empty file(s), such as {min(empty)}; a slice may be missing: send it again"]
+
+
+def _apart(row: ManifestRow, placed: list[_Placed]) -> Iterator[str]:
+    """Images of one frame of reference that do not lie together."""
+    for a, b in combinations(placed, 2):
+        if a.frame and a.frame == b.frame and not _meet(a.image, b.image):
+            yield (
+                f"{row.at}: {a.entry.path} and {b.entry.path} have one frame of reference and do not "
+                "meet in space; give each its own"
+            )
 
 
 def _digest(pixels: np.ndarray) -> str:

@@ -138,9 +138,12 @@ def _further_faults(task: Task, row: ManifestRow) -> Iterator[str]:
     for lab in row.labs:
         if not isfinite(lab.value) or lab.value in MISSING:
             yield f"the laboratory value {lab.loinc} is {lab.value:g}; leave out what was not measured"
-    for language in row.reports:
-        if not LANGUAGE.fullmatch(language):
-            yield f"reports has the language {language!r}; write its code, such as en or zh-TW"
+    for language in (name for name in row.reports if not LANGUAGE.fullmatch(name)):
+        yield f"reports has the language {language!r}; write its code, such as en or zh-TW"
+    yield from _lesion_faults(task, row)
+
+
+def _lesion_faults(task: Task, row: ManifestRow) -> Iterator[str]:
     ids = [f.id for f in task.findings]
     for kind in dict.fromkeys(lesion.kind for lesion in row.lesions):
         if kind and kind not in ids:
