@@ -209,6 +209,9 @@ def test_documents_are_refused_by_name(tmp_path, sop, kind):
         {"ImageType": ["DERIVED", "SECONDARY", "DOSE_INFO"]},
         {"ImageType": ["DERIVED", "SECONDARY", "OTHER", "CT_SOM5 PROT"]},
         {"ImageType": ["DERIVED", "SECONDARY", "snapshot"]},
+        {"ImageType": ["DERIVED", "PRIMARY", "Worksheet"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "SCANNED"]},
+        {"ImageType": ["DERIVED", "SECONDARY", "PRINT"]},
         {"ConversionType": "WSD"},
     ],
 )

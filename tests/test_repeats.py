@@ -142,6 +142,30 @@ def test_what_enhanced_objects_say_parts_classic_slices_too(tmp_path, key, value
     unmixed(tmp_path, 3)
 
 
+LABELLED = {
+    "AcquisitionNumber": [1, 2, 3],
+    "EchoNumbers": [1, 2, 3],
+    "ImageComments": ["a", "b", "c"],
+    "TemporalPositionIdentifier": [1, 2, 3],
+}
+
+
+@pytest.mark.parametrize("key", LABELLED)
+def test_a_label_that_the_clock_contradicts_is_refused(tmp_path, key):
+    """Each volume was acquired after the other, while a label goes round among them from place to place."""
+    rng = random.Random(4)
+    names = rng.sample(range(18), 18)
+    shifts = [rng.sample(range(3), 3) for _ in range(6)]
+    for n, (v, k) in enumerate((v, k) for v in range(3) for k in range(6)):
+        says = {key: LABELLED[key][shifts[k][v]], "AcquisitionTime": f"1000{n * 3:02d}"}
+        mr_slice(tmp_path / f"{names[n]:02d}.dcm", STEP * k, 2000 * v, number=names[n], **says)
+    found = find_cases(tmp_path)
+    assert not found.cases
+    said = found.scan.refused[0].reason
+    assert key in said
+    assert "AcquisitionTime pair the slices at one place differently" in said
+
+
 def test_numbers_that_run_place_by_place_pair_nothing(tmp_path):
     by_place(tmp_path, 3)
     found = find_cases(tmp_path)

@@ -46,6 +46,18 @@ SCREENS = (
     "REPORT",
     "PATIENTPROTOCOL",
     "SUMMARY",
+    "WORKSHEET",
+    "DOSE",
+    "PRINT",
+    "PRINTED",
+    "FILM",
+    "FILMED",
+    "SCANNED",
+    "DIGITIZED",
+    "DOCUMENT",
+    "TEXT",
+    "FRAMEGRAB",
+    "SCRN",
 )
 END_OF_IMAGE = b"\xff\xd9"  # of JPEG, JPEG-LS and JPEG 2000 alike
 ENDED = ("1.2.840.10008.1.2.4.",)  # transfer syntaxes whose frames end with it

@@ -19,6 +19,7 @@ from .acquired import Acquired, acquired
 
 SAME = 1e-3  # share of a value, or of a direction's unit vector, below which two are one
 BY_CHANCE = 1e-3  # InstanceNumbers pair only slices so many that their order can hardly be chance
+HARDLY = 0.01  # clocks contradict only where so few orders would seem to run volume by volume
 HALF_A_DAY = 12 * 3600.0
 DAY = 2 * HALF_A_DAY
 SAME_LOCATION_MM = 0.05  # of SliceLocations at one place
@@ -26,6 +27,10 @@ SAME_LOCATION_MM = 0.05  # of SliceLocations at one place
 
 class CannotPair(Exception):
     """The message is a clause of what was measured."""
+
+
+class Contradiction(CannotPair):
+    """Two attributes pair the slices differently, so that no other way of parting them can be trusted."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -164,6 +169,7 @@ def pair(
         for key in sorted({physics[i] for i in place}):
             parts.setdefault(key, []).append([i for i in place if physics[i] == key])
     sets = [volume for part in parts.values() for volume in _by_labels(slices, part)]
+    _check_clock(slices, places, sets)
     return sorted(sets, key=lambda s: _order(slices[s[0]], [slices[i] for i in s]))
 
 
@@ -197,6 +203,22 @@ def differing(slices: Sequence[Slice], one: Sequence[int], other: Sequence[int])
         if len(set(classes([read(slices[i]) for i in (one[0], other[0])]))) > 1
     ]
     return ", ".join(names) or "no attribute that is known here"
+
+
+def _check_clock(
+    slices: Sequence[Slice], places: Sequence[Sequence[int]], sets: Sequence[Sequence[int]]
+) -> None:
+    """Sets that something else made, where the slices were acquired volume after volume by the clock: both
+    must say the same. Raises Contradiction."""
+    counts = {len(p) for p in places}
+    if len(counts) > 1 or _chance(len(places), min(counts)) > HARDLY:
+        return
+    rows = [list(p) for p in places]
+    seconds = _clocks(slices, rows).get("AcquisitionTime", {})
+    by_time = _ordered(seconds, rows, climbing=False, whole=True) if seconds else []
+    if by_time and {frozenset(v) for v in by_time} != {frozenset(v) for v in sets}:
+        names = differing(slices, sets[0], sets[1])
+        raise Contradiction(f"{names} and AcquisitionTime pair the slices at one place differently")
 
 
 def _check_constant(slices: Sequence[Slice], volume: Sequence[int], names: Sequence[str]) -> None:

@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from ..errors import UnsupportedError
 from .geometry import check_orientation, normal_of, same_place_mm, same_places, stack_slices
 from .interleaved import combs, moved_repeats
-from .pairing import BY_SLICE, SAME_LOCATION_MM, CannotPair, Slice, differing, pair
+from .pairing import BY_SLICE, SAME_LOCATION_MM, CannotPair, Contradiction, Slice, differing, pair
 
 SAME_COSINE = 1e-3  # two orientations are one
 SAME_SPACING = 5e-4  # share of it below which two pixel spacings are one
@@ -191,6 +191,8 @@ def _volumes(slices: Sequence[Slice], plane: Plane) -> list[list[int]]:
             if len(stacks) == 1 or all(_one_stack(plane, s, stacks) for s in together):
                 return together
             break
+        except Contradiction:
+            raise
         except CannotPair as e:
             first = first or e
     try:
