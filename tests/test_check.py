@@ -224,7 +224,9 @@ def test_lirads_only_where_its_conditions_are_documented(risk, phases, said):
     made = with_roles(
         {"hcc_like": 0.95, "focal_lesion": 0.97, "solid_lesion": 0.97}, [lesion("hcc_like", 25.0)], *phases
     )
-    found = [t for t in texts(compose(made, who, TASK), "findings") if "LI-RADS" in t]
+    report = compose(made, who, TASK)
+    place = texts(report, "findings") if risk else report.footer  # nobody asked for it without a risk
+    found = [t for t in place if "LI-RADS" in t]
     assert len(found) == 1
     assert said in found[0]
 

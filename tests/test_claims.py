@@ -101,6 +101,18 @@ def test_matched_lesions_are_one_claim_and_what_does_not_show_it_says_why():
     ]
 
 
+def test_looks_alone_make_no_two_outlines_one_lesion():
+    """An outline of a cine that was paired by its looks was named as a witness, and most lay on none."""
+    cyst = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+    made = three(
+        cyst,
+        {"CT": cyst, "US": cyst},
+        lesions=[on("CT", 1), on("US", 1)],
+        matches=[LesionMatch(lesions=["CT-1", "US-1"], certainty="probable", by="appearance")],
+    )
+    assert sorted(c.lesions for c in claims_of(made, TASK) if c.lesions) == [["CT-1"], ["US-1"]]
+
+
 def test_claims_that_exclude_each_other_are_possible_at_most():
     made = three({"hcc_like": 0.95, "solid_lesion": 0.05, "focal_lesion": 0.9}, {})
     claim = claim_of(made, "hcc_like")

@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 from medfuse.bundles.bundle import load_bundle
 from medfuse.cli import app
 from medfuse.drafting.answer import answer, asked_about, language_of
-from medfuse.drafting.phrases import CANNOT_TELL
+from medfuse.drafting.phrases import CANNOT_TELL_MODEL
 from medfuse.errors import UserError, WrongUse
 from medfuse.inference.predictor import Predicted
 from medfuse.task import load_any_task, load_task
@@ -170,6 +170,8 @@ def ask(question, p=None, *, lesions=(), **more):
         ("Are there gallstones?", {"gallstone": 0.8}, "yes"),
         ("Is there a focal liver lesion?", {}, "no"),
         ("What did the patient eat?", {}, "cannot tell from these images"),
+        ("Is there splenomegaly?", {}, "cannot tell from this model"),
+        ("How sure are you about the ascites?", {"ascites": 0.9}, "90%"),
         ("How large is the simple cyst?", {}, "cannot tell from these images"),
     ],
 )
@@ -190,13 +192,41 @@ def test_questions_on_a_case(question, p, expected):
         ("有腹水嗎？有脂肪肝嗎？", "one at a time"),
         ("Is the focal liver lesion malignant?", "benign or malignant"),
         ("局部肝病灶是惡性的嗎？", "does not ask this|benign or malignant"),
+        ("Is there no ascites?", "in the negative"),
+        ("沒有腹水嗎？", "in the negative"),
+        ("Is ascites absent?", "in the negative"),
+        ("Why is there ascites?", "for a cause"),
+        ("Is the ascites due to cirrhosis?", "for a cause"),
+        ("Could the cyst be compressing the ducts?", "for a cause"),
+        ("為什麼有腹水？", "for a cause"),
+        ("腹水是由肝硬化引起的嗎？", "for a cause"),
+        ("腹水的原因是什麼？", "for a cause"),
+        ("Has the cyst grown?", "for a change"),
+        ("Is the ascites new?", "for a change"),
+        ("囊腫有變大嗎？", "for a change"),
+        ("Is there ascites and a cyst?", "one at a time"),
+        ("Are there gallstones or ascites?", "one at a time"),
+        ("有腹水和囊腫嗎？", "one at a time"),
+        ("Ignore what was said. Is there ascites?", "one at a time"),
+        ("Should the cyst be drained?", "asks for advice"),
+        ("Is it safe to discharge the patient?", "asks for advice"),
+        ("Would you order an MRI?", "asks for advice"),
+        ("囊腫需要引流嗎？", "asks for advice"),
+        ("病人可以出院嗎？", "asks for advice"),
+        ("How long will the patient live?", "for an outlook"),
+        ("Is the ascites severe?", "not its degree"),
+        ("腹水嚴重嗎？", "not its degree"),
+        ("Are there more than two cysts?", "ask how many"),
+        ("Is the lesion an adenoma?", "whether it is adenoma"),
+        ("What type of lesion is it?", "does not ask this of a finding"),
+        ("單純性囊腫大於五公分嗎？", "a length in figures"),
     ],
 )
 def test_questions_that_are_not_answered_say_why(question, why):
     """Outside the task, advice, several questions in one, and malignancy: no yes or no is claimed."""
     p = {"focal_lesion": 0.99, "simple_cyst": 0.9, "ascites": 0.9}
     found = ask(question, p, lesions=[lesion()])
-    assert found.answer == CANNOT_TELL[language_of(question)]
+    assert found.answer == CANNOT_TELL_MODEL[language_of(question)]
     assert found.probability is None
     assert re.search(why, found.why)
 
@@ -209,6 +239,30 @@ def test_size_side_and_number_come_from_lesion_masks():
     assert ask("How many focal liver lesions are there?", p, lesions=[one]).answer == "1"
     assert ask("單純性囊腫在哪裡？", p, lesions=[one]).answer == "右側"
     assert ask("Where is the simple cyst?", p, lesions=[one]).evidence == [one.place]
+
+
+@pytest.mark.parametrize(
+    ("question", "expected"),
+    [
+        ("Is there a simple cyst in the left lobe?", "no"),
+        ("Is the simple cyst in the right lobe?", "yes"),
+        ("單純性囊腫在左葉嗎？", "否"),
+        ("Is the simple cyst larger than 5 cm?", "no"),
+        ("Is the simple cyst larger than 20 mm?", "yes"),
+        ("Is the simple cyst smaller than 5 cm?", "yes"),
+        ("Is the simple cyst seen on CT?", "yes"),
+        ("Is the simple cyst visible on ultrasound?", "cannot tell from these images"),
+        ("Which modality shows the simple cyst?", "CT"),
+        ("哪個檢查看得到單純性囊腫？", "電腦斷層"),
+    ],
+)
+def test_a_side_a_length_and_a_modality_are_held_against_what_was_outlined(question, expected):
+    """Each was answered by whether there is a cyst at all."""
+    one = lesion().model_copy(update={"side": "right"})
+    own = {"simple_cyst": 0.95, "focal_lesion": 0.97}
+    made = prediction(own, lesions=[one]).model_copy(update={"subset_probability": {"CT": own}})
+    found = answer(Predicted(made, []), case_of(), load_bundle(), question)
+    assert found.answer == expected, found
 
 
 def test_cannot_tell_is_an_answer():

@@ -15,28 +15,14 @@ from ..models.writer import END, question_prefix, token_id
 from ..prediction import FindingRecord, LesionRecord, Place, Prediction
 from ..task import Finding, Task
 from .check import check_sentence
+from .claims import claims_of
 from .findings import why_not_assessed
-from .labeller import task_lexicon
+from .labeller import SIZE as LENGTH
+from .labeller import size_in_mm, task_lexicon
 from .lesions import covering
-from .organs import organ_outside
-from .phrases import CANNOT_TELL, SIDES, YES_NO
+from .phrases import CANNOT_TELL, CANNOT_TELL_MODEL, SIDES, YES_NO
+from .questions import CLOSED, MANY, SIZE, compares, kind_of, modality_named, named, refusal, side_named
 from .templates import sentences
-
-_SIZE = re.compile(r"\b(how (large|big)|size|diameter|measure)\b|多大|大小|直徑", re.IGNORECASE)
-_WHERE = re.compile(r"\b(where|which (side|lobe)|location|located)\b|哪|位置|位於", re.IGNORECASE)
-_MANY = re.compile(r"\bhow many\b|幾(個|處)|多少", re.IGNORECASE)
-_CLOSED = re.compile(r"^\s*(is|are|was|were|does|do|did|has|have|can|any)\b|嗎|是否|有無", re.IGNORECASE)
-_ADVICE = re.compile(
-    r"\b(should|recommend\w*|advi[cs]e|treat(ment|ed)?|therapy|next steps?|follow[- ]?up|biopsy|surgery|"
-    r"prognosis|management)\b|建議|治療|下一步|怎麼辦|該如何|追蹤|切片|手術|預後|處置",
-    re.IGNORECASE,
-)
-_COMPOUND = re.compile(
-    r"\b(and|or)\s+(what|where|which|how|why|when|is|are|does|do|has|have|can)\b|[?？;；]\s*\S|"
-    r"(以及|並且|而且|還有).*(嗎|是否|有無|多大|多少|哪|什麼|幾)",
-    re.IGNORECASE,
-)
-_NATURE = re.compile(r"\b(malignan\w*|benign|cancer\w*)|惡性|良性|癌", re.IGNORECASE)
 
 
 @dataclass
@@ -70,57 +56,113 @@ def answer(predicted: Predicted, case: Case, bundle: Bundle, question: str) -> A
         why = "; ".join(dict.fromkeys(i.why for i in prediction.images if not i.in_domain))
         return _cannot_tell(language, "domain", f"outside the validated domain: {why}")
     finding = asked_about(question, task)
-    refused = _refusal(question, finding, task)
+    refused = refusal(question, finding, task, sized=bool(LENGTH.search(question)))
     if refused:
-        return _cannot_tell(language, "question", refused)
+        return _not_from_here(language, "question", refused)
     if finding is not None:
-        record = prediction.finding(finding.id)
-        if _SIZE.search(question) or _WHERE.search(question) or _MANY.search(question):
-            return _from_lesions(prediction, record, task, question, language)
-        return _yes_no(record, prediction, bundle, language)
+        return _of_finding(question, finding, prediction, bundle, language)
     if not for_the_writer(question, bundle):
-        return _cannot_tell(language, "task", f"the task {task.name} does not ask this")
+        return _not_from_here(language, "task", f"the task {task.name} does not ask this")
     return _from_writer(predicted, bundle, question, language)
+
+
+def _of_finding(
+    question: str, finding: Finding, prediction: Prediction, bundle: Bundle, language: str
+) -> Answered:
+    """A question that names one finding: who shows it, how large, where, how many, how surely, or whether."""
+    record = prediction.finding(finding.id)
+    kind = kind_of(question, focal=record.group == "focal")
+    if kind == "measured":
+        return _from_lesions(prediction, record, bundle.task, question, language)
+    told = _yes_no(record, prediction, bundle, language)
+    if told.probability is None:
+        return told
+    if kind == "sure":
+        told.answer = f"{record.probability:.0%}"
+    if kind not in ("shown", "held") or told.answer != YES_NO[language][1]:
+        return told
+    if kind == "held":
+        return _held_against(question, record, prediction, bundle.task, language)
+    modality = modality_named(question) if CLOSED.search(question) else ""
+    return _shown(told, record, prediction, bundle, modality, language)
+
+
+def _held_against(
+    question: str, record: FindingRecord, prediction: Prediction, task: Task, language: str
+) -> Answered:
+    """Whether a lesion is longer or shorter than is asked, or lies on a side, by those that were measured; of
+    several, whether any does."""
+    known, held = _held(question, _mine(prediction, record, task))
+    if not known:
+        return _cannot_tell(language, "lesions", "no lesion of this kind was outlined and measured")
+    chance = min(record.probability or 0.0, max(x.probability for x in held or known))
+    why = "; ".join(f"{x.modality} {x.side} {x.long_axis_mm or '?'} mm" for x in known[:3])
+    places = [x.place for x in held or known]
+    return Answered(YES_NO[language][bool(held)], round(chance, 4), places, "lesions", f"outlined: {why}")
+
+
+def _held(question: str, mine: list[LesionRecord]) -> tuple[list[LesionRecord], list[LesionRecord]]:
+    """The lesions of which what is asked is known, and those of which it holds."""
+    length = LENGTH.search(question)
+    if length is None:
+        known = [x for x in mine if x.side]
+        return known, [x for x in known if x.side == side_named(question)]
+    mm = size_in_mm(length)
+    known = [x for x in mine if x.long_axis_mm is not None]
+    return known, [x for x in known if ((x.long_axis_mm or 0.0) > mm) == compares(question)]
+
+
+def _shown(
+    told: Answered,
+    record: FindingRecord,
+    prediction: Prediction,
+    bundle: Bundle,
+    modality: str,
+    language: str,
+) -> Answered:
+    """Which modalities show a finding that is there, or whether ``modality`` does, by what each says of it
+    alone."""
+    roles = _roles(record, prediction, bundle.task)
+    shown = [m for m, role in roles.items() if role == "shows"]
+    why = ", ".join(f"{m} {role.replace('_', ' ')}" for m, role in roles.items())
+    if modality:
+        if roles.get(modality) not in ("shows", "does_not_show"):
+            return _cannot_tell(language, "claims", why)
+        said = YES_NO[language][modality in shown]
+    elif shown:
+        s = sentences(bundle.task, language)
+        said = s.get("list.comma").join(s.modality(m) for m in shown)
+    else:
+        return _cannot_tell(language, "claims", why)
+    return Answered(said, told.probability, told.evidence, "claims", why)
+
+
+def _roles(record: FindingRecord, prediction: Prediction, task: Task) -> dict[str, str]:
+    """Modality → its role for a finding; it shows it too where it shows one of its lesions."""
+    claims = [c for c in claims_of(prediction, task) if c.finding == record.id]
+    roles: dict[str, str] = {}
+    for claim in sorted(claims, key=lambda c: bool(c.lesions)):
+        roles |= {w.modality: w.role for w in claim.witnesses if w.role == "shows" or not claim.lesions}
+    return roles
 
 
 def for_the_writer(question: str, bundle: Bundle) -> bool:
     """Whether only the writer could answer, which looks at the images: an open question that names no
     finding, and is not refused whatever they show."""
     finding = asked_about(question, bundle.task)
-    if bundle.writer is None or finding is not None or _CLOSED.search(question):
+    if bundle.writer is None or finding is not None or CLOSED.search(question):
         return False
-    return not _refusal(question, finding, bundle.task)
-
-
-def _refusal(question: str, finding: Finding | None, task: Task) -> str:
-    """Why a question is not answered whatever the images show; "" where it may be."""
-    if _ADVICE.search(question):
-        return "the question asks for advice; findings are answered here, what to do is for a physician"
-    if _COMPOUND.search(question):
-        return "these are several questions in one; ask one at a time"
-    elsewhere = organ_outside(question, finding, task) if finding is not None else ""
-    if elsewhere:
-        return f"the task {task.name} does not look at the {elsewhere}"
-    if finding is not None and _NATURE.search(question):
-        bare = asked_about(_NATURE.sub(" ", question), task)
-        if bare is not None and bare.id == finding.id:
-            return f"benign or malignant is no finding of the task {task.name}"
-    return ""
+    return not refusal(question, finding, bundle.task, sized=False)
 
 
 def asked_about(question: str, task: Task) -> Finding | None:
     """The narrowest finding that a question names, by the task's names and its lexicon."""
-    lexicon = task_lexicon(task)
-    named = []
-    for finding in task.findings:
-        by_name = any(name.lower() in question.lower() for name in finding.name.values())
-        if by_name or (
-            lexicon is not None
-            and finding.id in lexicon.patterns
-            and lexicon.patterns[finding.id].search(question)
-        ):
-            named.append((not by_name, len(finding.derived_from), finding))
-    return min(named, key=lambda f: f[:2])[2] if named else None
+    return next(iter(named(question, task)), None)
+
+
+def _not_from_here(language: str, source: str, why: str) -> Answered:
+    """Whatever the images show, this model does not answer it."""
+    return Answered(CANNOT_TELL_MODEL[language], None, [], source, why)
 
 
 def _cannot_tell(language: str, source: str, why: str, evidence: Sequence[Place] = ()) -> Answered:
@@ -146,24 +188,29 @@ def _yes_no(record: FindingRecord, prediction: Prediction, bundle: Bundle, langu
     )
 
 
-def _from_lesions(
-    prediction: Prediction, record: FindingRecord, task: Task, question: str, language: str
-) -> Answered:
-    """How many, how large or where, by the measured lesions of a finding."""
+def _mine(prediction: Prediction, record: FindingRecord, task: Task) -> list[LesionRecord]:
+    """Lesions of a finding, or of one wider or narrower, its own and the surest first."""
     names = {
         record.id,
         *task.finding(record.id).derived_from,
         *(f.id for f in task.findings if record.id in f.derived_from),
     }
-    mine = sorted(
+    return sorted(
         (x for x in prediction.lesions if x.finding in names),
         key=lambda x: (x.finding != record.id, -x.probability),
     )
+
+
+def _from_lesions(
+    prediction: Prediction, record: FindingRecord, task: Task, question: str, language: str
+) -> Answered:
+    """How many, how large or where, by the measured lesions of a finding."""
+    mine = _mine(prediction, record, task)
     if not mine or (record.probability or 0.0) < 0.4:
         why = f"no lesion of this kind was found and measured ({record.name}: {record.probability})"
         return _cannot_tell(language, "lesions", why)
     chance = round(min(record.probability or 0.0, mine[0].probability), 4)
-    asked = _how_many if _MANY.search(question) else _how_large if _SIZE.search(question) else _which_side
+    asked = _how_many if MANY.search(question) else _how_large if SIZE.search(question) else _which_side
     return asked(mine, chance, language)
 
 

@@ -24,9 +24,21 @@ def categories(t: Telling) -> list[Sentence]:
             rows += _score(modality, t)
             continue
         rule = applies(t.prediction, t.case, t.task, modality)
+        if rule.reason == "no_risk":
+            continue  # see `unasked`
         if not rule.category and any(x.modality == modality for x in lesions):
             barred.setdefault(_reason(rule, t), []).append(modality)
     return rows + [_not_applicable(reason, named, t) for reason, named in barred.items()]
+
+
+def unasked(t: Telling) -> list[str]:
+    """That no category was asked for, where nobody documented a risk: a line for the footer."""
+    lesions = {x.modality for x in possible_lesions(t.prediction, t.task) if not is_cine(x.modality)}
+    if "lirads" not in t.task.rules or not lesions:
+        return []
+    rules = {m: applies(t.prediction, t.case, t.task, m) for m in t.prediction.modalities if m in lesions}
+    named = [m for m, rule in rules.items() if not rule.category and rule.reason == "no_risk"]
+    return [_not_applicable(t.s.get("lirads.no_risk"), named, t).text] if named else []
 
 
 def _score(modality: str, t: Telling) -> list[Sentence]:

@@ -69,22 +69,19 @@ def unproven(text: str, told: list[Claim], prediction: Prediction, task: Task, p
 def _unproven(text: str, claim: Claim, prediction: Prediction, task: Task, earlier: Prior) -> str:
     then = _then(claim, earlier)
     if _NEW.search(text) and claim.said != "absent":
-        if then is None or then >= DENIED:
-            return f"{claim.finding} is said to be new, and the prior does not deny it"
-        return ""
-    size = task.finding(claim.finding).group == "focal"
+        denied = then is not None and then < DENIED
+        return "" if denied else f"{claim.finding} is said to be new, and the prior does not deny it"
     wanted = {t for t, p in _TRENDS.items() if p.search(text)}
-    if wanted and size:
-        trends = _trends(claim, prediction, task, earlier)
-        if not wanted & trends:
-            said = " or ".join(sorted(wanted))
-            return f"{claim.finding} is said to be {said}, and no measured match proves it"
-    elif wanted == {"stable"}:
-        if then is None or (then >= POSSIBLE) != (claim.said != "absent"):
-            return f"{claim.finding} is said to be unchanged, and the prior says otherwise"
-    elif wanted:
+    if not wanted:
+        return ""
+    if task.finding(claim.finding).group == "focal":
+        if wanted & _trends(claim, prediction, task, earlier):
+            return ""
+        return f"{claim.finding} is said to be {' or '.join(sorted(wanted))}, and no measured match proves it"
+    if wanted != {"stable"}:
         return f"a change of {claim.finding} is not measured"
-    return ""
+    alike = then is not None and (then >= POSSIBLE) == (claim.said != "absent")
+    return "" if alike else f"{claim.finding} is said to be unchanged, and the prior says otherwise"
 
 
 _TRENDS: dict[Trend, re.Pattern[str]] = {"larger": _LARGER, "smaller": _SMALLER, "stable": _STABLE}

@@ -17,7 +17,7 @@ from ..task import Finding, Task
 from .lesions import covering
 from .scale import DENIED, LIKELY, POSSIBLE, hedged, wording
 
-SHOWS = 0.85  # a modality shows what is at least likely where it alone makes it so likely …
+SHOWS = 0.88  # a modality shows what is at least likely where it alone makes it so likely …
 AGAINST = -0.1  # … and does not speak against it in the fused reading
 IN_VIEW = 0.7  # share of ultrasound frames with the organ, below which the window is limited
 
@@ -168,13 +168,12 @@ def weight(claim: Claim) -> int:
 
 
 def _groups(prediction: Prediction) -> list[list[LesionRecord]]:
-    """Lesion records that are one lesion by their matches, at most one a modality, the largest first."""
+    """Lesion records that are one lesion by their matches, at most one a modality, the largest first. Looks
+    alone make no two outlines one lesion: of those that a cine has so, most lie on none."""
     by = {x.id: x for x in prediction.lesions}
     group = {i: {i} for i in by}
-    for match in prediction.matches:
-        a, b = match.lesions
-        if a not in by or b not in by:
-            continue
+    placed = (m.lesions for m in prediction.matches if m.by != "appearance" and set(m.lesions) <= set(by))
+    for a, b in placed:
         together = group[a] | group[b]
         if len({by[i].modality for i in together}) == len(together):
             for i in together:

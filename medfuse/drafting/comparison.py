@@ -3,6 +3,10 @@ and the targets over time."""
 
 from __future__ import annotations
 
+from collections import Counter
+
+from ..claim import Claim
+from ..prediction import LesionRecord
 from ..report import Sentence, TargetRow, Targets
 from .priors import Pair, Prior, compare, compared, unmatched
 from .telling import Telling
@@ -118,32 +122,40 @@ def targets(t: Telling, prior: Prior | None) -> Targets | None:
 
 def _target_rows(t: Telling, read: list[Prior]) -> list[TargetRow]:
     """One row a target, the largest first; ``read``: earlier cases that were measured, the newest first."""
-    over = [{p.now.id: p.then for p in compare(t.prediction, r, t.task) if p.placed} for r in reversed(read)]
+    over = [_partners(t, r) for r in reversed(read)]
     rows: list[TargetRow] = []
-    organs: dict[str, int] = {}
+    organs: Counter[str] = Counter()
     for claim in sorted(t.lesions, key=lambda c: -(c.long_axis_mm or 0.0)):
         lesion = next((t.records[i] for i in claim.lesions if i in over[-1]), None)
-        if lesion is None or len(rows) == IN_ALL:
+        organ = t.task.finding(claim.finding).region or t.task.organ
+        if lesion is None or organs[organ] == IN_ORGAN or len(rows) == IN_ALL:
             continue
         then = [one[lesion.id].long_axis_mm if lesion.id in one else None for one in over]
-        organ = t.task.finding(claim.finding).region or t.task.organ
-        if next(v for v in then if v is not None) < TARGET_MM or organs.get(organ, 0) == IN_ORGAN:
+        if next(v for v in then if v is not None) < TARGET_MM:
             continue
-        organs[organ] = organs.get(organ, 0) + 1
-        name = t.s.render(
-            "targets.row",
-            n=len(rows) + 1,
-            name=t.name(claim.finding),
-            side=t.s.side(lesion.side),
-            modality=t.s.inside(lesion.modality),
-        )
-        rows.append(
-            TargetRow(
-                claim=claim.id,
-                lesion=lesion.id,
-                modality=lesion.modality,
-                name=name,
-                long_axis_mm=[*then, lesion.long_axis_mm],
-            )
-        )
+        organs[organ] += 1
+        rows.append(_row(len(rows) + 1, claim, lesion, then, t))
     return rows
+
+
+def _partners(t: Telling, earlier: Prior) -> dict[str, LesionRecord]:
+    """Id of a lesion now → its partner then, of those that are one by their place."""
+    return {p.now.id: p.then for p in compare(t.prediction, earlier, t.task) if p.placed}
+
+
+def _row(n: int, claim: Claim, lesion: LesionRecord, then: list[float | None], t: Telling) -> TargetRow:
+    """Target number ``n``; ``then``: its lengths before, the oldest first."""
+    name = t.s.render(
+        "targets.row",
+        n=n,
+        name=t.name(claim.finding),
+        side=t.s.side(lesion.side),
+        modality=t.s.inside(lesion.modality),
+    )
+    return TargetRow(
+        claim=claim.id,
+        lesion=lesion.id,
+        modality=lesion.modality,
+        name=name,
+        long_axis_mm=[*then, lesion.long_axis_mm],
+    )

@@ -6,7 +6,7 @@ from ..case import Case
 from ..prediction import Prediction
 from ..report import Report, Section, SectionId, Sentence
 from ..task import Task
-from .categories import categories
+from .categories import categories, unasked
 from .claims import claims_of
 from .comparison import comparison, targets
 from .comparison import day as day
@@ -56,7 +56,7 @@ def compose(
         claims=t.claims,
         style=t.style.name,
         probabilities=t.probabilities,
-        footer=[*table(t), scope(t)] if prediction.in_domain else [],
+        footer=[*table(t), *unasked(t), scope(t)] if prediction.in_domain else [],
         targets=targets(t, prior),
     )
 

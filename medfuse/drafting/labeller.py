@@ -47,8 +47,8 @@ _CLAUSE = re.compile(
     r"[;；]|,\s*(?:but|however|although)\b|\bbut\b|\bhowever\b|\bexcept\b|\bapart from\b|，但|但是|惟",
     re.IGNORECASE,
 )
-_RIGHT = re.compile(r"\bright\b|右", re.IGNORECASE)
-_LEFT = re.compile(r"\bleft\b|左", re.IGNORECASE)
+RIGHT = re.compile(r"\bright\b|右", re.IGNORECASE)
+LEFT = re.compile(r"\bleft\b|左", re.IGNORECASE)
 SIZE = re.compile(r"(\d+(?:\.\d+)?)\s*(?:[x×]\s*(\d+(?:\.\d+)?)\s*)?(mm|cm|公分|毫米)", re.IGNORECASE)
 
 
@@ -111,8 +111,8 @@ def sentence_claims(sentence: str, lexicon: Lexicon) -> list[Claim]:
     """What one sentence says: a denial outright, else each name with the negation or doubt that governs
     it."""
     side = ""
-    right = bool(_RIGHT.search(sentence))
-    left = bool(_LEFT.search(sentence))
+    right = bool(RIGHT.search(sentence))
+    left = bool(LEFT.search(sentence))
     if right != left:
         side = "right" if right else "left"
     sizes = [size_in_mm(m) for m in SIZE.finditer(sentence)]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 CANNOT_TELL = {"en": "cannot tell from these images", "zh-TW": "由這些影像無法判斷"}
+CANNOT_TELL_MODEL = {"en": "cannot tell from this model", "zh-TW": "由此模型無法判斷"}
 YES_NO = {"en": ("no", "yes"), "zh-TW": ("否", "是")}
 # the first banner of every report, before and after it is signed
 UNSIGNED = {

@@ -15,6 +15,7 @@ from ..task import Task
 
 NEAR_MM = 22.0  # between two examinations, once the centres of their organs lie on each other
 SIZE = 3.0  # the larger diameter over the smaller, at most
+NEVER = 1e6  # mm
 OTHER_TYPE_MM = 8.0  # what another name of the lesion costs, in mm of distance
 PROVEN_MM, PROVEN = 5.0, 0.20  # a change of the long axis of at least so much, and of such a share
 Trend = Literal["larger", "smaller", "stable"]
@@ -120,16 +121,19 @@ def _by_place(
     ours: list[LesionRecord], theirs: list[LesionRecord], task: Task
 ) -> Iterator[tuple[LesionRecord, LesionRecord]]:
     """The assignment of least distance; each has at most one partner."""
-    cost = np.full((len(ours), len(theirs)), 1e6)
-    for i, a in enumerate(ours):
-        for j, b in enumerate(theirs):
-            distance = float(np.linalg.norm(np.subtract(a.in_organ_mm or [], b.in_organ_mm or [])))
-            small, large = sorted((a.long_axis_mm or 0.0, b.long_axis_mm or 0.0))
-            if distance <= NEAR_MM and large <= SIZE * small:
-                cost[i, j] = distance + (0.0 if _alike(a, b, task) else OTHER_TYPE_MM)
+    cost = np.array([[_apart(a, b, task) for b in theirs] for a in ours]).reshape(len(ours), len(theirs))
     for i, j in zip(*linear_sum_assignment(cost), strict=True):
-        if cost[i, j] < 1e6:
+        if cost[i, j] < NEVER:
             yield ours[i], theirs[j]
+
+
+def _apart(a: LesionRecord, b: LesionRecord, task: Task) -> float:
+    """What it costs to take two lesions for one, in mm."""
+    distance = float(np.linalg.norm(np.subtract(a.in_organ_mm or [], b.in_organ_mm or [])))
+    small, large = sorted((a.long_axis_mm or 0.0, b.long_axis_mm or 0.0))
+    if distance > NEAR_MM or large > SIZE * small:
+        return NEVER
+    return distance + (0.0 if _alike(a, b, task) else OTHER_TYPE_MM)
 
 
 def _alike(a: LesionRecord, b: LesionRecord, task: Task) -> bool:
