@@ -118,18 +118,41 @@ def test_outlines_of_a_cine_are_told_together():
     sure = {"solid_lesion": 0.95, "focal_lesion": 0.97}
     made = three(sure, {m: sure for m in EVERY}, lesions=[*frames, on("CT", 1, "solid_lesion")])
     found = drafted(made)
-    assert found[0] == (
+    assert found[-1] == (
         "Outlined on one modality alone and not confirmed on another: 5 on ultrasound, the largest 24 × 22 "
         "mm, frame 5."
     )
-    assert "perhaps the outline on CT alone (32 × 22 mm, series cine, slice 13)" in found[1]
+    assert "perhaps the outline on CT alone (32 × 22 mm, series cine, slice 13)" in found[0]
     assert drafted(made, "impression") == ["Solid liver lesion is present."]
+
+
+def test_what_was_not_assessed_and_what_limits_are_one_sentence_each():
+    """Each reason had a sentence of its own, and a limit two colons."""
+    made = three({}, {}, modalities={"US": "absent", "CT": "limited", "MR": "absent"})
+    made.limits = {"CT": "cut top"}
+    for f, why in (("hcc_like", {"CT": "lacks arterial"}), ("iron", {"MR": "not_acquired"})):
+        record = made.finding(f)
+        record.assessed, record.why_not = False, why
+    found = drafted(made)
+    (told,) = [x for x in found if x.startswith("Not assessed")]
+    assert told == (
+        "Not assessed: lesion with arterial enhancement and washout (CT lacks arterial phase); hepatic iron "
+        "overload (MR not acquired)."
+    )
+    assert "CT (the liver is cut at the top of the images)" in found[-1]
+
+
+def test_a_lesion_without_features_goes_on_in_small_letters():
+    sure = {"focal_lesion": 0.97}
+    made = three(sure, {"CT": sure}, lesions=[on("CT", 1, "focal_lesion", side="right")])
+    made.modalities.update({"US": "absent", "MR": "absent"})
+    assert ": focal liver lesion is" in " ".join(drafted(made))
 
 
 def test_sixty_lesions_are_counted_not_listed():
     many = [on("CT", n, long_axis_mm=10.0 + n) for n in range(60)]
     found = drafted(three(CYST, {m: CYST for m in EVERY}, lesions=many))
-    assert "59 on CT, the largest 68 × 22 mm" in found[0]
+    assert "59 on CT, the largest 68 × 22 mm" in found[-1]
     (paired, *_) = [three(CYST, {m: CYST for m in EVERY}, lesions=many, modalities={"CT": "present"})]
     one_by_one = drafted(paired)
     assert sum("mm" in x for x in one_by_one) == 6

@@ -51,7 +51,7 @@ def organ_sentences(t: Telling) -> list[Sentence]:
             mine += _denials(not_there, t)
         rows += _under_heading(mine, organ, t)
     put = {i for x in rows for i in x.claims}
-    return [*unconfirmed(t, put), *rows, *_denials(denied, t), *_exclusive(t)]
+    return [*rows, *_denials(denied, t), *_exclusive(t), *unconfirmed(t, put)]
 
 
 def _by_organ(t: Telling) -> dict[str, list[Claim]]:
@@ -155,16 +155,19 @@ def why_not_assessed(record: FindingRecord, s: Sentences) -> str:
 
 
 def not_assessed(t: Telling) -> list[Sentence]:
-    """What was not looked for, and why: one sentence a reason."""
+    """What was not looked for, and why, in one sentence."""
     why: dict[str, list[Claim]] = {}
     for claim in t.findings.values():
         if claim.certainty == "not_assessed":
             why.setdefault(why_not_assessed(t.prediction.finding(claim.finding), t.s), []).append(claim)
-    rows = []
-    for reason, claims in why.items():
-        names = t.s.joined([t.name(c.finding) for c in claims])
-        rows.append(t.sentence(t.s.render("claim.not_assessed", names=names, reason=reason), claims))
-    return rows
+    parts = [
+        t.s.render("claim.unassessed", names=t.s.joined([t.name(c.finding) for c in claims]), reason=reason)
+        for reason, claims in why.items()
+    ]
+    if not parts:
+        return []
+    text = t.s.render("claim.not_assessed", parts=t.s.get("list.then").join(parts))
+    return [t.sentence(text, [c for claims in why.values() for c in claims])]
 
 
 def limit_in_words(code: str, s: Sentences) -> str:

@@ -55,9 +55,36 @@ class Correlation(Result):
     n: int
 
 
+class Preference(Result):
+    """Two versions of the same cases, ``first`` and ``second``, by the readers who rated both. first_wins,
+    ties, second_wins: readings in which the sum of scales was higher."""
+
+    first: str
+    second: str
+    first_wins: int
+    ties: int
+    second_wins: int
+    differences: dict[str, Difference]
+
+
+class Difference(Result):
+    """Mean score of the first version less that of the second, with its 95 % interval and p over readers and
+    cases both random (Obuchowski and Rockette); of the cases that every reader rated in both versions."""
+
+    difference: float
+    low: float
+    high: float
+    f: float
+    df2: float
+    p: float
+    readers: int
+    cases: int
+
+
 class ReaderTable(Result):
     """Means by version, agreement by scale (None: too few shared texts), correlation by metric and scale
-    (None below five texts, or where one of both never changes)."""
+    (None below five texts, or where one of both never changes), and each two versions that a reader rated of
+    one case (no difference without two readers and two cases that both rated)."""
 
     ratings: int
     raters: int
@@ -65,3 +92,4 @@ class ReaderTable(Result):
     kinds: dict[str, KindRow]
     krippendorff_alpha: dict[str, float | None]
     correlation: dict[str, dict[str, Correlation | None]]
+    preferences: list[Preference]

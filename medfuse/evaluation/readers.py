@@ -8,6 +8,7 @@ Spearman's.
 from __future__ import annotations
 
 import csv
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from pydantic import ValidationError
 from scipy.stats import spearmanr
 
 from ..errors import UserError, WrongUse
-from .reader_results import Correlation, KindRow, Rating, ReaderTable
+from .mrmc import covariances, obuchowski_rockette
+from .reader_results import Correlation, Difference, KindRow, Preference, Rating, ReaderTable
 from .text_metrics import item_scores
 
 SCALES = ("correctness", "completeness", "wording")
@@ -68,7 +70,80 @@ def reader_table(rows: list[Rating]) -> ReaderTable:
         kinds={k: _of_kind([r for r in rows if r.kind == k]) for k in sorted({k for _, k in texts})},
         krippendorff_alpha={scale: _alpha(scores[s]) for s, scale in enumerate(SCALES)},
         correlation=_correlations(rows, texts, scores),
+        preferences=_preferences(rows),
     )
+
+
+def _preferences(rows: list[Rating]) -> list[Preference]:
+    """Each two versions that some reader rated of one case."""
+    at = {(r.kind, r.rater, r.case_id): r for r in rows}
+    out = []
+    for first, second in combinations(sorted({r.kind for r in rows}), 2):
+        read = [
+            (r, at[second, r.rater, r.case_id])
+            for r in rows
+            if r.kind == first and (second, r.rater, r.case_id) in at
+        ]
+        if not read:
+            continue
+        sums = [sum(a.score(s) - b.score(s) for s in SCALES) for a, b in read]
+        out.append(
+            Preference(
+                first=first,
+                second=second,
+                first_wins=sum(x > 0 for x in sums),
+                ties=sum(x == 0 for x in sums),
+                second_wins=sum(x < 0 for x in sums),
+                differences=_differences(at, first, second),
+            )
+        )
+    return out
+
+
+def _differences(at: dict[tuple[str, str, str], Rating], first: str, second: str) -> dict[str, Difference]:
+    """By scale, over the cases that all readers of both versions rated; none without two of each."""
+    readers = sorted({r for k, r, c in at if k == first and (second, r, c) in at})
+    cases = sorted({c for _, _, c in at})
+    cases = [c for c in cases if all((k, r, c) in at for k in (first, second) for r in readers)]
+    if len(readers) < 2 or len(cases) < 2:
+        return {}
+    out = {}
+    for scale in SCALES:
+        scores = np.array(
+            [[[float(at[k, r, c].score(scale)) for c in cases] for r in readers] for k in (first, second)]
+        )
+        merit = scores.mean(2)
+        found = obuchowski_rockette(merit, covariances(scores))
+        difference = float(merit[0].mean() - merit[1].mean())
+        out[scale] = Difference(
+            difference=round(difference, 3),
+            low=round(difference - found.margin, 3),
+            high=round(difference + found.margin, 3),
+            f=round(min(found.f, 1e9), 3),
+            df2=round(min(found.df2, 1e9), 2),
+            p=round(found.p, 4),
+            readers=len(readers),
+            cases=len(cases),
+        )
+    return out
+
+
+def _preference_lines(table: ReaderTable) -> list[str]:
+    """The part of the Markdown on each two versions; none where nobody rated two."""
+    if not table.preferences:
+        return []
+    head = " | ".join(f"{s}: difference [95 %], p" for s in SCALES)
+    lines = ["", f"| First / second | first better | ties | second better | {head} |"]
+    lines.append("|---|---|---|---|---|---|---|")
+    for x in table.preferences:
+        cells = [
+            f"{d.difference:+.2f} [{d.low:+.2f}, {d.high:+.2f}], {d.p:.3f}" if d is not None else "–"
+            for d in (x.differences.get(s) for s in SCALES)
+        ]
+        lines.append(
+            f"| {x.first} / {x.second} | {x.first_wins} | {x.ties} | {x.second_wins} | {' | '.join(cells)} |"
+        )
+    return [*lines, "", "Intervals and p: Obuchowski–Rockette, readers and cases random."]
 
 
 def _of_kind(mine: list[Rating]) -> KindRow:
@@ -154,4 +229,4 @@ def readers_markdown(table: ReaderTable) -> str:
     for name, row in table.correlation.items():
         cells = ["–" if c is None else f"{c.rho} ({c.p})" for c in (row[s] for s in SCALES)]
         lines.append(f"| {name} | {' | '.join(cells)} |")
-    return "\n".join(lines)
+    return "\n".join([*lines, *_preference_lines(table)])

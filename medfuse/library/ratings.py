@@ -1,7 +1,8 @@
 """Blinded ratings of reports by people: what is to be rated by whom, and what they said.
 
-Each signed or edited report gives two texts, as drafted and as it stands; a draft alone gives one. The rater
-does not see which.
+Each signed or edited report gives two texts, as drafted and as it stands; a draft alone gives one. Where
+another bundle or release drafted it before in other words, that draft is a third. The rater does not see
+which.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ POINTS = 5
 
 @dataclass(frozen=True)
 class Item:
-    """One text to rate. kind: drafted or edited; reference: the version that stands; bundle_hash: of the
-    bundle that drafted it."""
+    """One text to rate. kind: earlier, drafted or edited; reference: the version that stands; bundle_hash: of
+    the bundle that drafted it."""
 
     case_id: str
     kind: str
@@ -87,6 +88,12 @@ def items(library: Library) -> list[Item]:
         language = revisions[-1].language
         if drafted:
             out.append(Item(case_id, "drafted", drafted, standing, language, draft.bundle_hash))
+        before = next((r for r in drafts if words_of_report(Report(**r.report)) != drafted), None)
+        if before is not None and before.language == language:
+            first = Report(**before.report)
+            out.append(
+                Item(case_id, "earlier", words_of_report(first), standing, language, first.bundle_hash)
+            )
         if edits and standing != drafted:
             out.append(Item(case_id, "edited", standing, standing, language, last.bundle_hash))
     return out
