@@ -30,7 +30,6 @@ from medfuse.inference.lesions import diameters, largest, volume_lesions
 from medfuse.inference.matching import match_lesions
 from medfuse.inference.together import joined, on_one_grid
 from medfuse.io.manifest import ManifestRow, read_manifest
-from medfuse.io.public_sets import lay_out_sarcoma
 from medfuse.io.rows import labelled
 from medfuse.models.encoders import build_encoder
 from medfuse.models.features import DenseOutput, encode
@@ -43,6 +42,7 @@ from medfuse.task import Task, load_task
 from medfuse.training.budget import Budget
 from medfuse.training.data.tensors import preprocess_manifest
 from medfuse.training.stages.dense import CropSource, train_encoder
+from medfuse.workflows.public_sets import lay_out_sarcoma
 
 MINUTES = 15.0
 FOLDS = 5

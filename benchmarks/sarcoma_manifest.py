@@ -9,7 +9,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
-from medfuse.io.public_sets import lay_out_sarcoma
+from medfuse.workflows.public_sets import lay_out_sarcoma
 
 
 def main() -> None:

@@ -7,7 +7,7 @@ import json
 from datetime import date
 
 import pytest
-from hospital import DAMAGE, hospital, outcome
+from hospital import DAMAGE, Hospital, hospital, outcome
 from typer.testing import CliRunner
 
 from medfuse.cli import app
@@ -29,6 +29,17 @@ def made(planted, out, **change):
         archive=planted.archive, reports=[planted.table], task=load_task("upper-abdomen"), out=out, **change
     )
     return build(request, QUIET)
+
+
+def test_a_folder_without_dicom_is_told_what_to_do(tmp_path):
+    (tmp_path / "films").mkdir()
+    (tmp_path / "films" / "a.mp4").write_bytes(b"0" * 64)
+    (tmp_path / "reports.csv").write_text("accession,text\nA1,No stone.\n")
+    planted = Hospital(tmp_path / "films", tmp_path / "reports.csv")
+    with pytest.raises(
+        UserError, match=r"holds no DICOM image; its 1 × .mp4 need no archive: name them in a"
+    ):
+        made(planted, tmp_path / "out")
 
 
 @pytest.fixture(scope="module")

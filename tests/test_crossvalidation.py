@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import subprocess
+import sys
+import time
 
 import numpy as np
 import pytest
@@ -70,7 +73,7 @@ def write_cohort(folder, cases=16):
     return folder
 
 
-def command(folder, out, *more):
+def arguments(folder, out):
     asked = [
         "crossvalidate",
         str(folder / "task" / "task.yaml"),
@@ -78,7 +81,11 @@ def command(folder, out, *more):
         str(folder / "manifest.jsonl"),
     ]
     asked += ["--folds", "2", "--repeats", "1", "--encoder-steps", "2", "--fusion-steps", "3"]
-    return CliRunner().invoke(app, [*asked, "--out", str(out), "--device", "cpu", "--json", *more])
+    return [*asked, "--out", str(out), "--device", "cpu", "--json"]
+
+
+def command(folder, out, *more):
+    return CliRunner().invoke(app, [*arguments(folder, out), *more])
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +143,28 @@ def test_finished_folds_are_kept_and_those_of_other_data_refused(ran, monkeypatc
     other = command(folder, folder / "cv", "--start", "other")
     assert other.exit_code != 0
     assert "made from other data or settings (the settings)" in str(other.exception)
+
+
+@pytest.mark.slow
+def test_a_run_that_was_killed_ends_as_one_that_was_not(ran, tmp_path):
+    """SIGKILL in the middle of the second fold; then the same line again."""
+    folder, found = ran
+    asked = [sys.executable, "-m", "medfuse", *arguments(folder, tmp_path / "cv")]
+    process = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folds = tmp_path / "cv" / "folds"
+    try:
+        while not (folds / "r1-f2.work").exists():
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    (first,) = folds.glob("*.safetensors")
+    before = first.stat().st_mtime_ns
+    again = command(folder, tmp_path / "cv")
+    assert json.loads(again.stdout) == found
+    assert first.stat().st_mtime_ns == before
+    assert not list(folds.glob("*.work"))
 
 
 def test_bad_input_is_one_sentence(ran, tmp_path):

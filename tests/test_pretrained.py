@@ -14,7 +14,7 @@ import yaml
 from monai.networks.nets import resnet18
 from monai.networks.nets.segresnet_ds import SegResEncoder
 from monai.networks.nets.swin_unetr import SwinTransformer
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from medfuse.case import Image, Source
 from medfuse.errors import UserError, WrongUse
@@ -153,6 +153,15 @@ def test_tensors_without_a_partner_are_named(tmp_path):
     assert "conv_init.weight is" in fault(folder)
 
 
+def test_weights_that_are_no_numbers_are_named(tmp_path):
+    folder = segres(tmp_path)
+    found = load_file(folder / "model.safetensors")
+    name = max(found, key=lambda k: found[k].numel())
+    found[name].view(-1)[7] = float("nan")
+    save_file(found, folder / "model.safetensors")
+    assert f"tensor {name} holds NaN or infinite values" in fault(folder)
+
+
 class Evil:
     def __reduce__(self):
         return print, ("this must not be printed",)
@@ -216,6 +225,8 @@ def test_axes_and_intensity_that_are_not_seen_are_refused(tmp_path):
     assert "width 5" in fault(folder)
     written(folder, **{**said, "gives": {**mirrored, "output": 3}})
     assert "output 3 does not exist" in fault(folder)
+    written(folder, **{**said, "gives": {**mirrored, "output": "last"}})
+    assert "output last is a name, and the network gives 1 without one; correct gives.output" in fault(folder)
 
 
 def test_a_known_answer_tells_other_weights(tmp_path):

@@ -22,13 +22,13 @@ from medfuse.inference.lesions import diameters
 from medfuse.inference.matching import match_lesions
 from medfuse.inference.measures import measured_in, peak
 from medfuse.io.manifest import read_manifest
-from medfuse.io.public_sets import lay_out_sarcoma
 from medfuse.library import Library, store
 from medfuse.models.encoders import build_encoder, in_windows
 from medfuse.prediction import FindingRecord, ImageRecord, LesionRecord, Measurement, Place, Prediction
 from medfuse.preprocess.volume import volume_inputs
 from medfuse.task import Task, load_task
 from medfuse.training.stages.dense import crop_volume
+from medfuse.workflows.public_sets import lay_out_sarcoma
 
 TASK = load_task("soft-tissue-mass")
 _WINDOW = {"window": (32, 32, 32), "centred": False, "encoder": "segresnet", "filters": 8}

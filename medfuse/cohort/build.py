@@ -10,6 +10,7 @@ from pathlib import Path
 from .. import __version__
 from ..drafting.labeller import task_lexicon
 from ..errors import OutputError, UserError, WrongUse
+from ..io import film, picture
 from ..io.manifest import ManifestRow, write_rows
 from ..io.scan import Key, Scan, opened, scan
 from ..task import Task
@@ -88,7 +89,7 @@ def build(request: BuildRequest, progress: Progress) -> CohortFile:
 def _make(request: BuildRequest, reports: Reports, found: Scan, progress: Progress, *, copied: bool) -> _Made:
     task = request.task
     if not found.series:
-        raise UserError(f"{request.archive}: holds no DICOM image; give the folder of the archive")
+        raise UserError(f"{request.archive}: holds no DICOM image; {_instead(found)}")
     lexicon = task_lexicon(task)
     if lexicon is None and not any(r.labels for r in reports.rows):
         raise WrongUse(
@@ -123,6 +124,20 @@ def _make(request: BuildRequest, reports: Reports, found: Scan, progress: Progre
         joined,
         maker,
     )
+
+
+def _instead(found: Scan) -> str:
+    """What to do with a folder without DICOM."""
+    others = Counter(
+        e.path.suffix.lower()
+        for e in found.entries
+        if e.path.suffix.lower() in (*film.SUFFIXES, *picture.SUFFIXES)
+    )
+    others.update([".nii.gz or another volume"] * len(found.volumes))
+    if not others:
+        return "give the folder of the archive"
+    kinds = ", ".join(f"{n} × {kind}" for kind, n in others.most_common(3))
+    return f"its {kinds} need no archive: name them in a manifest.csv, one line an image (docs/tutorial.md)"
 
 
 def _rows(request: BuildRequest, made: _Made, joined: Joined, maker: RowMaker) -> _Made:

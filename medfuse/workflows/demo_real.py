@@ -11,12 +11,12 @@ from pathlib import Path
 from ..bundles.bundle import load_bundle
 from ..drafting.draft import check_writer
 from ..errors import WrongUse
-from ..io.public_sets import SARCOMA, VOLUMES, lay_out_sarcoma, sarcoma_patients, split_of
 from ..library import Library, store
 from ..library.ingest import ingest
 from .demo import DemoResult, predicted
 from .outputs import check_folder
 from .predict import PredictOptions
+from .public_sets import SARCOMA, VOLUMES, lay_out_sarcoma, sarcoma_patients, split_of
 
 REAL = "soft-tissue-mass-real"
 INDICATION = "Known soft-tissue mass."  # which the bundle is told, and never asked

@@ -90,7 +90,10 @@ class Taken(nn.Module):
         if self.hooked:
             return self._inside.pop()
         if isinstance(self.output, str):
-            named = found if isinstance(found, dict | OrderedDict) else vars(found)
+            named = found if isinstance(found, dict | OrderedDict) else getattr(found, "__dict__", {})
+            if isinstance(found, Tensor | tuple | list):
+                many = 1 if isinstance(found, Tensor) else len(found)
+                raise LookupError(f"output {self.output} is a name, and the network gives {many} without one")
             if self.output not in named:
                 raise LookupError(
                     f"output {self.output} is not among {', '.join(map(str, named)) or 'its outputs'}"

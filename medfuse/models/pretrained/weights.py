@@ -136,6 +136,8 @@ def match(module: nn.Module, found: Mapping[str, Tensor], wanted: WeightsFile) -
                 f"{wanted.file}: tensor {name} is {tuple(tensor.shape)} and the network needs "
                 f"{tuple(needed[name].shape)}; correct arguments in encoder.yaml"
             )
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise UserError(f"{wanted.file}: tensor {name} holds NaN or infinite values; copy the file again")
     module.load_state_dict(
         {k: v.to(needed[k].dtype) if v.is_floating_point() else v for k, v in own.items()}, strict=True
     )

@@ -9,7 +9,7 @@ import shutil
 from pathlib import Path
 
 from ..errors import UserError, WrongUse
-from .manifest import ManifestImage, ManifestRow
+from ..io.manifest import ManifestImage, ManifestRow
 
 # the name of each sensor in the set, its modality, and what its sidecar says beside that
 SARCOMA = {"CT": ("CT", {}), "MR_T1": ("MR", {}), "PET": ("PT", {"Units": "SUVbw"})}
