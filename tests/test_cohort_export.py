@@ -80,6 +80,13 @@ def test_nothing_known_of_a_person_is_in_any_file(left):
         assert not [w for w in words if w in data], file
 
 
+def test_the_page_of_an_export_has_its_own_counts(left):
+    page = (left[0] / "out" / "cohort.html").read_text()
+    assert "gave 5 cases" in page
+    assert "Funnel" in page
+    assert "studies in the archive" in page
+
+
 def test_it_is_still_linked_and_adds_up(left):
     folder, printed, planted = left
     rows = read_manifest(folder / "out" / "manifest.jsonl")

@@ -230,7 +230,7 @@ def _write(request: BuildRequest, made: _Made) -> CohortFile:
         sha256={name: sha256_of(out / name) for name in ("manifest.jsonl", "ledger.csv")},
     )
     (out / "cohort.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
-    write_page(out / "cohort.html", result, request.task)
+    write_page(out / "cohort.html", result, {f.id: f.label("en") for f in request.task.findings})
     return result
 
 

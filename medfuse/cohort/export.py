@@ -31,6 +31,7 @@ from ..io.text import decoded
 from .audit import AUDITED
 from .build import counted
 from .ledger import LedgerRow, write_ledger
+from .page import write_page
 from .persons import FILE as PERSONS
 from .persons import Persons, read_persons
 from .results import FunnelStep, Part, sha256_of
@@ -278,6 +279,7 @@ def _write(request: ExportRequest, work: _Work, result: ExportFile) -> None:
         }
     )
     (out / "cohort.json").write_text(written.model_dump_json(indent=1) + "\n", encoding="utf-8")
+    write_page(out / "cohort.html", written, {})
     (out / "export.json").write_text(result.model_dump_json(indent=1) + "\n", encoding="utf-8")
 
 
