@@ -1,13 +1,15 @@
 """The viewer in headless Chromium: first paint of a long worklist, opening a case, moving slices, memory,
-several readers.
+several readers, what the model's process answers.
 
-python benchmarks/viewer.py [--cases 5000] [--opened 200] [--readers 5] [--no-peer]     prints a table and
-writes OUT/viewer.json
+python benchmarks/viewer.py [--cases 5000] [--opened 200] [--tab 200] [--readers 5] [--no-peer] [--only PART]
+prints a table and writes OUT/viewer.json; what was not run is named.
 
 The opened case has a generated CT of 512 × 512 × 200 (noise: it compresses worse than a patient), an MR of
 256 × 256 × 60 and a cine of 60 frames, as DICOM. "cold": nobody has opened it, DICOM is decoded and encoded
-for the browser; "warm": a later time. A slice change runs from the key to the drawn pixels, read back. Beside
-it the same CT in the same browser by niivue (WebGL2, here in software).
+for the browser; "warm": a later time. A slice change runs from the key to the drawn pixels, read back.
+"wheel": a notch every 16 ms, each timed from its event to the drawn pixels. Beside it the same CT in the same
+browser by niivue and, where npm can fetch it, by cornerstone3D (both WebGL, here in software), asked for one
+slice after the other.
 """
 
 from __future__ import annotations
@@ -32,11 +34,14 @@ from tempfile import TemporaryDirectory
 import numpy as np
 import psutil
 import pydicom
+from playwright.sync_api import Error as PlaywrightError
 from pydicom.uid import MRImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
 
 from medfuse.library import Library
 
 Note = Callable[[str, object], None]
+PARTS = ("speed", "weight", "tab", "memory", "answers")
+PEER_PACKAGES = ("@cornerstonejs/core@5.14.0", "events@3.3.0", "url@0.11.4")  # the last two for a browser
 FLAGS = [
     "--no-sandbox",
     "--use-angle=swiftshader",
@@ -63,6 +68,25 @@ STEPS = f"""async (n) => {{ {SHADOW}
     times.push(performance.now() - started)
   }}
   return times }}"""
+WHEEL = f"""async (n) => {{ {SHADOW}
+  const canvas = all('.pane[data-modality=CT] .viewport')[0]
+  const [waiting, times] = [[], []]
+  const drawn = new MutationObserver(() => {{
+    canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1)
+    const now = performance.now()
+    while (waiting.length) times.push(now - waiting.shift())
+  }})
+  drawn.observe(canvas, {{ attributeFilter: ['data-index'] }})
+  for (let i = 0; i < n; i++) {{
+    waiting.push(performance.now())
+    const deltaY = i % 100 < 50 ? 100 : -100
+    canvas.dispatchEvent(new WheelEvent('wheel', {{ deltaY, bubbles: true, cancelable: true }}))
+    await new Promise((done) => setTimeout(done, 16))
+  }}
+  await new Promise((done) => setTimeout(done, 300))
+  drawn.disconnect()
+  return times }}"""
+FIRST = f"() => {{ {SHADOW} return all('.viewport').some((c) => c.dataset.loaded === '1') }}"
 PEER = f"""async () => {{ {SHADOW}
   const {{ Niivue, NVImage }} = await import(new URL('medfuse/ui/niivue.js', document.baseURI).href)
   const canvas = Object.assign(document.createElement('canvas'), {{ width: 900, height: 700 }})
@@ -241,20 +265,26 @@ def speed(
         note("worklist_first_s", round(seconds(paint), 2))
         note("worklist_again_s", round(seconds(paint), 2))
 
-        def opened() -> None:
+        def opened(until: str = OPEN) -> None:
             page.goto(f"{url}/read?case={heavy}")
-            page.wait_for_function(OPEN, timeout=120_000, polling=20)
+            page.wait_for_function(until, timeout=120_000, polling=20)
 
         note("open_cold_s", round(seconds(opened), 2))
+        note("first_image_warm_s", round(seconds(lambda: opened(FIRST)), 2))
+        page.wait_for_function(OPEN, timeout=120_000, polling=20)
         note("open_warm_s", round(seconds(opened), 2))
         page.wait_for_timeout(4000)  # the rest of the volume arrives
         steps = page.evaluate(STEPS, 80)
         note("slice_median_ms", round(statistics.median(steps), 1))
         note("slice_worst_ms", round(max(steps), 1))
+        wheel = page.evaluate(WHEEL, 200)
+        note("wheel_median_ms", round(statistics.median(wheel), 1))
+        note("wheel_worst_ms", round(max(wheel), 1))
         if not options.no_peer:
             peer = page.evaluate(PEER)
             note("niivue_load_s", round(peer["open"] / 1000, 1))
             note("niivue_slice_median_ms", round(statistics.median(peer["times"]), 1))
+            cornerstone(page, home.parent, note)
         pages = [watched(browser.new_context().new_page(), problems) for _ in range(options.readers)]
         for n, p in enumerate(pages):
             p.goto(f"{url}/read?case={small[n]}", wait_until="commit")
@@ -267,6 +297,108 @@ def speed(
         )
         for p in pages:
             p.close()
+
+
+def cornerstone(page, folder: Path, note: Note) -> None:
+    """The same CT by cornerstone3D, fetched and bundled in ``folder``; why not, where it cannot be."""
+    here = Path(__file__).parent
+    esbuild = here.parent / "apps" / "viewer" / "frontend" / "node_modules" / ".bin" / "esbuild"
+    if not shutil.which("npm") or not esbuild.exists():
+        note("cornerstone_not_run", "npm ci in apps/viewer/frontend comes first")
+        return
+    peer = folder / "peer"
+    peer.mkdir()
+    (peer / "package.json").write_text('{"private": true}')
+    shutil.copy(here / "viewer_cornerstone.mjs", peer)
+    build = [
+        str(esbuild),
+        "viewer_cornerstone.mjs",
+        "--bundle",
+        "--format=iife",
+        "--define:global=window",
+        "--outfile=built.js",
+    ]
+    for command in (
+        ["npm", "install", "--ignore-scripts", "--silent", *PEER_PACKAGES],
+        build,
+    ):
+        done = subprocess.run(command, cwd=peer, capture_output=True, text=True, check=False)
+        if done.returncode:
+            note("cornerstone_not_run", (done.stderr or done.stdout).strip()[-200:])
+            return
+    try:
+        page.evaluate((peer / "built.js").read_text(encoding="utf-8"))
+        found = page.evaluate("() => window.cornerstonePeer([512, 512, 200], 40)")
+    except PlaywrightError as e:
+        note("cornerstone_not_run", str(e)[:200])
+        return
+    note("cornerstone_load_s", round(found["open"] / 1000, 1))
+    note("cornerstone_slice_median_ms", round(statistics.median(found["times"]), 1))
+
+
+def weight(browser, home: Path, case_id: str, note: Note) -> None:
+    """Bytes over the wire until a newcomer sees the worklist, and then a case without its pixels."""
+    with viewer(home) as (url, _):
+        page = browser.new_context().new_page()
+        told = page.context.new_cdp_session(page)
+        told.send("Network.enable")
+        urls: dict[str, str] = {}
+        sizes: dict[str, float] = {}
+        told.on("Network.responseReceived", lambda e: urls.update({e["requestId"]: e["response"]["url"]}))
+        told.on("Network.loadingFinished", lambda e: sizes.update({e["requestId"]: e["encodedDataLength"]}))
+        page.goto(url)
+        page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
+        note("weight_worklist_mib", round(sum(sizes.values()) / 2**20, 2))
+        page.goto(f"{url}/read?case={case_id}")
+        page.wait_for_function(OPEN, timeout=120_000, polling=50)
+        rest = sum(v for k, v in sizes.items() if "/pixels/" not in urls.get(k, ""))
+        note("weight_reading_mib", round(rest / 2**20, 2))
+        page.context.close()
+
+
+def tab(browser, home: Path, case_id: str, opened: int, note: Note) -> None:
+    """How a tab grows over openings of the reading page without loading it anew: slopes of the last half."""
+    with viewer(home) as (url, _):
+        page = browser.new_context().new_page()
+        page.goto(f"{url}/read?case={case_id}")
+        page.wait_for_function(OPEN, timeout=120_000, polling=50)
+        told = page.context.new_cdp_session(page)
+        told.send("Performance.enable")
+        rows = []
+        for _ in range(opened):
+            page.locator("[data-testid=stSidebarNav] a").nth(0).click()
+            page.locator("[data-testid=stDataFrame] canvas").first.wait_for()
+            page.wait_for_timeout(3200)  # a part that does not come back is closed
+            told.send("HeapProfiler.collectGarbage")
+            now = {x["name"]: x["value"] for x in told.send("Performance.getMetrics")["metrics"]}
+            rows.append([now["JSHeapUsedSize"] / 2**10, now["JSEventListeners"], now["Nodes"]])
+            page.locator("[data-testid=stSidebarNav] a").nth(1).click()
+            page.wait_for_function(OPEN, timeout=120_000, polling=50)
+        half = np.array(rows[len(rows) // 2 :])
+        slopes = np.polyfit(np.arange(len(half)), half, 1)[0]
+        for name, slope in zip(("heap_kib", "listeners", "nodes"), slopes, strict=True):
+            note(f"tab_{name}_an_opening", round(float(slope), 2))
+        note("tab_openings", opened)
+        page.context.close()
+
+
+def answers(home: Path, case_id: str, note: Note) -> None:
+    """What the pages ask of the model's process, as they ask it: the first time, and the median of five
+    more."""
+    from apps.viewer import jobs
+    from medfuse.bundles.bundle import load_bundle
+    from medfuse.workflows.predict import PredictOptions, predict_library_case
+    from medfuse.workflows.search_request import SearchRequest
+
+    predict_library_case(case_id, load_bundle(), home.parent / "out", PredictOptions())
+    asked = {
+        "export_pdf": lambda: jobs.call(jobs.export, case_id, "pdf", "en"),
+        "question": lambda: jobs.call(jobs.ask, case_id, "Is there steatosis?"),
+        "search": lambda: jobs.call(jobs.search, SearchRequest(words="simple cyst of the liver")),
+    }
+    for name, ask in asked.items():
+        note(f"{name}_first_s", round(seconds(ask), 2))
+        note(f"{name}_again_s", round(statistics.median(seconds(ask) for _ in range(5)), 2))
 
 
 def memory_of(
@@ -293,7 +425,8 @@ def main() -> None:
     parser.add_argument("--cases", type=int, default=5000)
     parser.add_argument("--opened", type=int, default=200)
     parser.add_argument("--readers", type=int, default=5)
-    parser.add_argument("--only", choices=("speed", "memory"))
+    parser.add_argument("--tab", type=int, default=200, help="Openings in one tab.")
+    parser.add_argument("--only", choices=PARTS, nargs="+", default=PARTS, help="Of the whole run.")
     parser.add_argument(
         "--no-peer", action="store_true", help="Leave niivue out: in software it takes half a minute."
     )
@@ -323,11 +456,19 @@ def main() -> None:
         small = ingest(Library(), Path(folder) / "small").cases
         many_rows(options.cases)
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
-        if options.only != "memory":
+        if "speed" in options.only:
             speed(browser, home, heavy, small, options, note, problems)
-        if options.only != "speed":
+        if "weight" in options.only:
+            weight(browser, home, small[0], note)
+        if "tab" in options.only:
+            tab(browser, home, small[0], options.tab, note)
+        if "memory" in options.only:
             memory_of(browser, home, small, options, note, problems)
         browser.close()
+        if "answers" in options.only:
+            answers(home, small[0], note)
+    result["not_run"] = [p for p in PARTS if p not in options.only]
+    result["load"] = round(os.getloadavg()[1], 1)
     result["problems"] = problems[:5]
     result["machine"] = (
         f"{platform.machine()}, {os.cpu_count()} cores, {Path(chromium or '').name} headless, software "

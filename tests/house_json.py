@@ -39,6 +39,7 @@ KINDS: list[tuple[str, str, str]] = [
     ("*desks*", "in keep_desk", "desk"),
     ("*desks*", "in _path", "desk"),
     ("*registrations*", "in _keep", "registration_note"),
+    ("*registrations*", "in _write", "registration_note"),
     ("*training*", "in encoder_note", "encoder_note"),
     ("*training*", "in _note_encoder", "encoder_note"),
     ("*fuse*", "in _write_note", "fused_note"),

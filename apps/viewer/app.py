@@ -37,6 +37,12 @@ STYLE = """
   .st-key-images:has([data-testid="stExpander"]) {--below: 3.3rem;}
   .st-key-desk > * > * > [data-testid="stColumn"]:last-child {flex: 1 1 0; overflow: hidden auto;
     padding-right: .4rem;}
+  :root[data-away] .st-key-desk > * > * > [data-testid="stColumn"]:last-child {display: none;}
+  .stApp:has(.st-key-alone) :is([data-testid="stSidebar"], [data-testid="stExpandSidebarButton"]) {
+    display: none;}
+  .block-container:has(.st-key-alone) {padding: .5rem 1rem; gap: .3rem;}
+  [data-testid="stBaseButton-primary"]:enabled p, [data-testid="stBaseButton-primaryFormSubmit"]:enabled p {
+    color: #06252a;}
   .banner {padding: .3rem .9rem; border-radius: .4rem; font-weight: 600;}
   .banner.research {background: #3a3115; color: #ffd96a; border: 1px solid #6d5b20;}
   .banner.simulated {background: #1b2f45; color: #9fd0ff; border: 1px solid #2f5379;}
@@ -126,7 +132,7 @@ def main() -> None:
 def _run(page: StreamlitPage) -> None:
     """Draw a page with the rights of who is here; a fault of the machine is a sentence on it."""
     try:
-        with acting_as(people.account()):
+        with acting_as(people.acts()):
             page.run()
     except Exception as e:
         why = fault_sentence(e)

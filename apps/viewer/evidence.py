@@ -3,17 +3,29 @@ jump."""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from apps.viewer.words import finding_word, w
 from medfuse.display.contract import CineImage, LesionBox, Spot, VolumeImage
+from medfuse.inference.second_look import LesionMask
+from medfuse.library.outlines import KeptOutline
 from medfuse.prediction import Place, Prediction
+
+MOST_RUNS = 100_000  # of one outline: beyond it the box must do
 
 
 class Places:
     """Evidence of one case, in display voxels (see pixels.py)."""
 
-    def __init__(self, images: list[VolumeImage | CineImage], prediction: Prediction | None) -> None:
+    def __init__(
+        self,
+        images: list[VolumeImage | CineImage],
+        prediction: Prediction | None,
+        outlines: Mapping[str, KeptOutline] | None = None,
+    ) -> None:
         self._images = images
         self.modalities = {i.modality for i in images}
         self.boxes: list[LesionBox] = []
@@ -24,7 +36,28 @@ class Places:
             if at is not None:
                 label = finding_word(lesion.finding)  # its score is the detector's own, not calibrated
                 label += f" ({whose.get(lesion.id, lesion.modality)})" if whose else ""
-                self.boxes.append(LesionBox(**at.model_dump() | {"id": lesion.id}, label=label))
+                shape = self._outlined(at, (outlines or {}).get(lesion.id))
+                self.boxes.append(LesionBox(**at.model_dump() | {"id": lesion.id} | shape, label=label))
+
+    def _outlined(self, at: Spot, outline: KeptOutline | None) -> dict[str, Any]:
+        """The box and the runs of a lesion whose outline is known."""
+        image = self._images[at.image]
+        if outline is None or not isinstance(image, VolumeImage) or image.affine is None:
+            return {}
+        mask = LesionMask(outline.mask, outline.to_place)
+        found = mask.on_grid(np.asarray(image.affine), image.shape)
+        if found is None or not found[1].any():
+            return {}
+        (x, y, z), inside = found
+        flat = inside.transpose(2, 1, 0).ravel()  # across first
+        ends = np.flatnonzero(np.diff(flat, prepend=False))
+        runs = np.diff(np.concatenate([[0], ends, [flat.size]])).tolist()
+        if len(runs) > MOST_RUNS:
+            return {}
+        return {
+            "box": ((x.start, y.start, z.start), (x.stop - 1, y.stop - 1, z.stop - 1)),
+            "runs": [int(n) for n in runs],
+        }
 
     def of(self, place: Place) -> Spot | None:
         """Where to jump, or None where the place names no point of an image that is

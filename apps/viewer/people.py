@@ -27,6 +27,7 @@ from medfuse.library.accounts import Account, add_account, authenticate, list_ac
 from medfuse.library.audit import record
 from medfuse.library.projects import projects_of
 
+GUEST = Account("(guest)", "reader")  # no name that an account can have
 FIRST_ACCOUNT = "MEDFUSE_FIRST_ACCOUNT"  # environment: the word that `medfuse view` printed, see there
 
 
@@ -141,6 +142,18 @@ def _sees() -> frozenset[str] | None:
 
 
 look_as(_sees)
+
+
+def acts() -> Account | None:
+    """Whose rights what is done here takes: those of the account, or of a guest, who only looks; None (all of
+    them, as on the command line) while nobody made an account."""
+    return account() or (GUEST if list_accounts(whole_library()) else None)
+
+
+def may_add() -> bool:
+    """Whether who is here may add studies and have them predicted."""
+    who = acts()
+    return who is None or who.may("author")
 
 
 def may_edit() -> bool:

@@ -15,14 +15,20 @@ import numpy as np
 import streamlit as st
 from PIL import Image as Picture
 
-from apps.viewer import jobs
+from apps.viewer import jobs, people
 from apps.viewer.desk import library
-from apps.viewer.words import w
+from apps.viewer.words import plain, w
 from medfuse.case import Image
 from medfuse.display.contract import CineImage, VolumeImage
 from medfuse.display.views import view_of
+from medfuse.errors import UserError
 from medfuse.library import store
-from medfuse.library.registrations import known_registrations
+from medfuse.library.registrations import (
+    RegistrationNote,
+    accept_registration,
+    known_registrations,
+    withdraw_registration,
+)
 
 BADGES = {"no fault found": "present", "check": "limited", "failed": "failed"}
 TINT = np.array([1.0, 0.72, 0.15])
@@ -37,6 +43,10 @@ def show(case_id: str, images: list[VolumeImage | CineImage]) -> None:
         if len({i.frame_of_reference for i in by_uid.values()}) > 1:
             st.caption(w("reader.not_registered"))
         return
+    for row in known:
+        if row.stands:
+            pair = f"{_name(by_uid[row.moving])} → {_name(by_uid[row.fixed])}"
+            st.caption(plain(w("overlay.accepted", pair=pair, name=row.accepted_by, time=row.accepted[:16])))
     if not st.toggle(w("overlay.title"), key=f"overlay-{case_id}"):
         return
     names = [f"{_name(by_uid[r.moving])} → {_name(by_uid[r.fixed])}" for r in known]
@@ -55,12 +65,31 @@ def show(case_id: str, images: list[VolumeImage | CineImage]) -> None:
     folder = Path(row.folder)
     _picture(case_id, row.moving, row.fixed, folder, f"{case_id}-{n}")
     quality = json.loads((folder / "quality.json").read_text())
+    _acceptance(case_id, row)
     facts = [
         (k, quality[k.replace(" ", "_")]) for k in ("overlap", "shared information", "inverse consistency mm")
     ]
     st.caption(
         " · ".join(f"{k} {v:.2f}" for k, v in facts if v is not None) + " · " + w("overlay.not_measuring")
     )
+
+
+def _acceptance(case_id: str, row: RegistrationNote) -> None:
+    """Who may says that the two lie on each other, or no longer; the images follow."""
+    who = people.account()
+    if who is None or not people.may_edit():
+        st.caption(w("overlay.accept_login"))
+        return
+    change = withdraw_registration if row.stands else accept_registration
+    word = "overlay.withdraw" if row.stands else "overlay.accept"
+    if not st.button(w(word), help=w("overlay.accept_hint"), key=f"accept-registration-{case_id}"):
+        return
+    try:
+        change(library(), row.moving, row.fixed, who)
+    except UserError as e:
+        st.error(plain(e))
+    else:
+        st.rerun()
 
 
 def _name(image: VolumeImage) -> str:

@@ -36,7 +36,9 @@ def show(*, empty: bool) -> None:
         left, right = st.columns([3, 1], vertical_alignment="center")
         then = left.checkbox(w("worklist.predict_after"), value=True, key="predict-after")
         ready = bool(files) and all(stated.values())
-        if right.button(w("worklist.add"), type="primary", key="add", disabled=not ready):
+        if right.button(
+            w("worklist.add"), type="primary", key="add", disabled=not ready or not people.may_add()
+        ):
             _add(files, stated, then)
     for level, text in st.session_state.pop("upload-said", []):
         getattr(st, level)(plain(text))
@@ -51,7 +53,7 @@ def _add(files: list, stated: dict[str, str], then: bool) -> None:
     with (
         temporary_folder("upload") as folder,
         st.spinner(w("worklist.reading")),
-        acting_as(people.account()),
+        acting_as(people.acts()),
     ):
         for n, file in enumerate(files):
             name = Path(file.name).name
@@ -74,7 +76,7 @@ def _add(files: list, stated: dict[str, str], then: bool) -> None:
     if added:
         said.insert(0, ("success", w("worklist.added", n=len(added))))
         if then:
-            jobs.predict(added, language(), people.account())
+            jobs.predict(added, language(), people.acts())
     st.session_state["upload-said"] = said
     st.session_state["upload-turn"] += 1
     st.rerun()

@@ -19,6 +19,7 @@ from ..errors import OutputError, UserError
 from ..exports.case_folder import BatchNote
 from ..inference.microbatch import MicroBatches
 from ..library import Library, results
+from ..library.outlines import keep_outlines
 from ..library.registrations import links_of
 from ..models.features import CaseFeatures, DenseOutput, Inputs, encode_many
 from ..workflows.predict import Done, Known, PredictOptions, predict_and_write
@@ -124,6 +125,7 @@ def run_job(job: Job, work: Work) -> JobDone:
         return JobDone(state="refused", reason=str(e), worker=me)
     if job.library:
         results.save_result(library, result.prediction, result.report)
+        keep_outlines(library, result.prediction, result.masks)
     return JobDone(
         state="done",
         reason="; ".join(f"{r.path}: {r.reason}" for r in case.refused),

@@ -15,6 +15,7 @@ from pydantic import Field, ValidationError, model_validator
 from ..errors import WrongUse
 from ..prediction import Place
 from ..report import Assertion, Sentence
+from .frames import FrameLink
 from .hanging import Hanging, WhoseImages, Windows
 from .marks import MEASUREMENT, AnyMark, Measurement
 from .message import Message as Message
@@ -176,12 +177,15 @@ class Spot(Message):
 
 
 class LesionBox(Spot):
-    """A lesion to draw a box around.
+    """A lesion to outline, or to draw a box around.
 
-    label: what stands beside the box. lesion: always true, which tells it from other places.
+    label: what stands beside it. runs: how many voxels of the box, across first, then down, then onward, lie
+    outside of it, then inside, then outside, and so on; empty where only the box is known. lesion: always
+    true, which tells it from other places.
     """
 
     label: str
+    runs: list[int] = Field(default_factory=list)
     lesion: Literal[True] = True
 
 
@@ -201,7 +205,8 @@ class ReaderData(Message):
     prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys.
     keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header
     that is open. windows: this person's own (centre, width), by modality and name. presented: what
-    presentation states draw on the images.
+    presentation states draw on the images. links: frames of reference that accepted registrations bring onto
+    each other.
     """
 
     case_id: str
@@ -223,6 +228,7 @@ class ReaderData(Message):
     tags: ShownTags | None = None
     windows: Windows = Field(default_factory=dict)
     presented: list[DrawnState] = Field(default_factory=list)
+    links: list[FrameLink] = Field(default_factory=list)
     words: Words
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 import highdicom as hd
 import numpy as np
 from pydicom.sr.codedict import codes
-from scipy.ndimage import map_coordinates
 
 from .. import __version__
 from ..affine import Affine
@@ -25,20 +24,11 @@ from .dicom_source import MANUFACTURER, MODEL, dicom_images, from_dicom, headers
 
 def native_mask(image: Image, mask: LesionMask) -> np.ndarray:
     """(I, J, K) bool: the lesion at the volume's own voxels."""
-    back = np.linalg.inv(mask.to_place)
     assert image.affine is not None
     out = np.zeros(image.pixels.shape, bool)
-    corners = np.array(np.meshgrid(*[[-1, n] for n in mask.mask.shape], indexing="ij")).reshape(3, -1)
-    voxels = np.linalg.inv(image.affine) @ mask.to_place @ np.vstack([corners, np.ones(corners.shape[1])])
-    low = np.clip(np.floor(voxels[:3].min(1)), 0, np.array(out.shape)).astype(int)
-    high = np.clip(np.ceil(voxels[:3].max(1)) + 1, 0, np.array(out.shape)).astype(int)
-    if (high <= low).any():
-        return out
-    box = tuple(slice(a, b) for a, b in zip(low, high, strict=True))
-    index = np.mgrid[box].reshape(3, -1)
-    at = (back @ image.affine @ np.vstack([index, np.ones(index.shape[1])]))[:3]
-    inside = map_coordinates(mask.mask.astype(np.float32), at, order=1, cval=0.0) > 0.5
-    out[box] = inside.reshape([b - a for a, b in zip(low, high, strict=True)])
+    found = mask.on_grid(image.affine, out.shape)
+    if found is not None:
+        out[found[0]] = found[1]
     return out
 
 

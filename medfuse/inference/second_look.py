@@ -53,6 +53,23 @@ class LesionMask:
         """The size of one voxel in mm."""
         return np.linalg.norm(self.to_place[:3, :3], axis=0)
 
+    def on_grid(
+        self, affine: Float[np.ndarray, "4 4"], shape: tuple[int, ...]
+    ) -> tuple[tuple[slice, slice, slice], np.ndarray] | None:
+        """The part of a grid (voxel → RAS+ mm, and its shape) that the lesion reaches, and there bool: which
+        of its voxels lie in it. None where it lies elsewhere."""
+        ends = np.array(np.meshgrid(*[[-1, n] for n in self.mask.shape], indexing="ij")).reshape(3, -1)
+        voxels = np.linalg.inv(affine) @ self.to_place @ np.vstack([ends, np.ones(ends.shape[1])])
+        low = np.clip(np.floor(voxels[:3].min(1)), 0, np.array(shape)).astype(int)
+        high = np.clip(np.ceil(voxels[:3].max(1)) + 1, 0, np.array(shape)).astype(int)
+        if (high <= low).any():
+            return None
+        x, y, z = (slice(a, b) for a, b in zip(low, high, strict=True))
+        index = np.mgrid[x, y, z].reshape(3, -1)
+        at = (np.linalg.inv(self.to_place) @ affine @ np.vstack([index, np.ones(index.shape[1])]))[:3]
+        inside = ndimage.map_coordinates(self.mask.astype(np.float32), at, order=1, cval=0.0) > 0.5
+        return (x, y, z), inside.reshape([b - a for a, b in zip(low, high, strict=True)])
+
 
 @dataclass(frozen=True)
 class OutlinedFrame:

@@ -22,10 +22,12 @@ from ..exports.registry import FORMATS
 from ..exports.text import report_text
 from ..inference.matching import Links
 from ..inference.predictor import Encoded, Predictor
+from ..inference.second_look import LesionMask
 from ..io.labs import read_labs
 from ..io.names import plain_name
 from ..io.read import is_one_file, open_case
 from ..library import Library, results, store
+from ..library.outlines import keep_outlines
 from ..library.registrations import links_of
 from ..prediction import Prediction
 from ..report import Report
@@ -43,6 +45,7 @@ class Done:
     folder: Path
     files: list[str]
     seconds: dict[str, float] = field(default_factory=dict)
+    masks: dict[str, LesionMask] = field(default_factory=dict)  # by lesion id
 
 
 @dataclass(frozen=True)
@@ -112,7 +115,7 @@ def predict_and_write(
         out, predicted, report, case, bundle.task, seconds=seconds, formats=options.formats, batch=batch
     )
     seconds["write"] = time.perf_counter() - started
-    return Done(predicted.prediction, report, written.folder, written.files, seconds)
+    return Done(predicted.prediction, report, written.folder, written.files, seconds, masks=predicted.masks)
 
 
 def predict_library_case(
@@ -147,6 +150,7 @@ def predict_library_case(
         ),
     )
     results.save_result(library, done.prediction, done.report)
+    keep_outlines(library, done.prediction, done.masks)
     return done
 
 
@@ -266,6 +270,7 @@ def _predict_files(
             with library.session() as s:
                 store.add_case(library, s, case, _files_of(case))
             results.save_result(library, done.prediction, done.report)
+            keep_outlines(library, done.prediction, done.masks)
     for r in case.refused:
         log(f"medfuse: {r.path}: {r.reason}")
     return _result(done)

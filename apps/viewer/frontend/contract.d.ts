@@ -194,6 +194,14 @@ export interface FindingsData {
   words: Record<string, any>
 }
 
+/** A registration that a person accepted.  source, target: UIDs of the two frames of reference. matrix: (4, 4), RAS+ mm of the source to RAS+ mm of the target. by: who accepted it. */
+export interface FrameLink {
+  source: string
+  target: string
+  matrix: [[number, number, number, number], [number, number, number, number], [number, number, number, number], [number, number, number, number]]
+  by?: string
+}
+
 /** What a line encloses that was drawn by hand.  points: along the line; the last is joined to the first. */
 export interface Freehand {
   id?: number
@@ -250,7 +258,7 @@ export interface Keyed {
   keys: Record<string, string>
 }
 
-/** A lesion to draw a box around.  label: what stands beside the box. lesion: always true, which tells it from other places. */
+/** A lesion to outline, or to draw a box around.  label: what stands beside it. runs: how many voxels of the box, across first, then down, then onward, lie outside of it, then inside, then outside, and so on; empty where only the box is known. lesion: always true, which tells it from other places. */
 export interface LesionBox {
   id: string
   image: number
@@ -258,6 +266,7 @@ export interface LesionBox {
   box: [[number, number, number], [number, number, number]]
   box_mm: number[][] | null
   label: string
+  runs?: number[]
   lesion?: true
 }
 
@@ -310,7 +319,7 @@ export interface Probe {
   unit: string
 }
 
-/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. presented: what presentation states draw on the images. */
+/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. presented: what presentation states draw on the images. links: frames of reference that accepted registrations bring onto each other. */
 export interface ReaderData {
   case_id: string
   case_key: string
@@ -331,6 +340,7 @@ export interface ReaderData {
   tags?: ShownTags | null
   windows?: Record<string, Record<string, [number, number]>>
   presented?: DrawnState[]
+  links?: FrameLink[]
   words: Record<string, any>
 }
 
@@ -475,7 +485,7 @@ export interface Spot {
   box_mm: number[][] | null
 }
 
-/** How a presentation state shows the first of its images that is here.  plane: on which it is seen. corners: of the part that it shows, in pixels of the plane. window: where it sets one. turn: quarter turns clockwise; None where it also shows the image as in a mirror, which is not done. inverted: bright is low. */
+/** How a presentation state shows the first of its images that is here.  slice, plane: where it is seen. corners: of the part that it shows, in pixels of the plane. window: where it sets one. turn: quarter turns clockwise; None where it also shows the image as in a mirror, which is not done. inverted: bright is low. */
 export interface StateView {
   image: number
   plane: "axial" | "coronal" | "sagittal"

@@ -27,9 +27,10 @@ from medfuse.display.contract import (
     VolumeImage,
     read_message,
 )
+from medfuse.display.frames import FrameLink
 from medfuse.display.hanging import Hanging, Hung, WhoseImages, Windowed
 from medfuse.errors import UserError
-from medfuse.library import results, store, workbench
+from medfuse.library import registrations, results, store, workbench
 from medfuse.library.accounts import Account
 from medfuse.modalities import MODALITIES
 from medfuse.prediction import Prediction
@@ -69,6 +70,7 @@ def show(case_id: str, case: CaseImages, folder: Path, prediction: Prediction | 
         on_keyed_change=lambda: None,
         on_tags_change=lambda: None,
         on_windowed_change=lambda: None,
+        on_refresh_change=lambda: None,
     )
     if done.measured:
         _measured(case_id, done.measured)
@@ -94,6 +96,8 @@ def _wishes(case_id: str, modalities: set[str], done: Any, *, prior_open: bool) 
     if fresh("prior", Asked, done.prior):
         st.session_state[f"prior-{case_id}"] = not prior_open
         redraw()
+    if fresh("refresh", Asked, done.refresh):
+        st.rerun()  # the report comes back from a window of its own
     if fresh("expired", Asked, done.expired):
         pixels.shelf.take(people.session_id())
         # the whole page: it makes the images anew where the cache has dropped them, and lays a new key
@@ -127,12 +131,23 @@ def _told(
         hangings=_hangings({i.modality for i in case.images}),
         may_save=people.account() is not None,
         keys=keys.of_person(),
-        heard=heard("hung", "keyed", "prior", "expired", "tags", "windowed"),
+        heard=heard("hung", "keyed", "prior", "expired", "refresh", "tags", "windowed"),
         tags=tags.shown(folder.name),
         windows=remembered.desk().windows,
         presented=presented.drawn_states(case_id, case),
+        links=_links([*case.images, *prior]),
         words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
     )
+
+
+def _links(images: Sequence[VolumeImage | CineImage]) -> list[FrameLink]:
+    """Frames of reference that accepted registrations bring onto each other."""
+    frames = {i.series_uid: i.frame_of_reference for i in images if i.series_uid and i.kind == "volume"}
+    try:
+        return registrations.accepted_links(library(), frames)
+    except UserError as e:
+        st.warning(plain(e))
+        return []
 
 
 def _with_reasons(states: Mapping[str, str], limits: Mapping[str, str]) -> dict[str, ModalityState]:

@@ -4,6 +4,7 @@ place."""
 from __future__ import annotations
 
 import html
+from pathlib import Path
 
 import streamlit as st
 
@@ -16,6 +17,7 @@ from apps.viewer.words import language, names, plain, w
 from medfuse.display.contract import CaseImages
 from medfuse.errors import UserError, WrongUse
 from medfuse.library import results
+from medfuse.library.outlines import outlines_of
 from medfuse.prediction import Prediction
 from medfuse.report import Report
 
@@ -43,6 +45,11 @@ def show() -> None:
     with st.container():  # also when empty: a line that came above the images would mount them anew
         if others:
             st.warning(w("worklist.open_at", name=plain(", ".join(others))))
+    _draw(case_id, folder)
+
+
+def _draw(case_id: str, folder: Path) -> None:
+    """Images and report, or the report alone in a window of its own."""
     case = CaseImages.model_validate_json((folder / "case.json").read_text())
     result = results.load_result(library(), case_id)
     prediction, drafted = result if result else (None, None)
@@ -52,7 +59,12 @@ def show() -> None:
     with right:
         _banners(prediction, drafted)
     blind = st.session_state.get("blind") == case_id  # the report of this case is being rated
-    places = Places(case.images, None if blind else prediction)
+    outlines = {} if prediction is None else outlines_of(library(), prediction)
+    places = Places(case.images, None if blind else prediction, outlines)
+    if st.query_params.get("part") == "report":
+        with st.container(key="alone"):
+            _paper(case_id, case, prediction, drafted, places, blind=blind)
+        return
     with st.container(key="desk"):
         left, right = st.columns([1.6, 1])
         with left, st.container(key="images"):
@@ -113,7 +125,7 @@ def _prior(case_id: str) -> None:
     job = jobs.jobs.get(earlier)
     going = job is not None and job.state in ("queued", "waiting")
     if people.may_edit() and st.button(w("reader.predict_prior"), key="predict-prior", disabled=going):
-        jobs.predict([earlier], language(), people.account())
+        jobs.predict([earlier], language(), people.acts())
         st.rerun()
 
 
@@ -142,8 +154,8 @@ def _predict(case_id: str) -> None:
         return
     if job and job.state == "failed":
         st.error(w("problems.model", why=job.why))
-    if st.button(w("worklist.predict"), key="predict", type="primary"):
-        jobs.predict([case_id], language(), people.account())
+    if people.may_add() and st.button(w("worklist.predict"), key="predict", type="primary"):
+        jobs.predict([case_id], language(), people.acts())
         st.rerun()
 
 

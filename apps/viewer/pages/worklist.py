@@ -67,8 +67,8 @@ def show() -> None:
 def _predict_all(found: list[Row], place: DeltaGenerator) -> None:
     """A button that predicts every new case that was found, where there are any."""
     new = [r.case_id for r in found if r.state == "new" and not r.conflict]
-    if new and people.may_look() and place.button(w("worklist.predict_all", n=len(new)), key="predict-all"):
-        jobs.predict(new, language(), people.account())
+    if new and people.may_add() and place.button(w("worklist.predict_all", n=len(new)), key="predict-all"):
+        jobs.predict(new, language(), people.acts())
         st.rerun()
 
 
@@ -216,8 +216,8 @@ def _chosen(row: Row, place: DeltaGenerator) -> None:
         st.session_state.pop("blind", None)  # to read it, not to rate it
         st.switch_page(st.session_state["pages"]["read"])
     label = w("worklist.predict") if row.state == "new" else w("worklist.predict_again")
-    if predict.button(label, key="predict", disabled=bool(row.conflict)):
-        jobs.predict([row.case_id], language(), people.account())
+    if predict.button(label, key="predict", disabled=bool(row.conflict) or not people.may_add()):
+        jobs.predict([row.case_id], language(), people.acts())
         st.rerun()
     _assignment(row)
     if row.conflict:

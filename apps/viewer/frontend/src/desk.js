@@ -1,6 +1,7 @@
 /** How the window is shared: images to the left, the report to the right, and a line between them that can be moved. */
 
 import { h, hear } from './dom.js'
+import { away } from './together.js'
 
 const KEY = 'medfuse-images-share' // of the window, in this browser
 const REPORT = 300 // pixels that the report keeps
@@ -62,7 +63,7 @@ export class Divider {
     if (!row) return
     const box = row.getBoundingClientRect()
     const scrolled = row.closest('[data-testid=stMain]')?.scrollTop ?? 0
-    const width = Math.max(260, Math.min(box.width - REPORT, this.#share() * window.innerWidth))
+    const width = away() ? box.width : Math.max(260, Math.min(box.width - REPORT, this.#share() * window.innerWidth))
     const style = document.documentElement.style
     style.setProperty('--images-width', `${Math.round(width)}px`)
     style.setProperty('--desk-top', `${Math.round(box.top + scrolled + 6)}px`)

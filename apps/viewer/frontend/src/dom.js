@@ -46,7 +46,6 @@ export function reopened(dialog) {
 
 /** What one component says to the others on the page. */
 export const bus = new EventTarget()
-export const say = (name, detail) => bus.dispatchEvent(new CustomEvent(name, { detail }))
 
 /** Listen until the returned function is called. */
 export function hear(target, name, listener, capture = false) {

@@ -1,6 +1,7 @@
 /** Findings with their calibrated probability, what each modality adds to it, and a way to the evidence. */
 
-import { h, say } from './dom.js'
+import { h } from './dom.js'
+import { say } from './together.js'
 
 export class Findings {
   /** @param {HTMLElement} root @param {import('../contract.js').FindingsData} data */

@@ -7,6 +7,7 @@ const PATHS = {
   full: 'M2 6V2h4M10 2h4v4M14 10v4h-4M6 14H2v-4',
   flip: 'M8 1v14M6 4L2 8l4 4zM10 4l4 4-4 4',
   rotate: 'M13 8a5 5 0 1 1-2-4M11 1v3H8',
+  second: 'M2 5h8v8H2zM6 5V2h8v8h-4',
   invert: 'M8 2a6 6 0 0 0 0 12zM8 2a6 6 0 0 1 0 12',
 }
 

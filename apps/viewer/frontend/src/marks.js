@@ -1,6 +1,7 @@
 /** What was drawn on the images of a case: kept, moved, taken away, undone and done again, and a list that leads to each. */
 
-import { h, say } from './dom.js'
+import { h } from './dom.js'
+import { say } from './together.js'
 
 export class Marks {
   /** @param {import('./reader.js').Reader} reader */

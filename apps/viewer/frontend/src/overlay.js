@@ -1,9 +1,10 @@
 /** What somebody drew over an image (DICOM overlay 60xx): a bit a voxel beside the pixels, shown as outlines on every plane. */
 
+import { traced } from './outline.js'
 import { voxelAt } from './plane.js'
+import { apply } from './stack.js'
 
 const DRAWN = '#5fe3c0'
-const SIDES = [[-1, 0, 0, 0, 0, 1], [1, 0, 1, 0, 1, 1], [0, -1, 0, 0, 1, 0], [0, 1, 0, 1, 1, 1]] // a neighbour, and the edge towards it
 
 export class Overlay {
   /** @param {import('./stack.js').Stack} stack of an image that something is drawn over */
@@ -32,28 +33,27 @@ export class Overlay {
   }
 
   /** Edges [u, v, u, v] of pixels between what is drawn and what is not, of plane number n. */
-  outline(plane, n, { width, height }) {
-    const key = `${plane} ${n}`
+  outline(plane, n, { width, height }, tilt = null) {
+    const key = `${plane} ${n} ${tilt?.key}`
     if (!this.bits || key === this.key) return this.edges
     this.key = key
-    this.edges = []
-    const on = (u, v) => u >= 0 && v >= 0 && u < width && v < height && this.at(...voxelAt(this.stack, plane, n, u, v))
-    for (let v = 0; v < height; v++) {
-      for (let u = 0; u < width; u++) {
-        if (!on(u, v)) continue
-        for (const [du, dv, a, b, c, d] of SIDES) if (!on(u + du, v + dv)) this.edges.push([u + a, v + b, u + c, v + d])
-      }
-    }
+    const on = (u, v) => u >= 0 && v >= 0 && u < width && v < height && this.at(...under(tilt, voxelAt(this.stack, plane, n, u, v)))
+    this.edges = traced(on, [0, 0, width, height]).edges
     return this.edges
   }
 }
 
+/** The voxel of the stack under one of a turned plane. */
+function under(tilt, voxel) {
+  return tilt ? apply(tilt.to, voxel).map(Math.round) : voxel
+}
+
 /** Draw the outlines of one plane; how many edges they have. */
-export function trace(context, stack, plane, n, shape, toScreen, again) {
+export function trace(context, { stack, tilt }, plane, n, shape, toScreen, again) {
   const { overlay } = stack
   if (!overlay) return 0
   overlay.load(again)
-  const edges = overlay.outline(plane, n, shape)
+  const edges = overlay.outline(plane, n, shape, tilt)
   if (!overlay.bits || !edges.length) return 0
   context.strokeStyle = DRAWN
   context.lineWidth = 1.2

@@ -2,13 +2,16 @@
 
 import { choose, h } from './dom.js'
 import { keyOf } from './marks.js'
+import { Tilt } from './oblique.js'
 import { MAP_NAMES, meeting, PLANES, shapeOf } from './plane.js'
 import { SLABS, slabValue, THICKNESS, valueOn } from './slab.js'
+import { apply, invert } from './stack.js'
 import { marksOn } from './states.js'
 import { SERIES } from './strip.js'
 import { Viewport } from './viewport.js'
 
 const AXIS = { axial: 2, coronal: 1, sagittal: 0 }
+const DEGREES = 0.25 // that a turned plane turns a pixel
 const SPEEDS = [0.25, 0.5, 1, 2]
 
 export class Pane {
@@ -21,9 +24,11 @@ export class Pane {
     this.map = 'grey'
     /** @type {{ kind: string, mm: number } | null} */
     this.slab = null // of the planes, where several are shown as one
-    /** @type {{ stack: any, preset: string, window: number[], map: string, opacity: number } | null} */
+    /** @type {{ stack: any, preset: string, window: number[], map: string, opacity: number, matrix: number[][], by: string } | null} */
     this.fused = null // what lies over the planes in colour
     this.turn = 0 // quarter turns clockwise
+    /** @type {Tilt | null} */
+    this.tilt = null // of the plane, where it is turned out of the stack's directions
     this.speed = 1
     this.playing = false
     this.mode = cell.plane
@@ -41,6 +46,7 @@ export class Pane {
   get words() { return this.reader.words }
   get tool() { return this.reader.tool }
   get opacity() { return this.reader.opacity }
+  get shape() { return this.reader.shape }
   get overlays() { return this.reader.overlays }
   get smooth() { return this.reader.smooth }
   get flipped() { return this.reader.flipped }
@@ -55,6 +61,7 @@ export class Pane {
     const { presets } = this
     if (this.meta.kind !== 'volume' || !this.meta.exact) this.slab = null
     if (!this.#partners().some((i) => i.index === this.fused?.stack.meta.index)) this.fused = null
+    this.tilt = null
     this.preset = presets[this.preset] ? this.preset : Object.keys(presets)[0]
     this.window = [...(this.reader.windows.get(index) ?? presets[this.preset] ?? Object.values(presets)[0])]
     this.own[index] ??= this.reader.placeOf(index) ?? this.meta.shape.map((n) => Math.floor(n / 2))
@@ -67,12 +74,17 @@ export class Pane {
     return { ...this.meta.presets, ...this.reader.data.windows?.[this.modality] }
   }
 
-  /** Series that can lie over this one: volumes of another modality in its frame of reference. */
+  /** Series that can lie over this one: volumes of another modality in its frame of reference, or in one that lies on it. */
   #partners() {
     const { meta } = this
     if (meta.kind !== 'volume' || !meta.frame_of_reference || !this.stack.inverse) return []
-    const found = this.reader.images.filter((i) => i.kind === 'volume' && i.affine && i.modality !== meta.modality && i.frame_of_reference === meta.frame_of_reference)
+    const found = this.reader.images.filter((i) => i.kind === 'volume' && i.affine && i.modality !== meta.modality && this.#onto(i))
     return found.sort((a, b) => Number(b.modality === 'PT') - Number(a.modality === 'PT')) // PET is what lies over others
+  }
+
+  /** From this series to another one in mm; null where nobody knows. */
+  #onto(image) {
+    return this.reader.across(this.meta.frame_of_reference, image.frame_of_reference)
   }
 
   /** Lay a series over the planes, or take it away. */
@@ -81,7 +93,7 @@ export class Pane {
     else {
       const stack = this.reader.stackOf(index)
       const [preset] = Object.keys(stack.meta.presets)
-      this.fused = { stack, preset, window: [...stack.meta.presets[preset]], map: 'hot', opacity: 0.6 }
+      this.fused = { stack, preset, window: [...stack.meta.presets[preset]], map: 'hot', opacity: 0.6, matrix: [], by: '' }
     }
     this.rebuild()
   }
@@ -96,9 +108,42 @@ export class Pane {
     return this.own[this.meta.index]
   }
 
+  /** Where the crosshair is, between voxels where the plane is turned. */
+  #exactly() {
+    const mm = (this.meta.frame_of_reference && this.reader.crosshairs.get(this.meta.frame_of_reference)) || this.exact
+    return mm ? this.stack.toVoxel(mm) : this.position()
+  }
+
   indexOf(plane) {
+    if (this.tilt?.plane === plane) return this.#tiltedIndex()
     const [x, y, z] = this.position()
     return plane === 'coronal' ? y : plane === 'sagittal' ? x : z
+  }
+
+  #tiltedIndex() {
+    const n = Math.round(apply(this.tilt.back, this.#exactly())[AXIS[this.tilt.plane]])
+    return Math.max(0, Math.min(shapeOf(this.stack, this.tilt.plane).count - 1, n))
+  }
+
+  /** To plane number n, and nowhere else in it. */
+  goToPlane(plane, n) {
+    const at = this.tilt?.plane === plane ? apply(this.tilt.back, this.#exactly()) : [...this.position()]
+    at[AXIS[plane]] = Math.max(0, Math.min(shapeOf(this.stack, plane).count - 1, n))
+    this.goTo(this.tilt?.plane === plane ? apply(this.tilt.to, at) : at)
+  }
+
+  /** Turn the plane out of the stack's directions by the way of a pointer, in pixels. */
+  turnBy(across, down) {
+    if (!this.stack?.affine || !this.meta.exact || this.meta.kind !== 'volume' || this.mode === 'mpr') return
+    this.tilt ??= new Tilt(this.stack, this.mode, this.#exactly())
+    this.tilt.turn(true, across * DEGREES)
+    this.tilt.turn(false, -down * DEGREES)
+    this.reader.turned(this)
+  }
+
+  /** What cannot be done on a turned plane. */
+  refuse() {
+    this.reader.refuse(this.words.oblique_measure)
   }
 
   goTo(voxel) {
@@ -110,8 +155,9 @@ export class Pane {
   place(voxel) {
     const at = voxel.map((v, i) => Math.max(0, Math.min(this.meta.shape[i] - 1, Math.round(v))))
     this.own[this.meta.index] = at
-    const mm = this.stack.toMm(at)
-    if (mm && this.meta.frame_of_reference) this.reader.crosshairs.set(this.meta.frame_of_reference, mm)
+    const mm = this.stack.toMm(this.tilt ? voxel : at)
+    this.exact = mm
+    if (mm && this.meta.frame_of_reference) this.reader.stands(this.meta.frame_of_reference, mm)
   }
 
   /**
@@ -120,10 +166,8 @@ export class Pane {
    */
   scroll(plane, down) {
     if (!this.meta) return
-    const at = [...this.position()]
     const feet = plane === 'axial' && this.meta.kind === 'volume'
-    at[AXIS[plane]] += feet ? -down : down
-    this.goTo(at)
+    this.goToPlane(plane, this.indexOf(plane) + (feet ? -down : down))
   }
 
   setPreset(name) {
@@ -146,8 +190,8 @@ export class Pane {
 
   hover(voxel, plane = 'axial') {
     if (!this.readout || !this.stack) return
-    const value = voxel && (this.slab ? slabValue(this.stack, plane, voxel, this.slab) : this.stack.value(...voxel))
-    const over = voxel && this.fused && valueOn(this.stack, this.fused.stack, voxel)
+    const value = voxel && (this.slab && !this.tilt ? slabValue(this.stack, plane, voxel, this.slab) : this.stack.value(...voxel))
+    const over = voxel && this.fused && valueOn(this.stack, this.fused, voxel)
     const mm = voxel && this.stack.toMm(voxel)
     const parts = []
     if (value !== null && value !== undefined) parts.push(`${Number.isInteger(value) ? value : value.toFixed(2)} ${this.meta.unit}`.trim())
@@ -161,7 +205,7 @@ export class Pane {
   }
 
   marks(plane, slice) {
-    return this.reader.marks.on(this.meta.index, plane, slice)
+    return this.tilt ? [] : this.reader.marks.on(this.meta.index, plane, slice)
   }
 
   /** What presentation states draw here. */
@@ -194,28 +238,42 @@ export class Pane {
     this.rebuild()
   }
 
-  /** Evidence on this series: its own places, and those of other series in the same frame of reference. */
+  /** Evidence on this series: its own places, and those of other series that lie with it; has: whether a voxel of this one lies in it. */
   places() {
     if (!this.reader.evidence) return []
     const { places, marked } = this.reader
     const shown = marked && hasExtent(marked, this.reader.images[marked.image]) ? [...places, { ...marked, label: '' }] : places
     return shown.flatMap((p) => {
-      const flash = this.reader.flash === p.id
-      if (p.image === this.meta.index) return [{ box: p.box, label: p.label, flash }]
+      const seen = { id: p.id, label: p.label, flash: this.reader.flash === p.id }
+      const outline = this.reader.outlineOf(p)
+      if (p.image === this.meta.index) return [{ ...seen, box: p.box, has: outline && ((voxel) => outline.has(voxel)) }]
       const other = this.reader.images[p.image]
-      if (!this.stack.inverse || !p.box_mm || !this.meta.frame_of_reference || other.frame_of_reference !== this.meta.frame_of_reference) return []
-      const corners = p.box_mm.map((mm) => this.stack.toVoxel(mm))
+      const way = this.stack.inverse && p.box_mm && this.reader.across(other.frame_of_reference, this.meta.frame_of_reference)
+      if (!way) return []
+      const corners = cornersOf(p.box_mm).map((mm) => this.stack.toVoxel(apply(way.matrix, mm)))
       const box = [Math.min, Math.max].map((f) => [0, 1, 2].map((i) => Math.round(f(...corners.map((c) => c[i])))))
-      return [{ box, label: p.label, flash }]
+      const back = outline && other.kind === 'volume' && other.affine && this.#into(other)
+      return [{ ...seen, box, has: back && ((voxel) => outline.has(apply(back, voxel))) }]
     })
+  }
+
+  /** From voxels of this series to those of another one that lies with it, (3 × 4). */
+  #into(other) {
+    const way = this.#onto(other)
+    const inverse = invert(other.affine)
+    const at = (voxel) => apply(inverse, apply(way.matrix, this.stack.toMm(voxel)))
+    const origin = at([0, 0, 0])
+    const axes = [[1, 0, 0], [0, 1, 0], [0, 0, 1]].map((v) => at(v).map((x, i) => x - origin[i]))
+    return origin.map((o, i) => [axes[0][i], axes[1][i], axes[2][i], o])
   }
 
   /** Where the plane of the active viewport cuts this one, in pixels; null where it does not, or where nobody knows. */
   reference(plane, n) {
     const { current, referenceOn } = this.reader
-    const frame = this.meta.frame_of_reference
-    if (!referenceOn || !frame || current === this || current?.meta?.frame_of_reference !== frame || !this.stack.inverse || !current.stack.affine) return null
-    return meeting({ stack: this.stack, plane, n }, { stack: current.stack, plane: current.plane, n: current.indexOf(current.plane) })
+    if (!referenceOn || current === this || !current?.stack?.affine || !this.stack.inverse) return null
+    const way = this.reader.across(current.meta.frame_of_reference, this.meta.frame_of_reference)
+    const other = { stack: current.stack, plane: current.plane, n: current.indexOf(current.plane), tilt: current.tilt }
+    return way && meeting({ stack: this.stack, plane, n, tilt: this.tilt }, other, way.matrix)
   }
 
   /** Build the pane anew: after another series, layout, mode or language. The same image keeps its zoom, pan and 3D. */
@@ -230,6 +288,7 @@ export class Pane {
       this.element.replaceChildren(h('p', { class: 'nothing' }, words.empty))
       return
     }
+    this.#reach()
     const state = this.reader.data.states[this.modality] ?? { state: 'present', why: '' }
     const volume = this.meta.kind === 'volume'
     const planar = volume && this.meta.exact
@@ -252,13 +311,19 @@ export class Pane {
       planar && h('button', { class: this.mode === 'mpr' ? 'on' : '', 'aria-label': words.mpr, title: words.mpr_hint, onclick: () => this.setMode(this.mode === 'mpr' ? 'axial' : 'mpr') }, '⊞'))
     this.readout = h('output', { class: 'readout' }, '\u00a0')
     this.slider = h('input', { type: 'range', min: 1, max: shapeOf(this.stack, this.plane).count, 'data-keys': 'page', 'aria-label': volume ? words.slice : words.frame,
-      oninput: (e) => { const at = [...this.position()]; at[AXIS[this.plane]] = Number(e.target.value) - 1; this.goTo(at) } })
+      oninput: (e) => this.goToPlane(this.plane, Number(e.target.value) - 1) })
     const foot = h('footer', {}, !volume && this.#player(), this.slider, this.readout)
     const warnings = this.meta.warnings.join('; ')
     this.element.replaceChildren(head, this.#fusion(), grid, foot, warnings ? h('p', { class: 'warning', title: warnings }, `⚠ ${warnings}`) : '')
     this.element.classList.toggle('active', this.reader.current === this)
     this.fetch()
     this.draw()
+  }
+
+  /** What lies over the planes stays as long as somebody says how. */
+  #reach() {
+    const way = this.fused && this.#onto(this.fused.stack.meta)
+    this.fused = way ? Object.assign(this.fused, way) : null
   }
 
   /** The windows to choose from; one that was set by hand can be kept by a name, and an own one taken away. */
@@ -284,7 +349,8 @@ export class Pane {
     return h('header', { class: 'fusion' }, h('span', {}, words.fused), this.#fusing(),
       choose(words.fused_window, Object.keys(fused.stack.meta.presets).map((n) => [n, words.presets[n] ?? n]), fused.preset, (n) => { fused.preset = n; fused.window = [...fused.stack.meta.presets[n]]; this.draw() }),
       choose(words.fused_colours, MAP_NAMES.map((n) => [n, words.maps[n]]), fused.map, (m) => { fused.map = m; this.draw() }),
-      h('input', { type: 'range', min: 0, max: 1, step: 0.05, value: String(fused.opacity), 'aria-label': words.fused_opacity, title: words.fused_opacity, oninput: (e) => { fused.opacity = Number(e.target.value); this.draw() } }))
+      h('input', { type: 'range', min: 0, max: 1, step: 0.05, value: String(fused.opacity), 'aria-label': words.fused_opacity, title: words.fused_opacity, oninput: (e) => { fused.opacity = Number(e.target.value); this.draw() } }),
+      fused.by && h('span', { class: 'why', title: words.registered_by.replace('{name}', fused.by) }, words.registered_by.replace('{name}', fused.by)))
   }
 
   #fusing() {
@@ -313,6 +379,7 @@ export class Pane {
 
   setMode(mode) {
     this.mode = mode
+    this.tilt = null
     this.rebuild()
     this.reader.arrange()
   }
@@ -393,6 +460,11 @@ export class Pane {
     this.viewports?.forEach((v) => v.close())
     this.#drop()
   }
+}
+
+/** The eight corners of a box of two. @param {any} box @returns {any[]} */
+function cornersOf([low, high]) {
+  return [0, 1, 2, 3, 4, 5, 6, 7].map((n) => [0, 1, 2].map((i) => (n >> i & 1 ? high : low)[i]))
 }
 
 /** False for the whole of an image, which is no place in it. */

@@ -1,5 +1,8 @@
 /** One plane through a stack: which voxel lies under which pixel, and the pixels themselves. */
 
+import { voxelIn } from './frames.js'
+import { apply } from './stack.js'
+
 export const PLANES = ['axial', 'coronal', 'sagittal']
 export const EDGES = { axial: ['R', 'L', 'A', 'P'], coronal: ['R', 'L', 'S', 'I'], sagittal: ['A', 'P', 'S', 'I'] }
 
@@ -31,15 +34,17 @@ export function pixelOf(stack, plane, [x, y, z]) {
 }
 
 /**
- * Where another plane of the same frame of reference cuts this one: the ends of the line in pixels of this plane, as far as the other one's
- * picture reaches; null where it does not, or lies in it.
- * @param {{ stack: any, plane: string, n: number }} here @param {{ stack: any, plane: string, n: number }} other
+ * Where another plane cuts this one: the ends of the line in pixels of this plane, as far as the other one's picture reaches; null where it
+ * does not, or lies in it. matrix: from the mm of the other one to those of this one.
+ * @param {{ stack: any, plane: string, n: number, tilt: any }} here @param {{ stack: any, plane: string, n: number, tilt: any }} other
+ * @param {number[][]} matrix
  */
-export function meeting(here, other) {
+export function meeting(here, other, matrix) {
   const { width, height } = shapeOf(other.stack, other.plane)
   const corners = [[0, 0], [width, 0], [width, height], [0, height]].map(([u, v]) => {
-    const mm = other.stack.toMm(voxelAt(other.stack, other.plane, other.n, u - 0.5, v - 0.5))
-    const [x, y, k] = pixelOf(here.stack, here.plane, here.stack.toVoxel(mm))
+    const corner = voxelAt(other.stack, other.plane, other.n, u - 0.5, v - 0.5)
+    const voxel = voxelIn(here.stack, other.stack, other.tilt ? apply(other.tilt.to, corner) : corner, matrix)
+    const [x, y, k] = pixelOf(here.stack, here.plane, here.tilt ? apply(here.tilt.back, voxel) : voxel)
     return [x + 0.5, y + 0.5, k - here.n]
   })
   if (corners.every((c) => Math.abs(c[2]) < 1)) return null

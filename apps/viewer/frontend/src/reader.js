@@ -2,17 +2,21 @@
 
 import { Divider } from './desk.js'
 import { bus, h, hear, reopened, taken } from './dom.js'
+import { across } from './frames.js'
 import { KeyPage } from './help.js'
 import { bestGrid, cellsOf, hangingOf } from './hang.js'
 import { keyOf, Marks } from './marks.js'
 import { nextSerial, Outbox } from './outbox.js'
+import { Outline } from './outline.js'
 import { Pane } from './pane.js'
-import { Stack } from './stack.js'
+import { apply, Stack } from './stack.js'
 import { present, watch } from './states.js'
 import { Strip } from './strip.js'
 import { TagPage } from './tags.js'
-import { TOOLS, toolbar } from './toolbar.js'
+import { apart, away, send } from './together.js'
+import { SHAPES, TOOLS, toolbar } from './toolbar.js'
 
+const KEY_TURN = 20 // of turning a plane by a key, in pixels of a pointer: 5 degrees
 const EMPTY = { index: null, plane: 'axial', window: '' }
 const kept = { case: null, stacks: new Map() } // pixels cross the wire once: they outlive a rerun of the page
 
@@ -28,6 +32,8 @@ export class Reader {
     this.words = data.words
     this.images = data.images
     this.places = data.places
+    this.shape = 'outline' // how evidence is drawn where its outline is known
+    this.outlines = new WeakMap()
     this.outbox = new Outbox((drawings) => tell('measured', { drawings }))
     this.marks = new Marks(this)
     this.tool = 'navigate'
@@ -70,7 +76,7 @@ export class Reader {
     this.tagPage = new TagPage(this)
     this.root = h('div', { class: 'reader', 'data-case': data.case_id }, this.bar, this.note, this.strip.element, this.board, this.marks.element, this.divider.element, this.keyPage.element, this.tagPage.element)
     root.append(this.root)
-    this.off = [hear(bus, 'jump', (e) => this.jump(e.detail)), hear(document, 'keydown', (e) => this.#key(e)), watch(() => this.draw()), hear(bus, 'state', (e) => present(this, e.detail))]
+    this.off = [hear(bus, 'jump', (e) => this.jump(e.detail)), hear(bus, 'apart', (e) => this.#apart(e.detail)), hear(bus, 'asked', (e) => e.detail !== data.case_id && send('report', 'case', data.case_id)), hear(document, 'keydown', (e) => this.#key(e)), watch(() => this.draw()), hear(bus, 'state', (e) => present(this, e.detail))]
     this.observer = new ResizeObserver(() => this.automatic && !this.single && this.board.clientWidth !== this.fittedTo && this.#refit())
     this.observer.observe(this.board)
     this.hang(0)
@@ -109,6 +115,27 @@ export class Reader {
   stackOf(index) {
     if (!kept.stacks.has(index)) kept.stacks.set(index, new Stack({ ...this.images[index] }))
     return kept.stacks.get(index)
+  }
+
+  /** From the mm of one frame of reference to those of another one, and who says so. */
+  across(from, to) {
+    return across(this.data.links ?? [], from, to)
+  }
+
+  /** The crosshair stands there, in this frame of reference and in those that lie on it. */
+  stands(frame, mm) {
+    this.crosshairs.set(frame, mm)
+    for (const other of new Set(this.images.map((i) => i.frame_of_reference))) {
+      const way = other !== frame && this.across(frame, other)
+      if (way) this.crosshairs.set(other, apply(way.matrix, mm))
+    }
+  }
+
+  /** The voxels of a place whose outline is known, read once. */
+  outlineOf(place) {
+    if (!place.runs?.length) return null
+    if (!this.outlines.has(place)) this.outlines.set(place, new Outline(place))
+    return this.outlines.get(place)
   }
 
   /** Each series opens on its strongest evidence, without a flash. */
@@ -210,12 +237,12 @@ export class Reader {
     this.fade = setTimeout(() => { this.flash = null; this.draw() }, 1500)
   }
 
-  /** Whoever shares the frame of reference follows, and who is linked; others stay where they are. */
+  /** Whoever shares the frame of reference follows, or lies on it by a registration, and who is linked; others stay where they are. */
   moved(pane) {
     const frame = pane.meta.frame_of_reference
     const [lead, first] = [pane.stack.toMm(pane.position()), this.anchors.get(pane)]
     for (const p of this.panes) {
-      const same = frame && p.meta?.frame_of_reference === frame
+      const same = p.meta && this.across(frame, p.meta.frame_of_reference)
       const stood = this.anchors.get(p)
       if (this.linked && p !== pane && !same && lead && first && stood) p.place(p.stack.toVoxel(stood.map((v, i) => v + lead[i] - first[i])))
       if (p === pane || same || this.linked) p.draw()
@@ -329,14 +356,17 @@ export class Reader {
     const pane = this.current
     const acts = {
       one: () => this.#alone(),
-      reset: () => this.panes.forEach((p) => { p.turn = 0; p.viewports?.forEach((v) => v.reset()) }),
+      ...this.#turns(pane),
+      reset: () => this.panes.forEach((p) => { p.turn = 0; p.tilt = null; p.viewports?.forEach((v) => v.reset()) }),
       prior: () => this.data.prior_date && this.tell('prior', { serial: nextSerial() }),
       save: () => this.tell('hung', { serial: nextSerial(), hanging: hangingOf(this.rows, this.columns, this.panes.slice(0, 9), this.images) }),
+      evidence_shape: () => { this.shape = SHAPES[(SHAPES.indexOf(this.shape) + 1) % SHAPES.length] },
+      second: () => apart(this.data.case_id),
       full: () => { document.fullscreenElement ? document.exitFullscreen() : this.root.requestFullscreen() },
       undo: () => this.marks.undo(),
       redo: () => this.marks.redo(),
       delete: () => this.marks.removeChosen(),
-      key_image: () => pane.meta && (pane.meta.prior ? this.#say(this.words.prior_measure) : this.marks.key(pane.keyView())),
+      key_image: () => pane.meta && (pane.meta.prior || pane.tilt ? this.#say(pane.tilt ? this.words.oblique_measure : this.words.prior_measure) : this.marks.key(pane.keyView())),
       rotate: () => { pane.turn = (pane.turn + 1) % 4 },
       invert: () => pane.meta && pane.invert(),
       help: () => this.keyPage.toggle(),
@@ -354,6 +384,29 @@ export class Reader {
     if (name === 'link') this.#anchor()
     if (!['up', 'down', 'play'].includes(name)) { this.drawBar(); this.draw() }
     return true
+  }
+
+  /** Keys that turn the plane of the active viewport. */
+  #turns(pane) {
+    const by = { tilt_left: [-KEY_TURN, 0], tilt_right: [KEY_TURN, 0], tilt_up: [0, -KEY_TURN], tilt_down: [0, KEY_TURN] }
+    return Object.fromEntries(Object.entries(by).map(([name, [across, down]]) => [name, () => pane.turnBy(across, down)]))
+  }
+
+  /** The plane of a viewport is turned: it and the lines on the others are drawn anew. */
+  turned(pane) {
+    pane.fetch()
+    this.draw()
+  }
+
+  /** The report went into a window of its own, or came back: what was done to it there is fetched. */
+  #apart(gone) {
+    this.divider.fit()
+    this.drawBar()
+    if (!gone) this.tell('refresh', { serial: nextSerial() })
+  }
+
+  refuse(text) {
+    this.#say(text)
   }
 
   #preset(n) {
@@ -409,6 +462,6 @@ export class Reader {
 }
 
 /** What the viewports are built from: another one needs other lists, labels and badges. */
-function frame({ words, states, images, windows = {}, may_save = false }) {
-  return JSON.stringify([words, states, windows, may_save, images.map((i) => [i.series_uid, i.prior])])
+function frame({ words, states, images, windows = {}, may_save = false, links = [] }) {
+  return JSON.stringify([words, states, windows, may_save, links, images.map((i) => [i.series_uid, i.prior])])
 }

@@ -1,7 +1,8 @@
 /** Presentation states and key object selections of a case: what they say, and a way to each image that they refer to. */
 
-import { h, say } from './dom.js'
+import { h } from './dom.js'
 import { isDrawn, isShown, show, toggle, watch } from './states.js'
+import { say } from './together.js'
 
 export class Referred {
   /** @param {HTMLElement} root @param {import('../contract.js').ReferredData} data */

@@ -1,10 +1,12 @@
 /** The report to work on: each sentence with its state and source, to be accepted, edited, rejected, moved, added. */
 
-import { bus, h, hear, say, taken } from './dom.js'
+import { bus, h, hear, taken } from './dom.js'
+import { away, say, second, send } from './together.js'
 import { nextSerial } from './outbox.js'
 
 const MARKS = { present: '●', possible: '◐', absent: '○', not_assessed: '–', notice: '' }
 const SAVE_AFTER_MS = 2000 // of typing: less than five seconds can be lost
+const ELSEWHERE = ['next_sentence', 'previous_sentence', 'accept', 'reject'] // keys of a report in a window of its own
 
 export class ReportEditor {
   /**
@@ -19,7 +21,7 @@ export class ReportEditor {
     this.waiting = false
     this.root = h('div', { class: 'report' })
     root.append(this.root)
-    this.off = [hear(document, 'keydown', (e) => this.#key(e)), hear(bus, 'insert', (e) => this.insert(e.detail))]
+    this.off = [hear(document, 'keydown', (e) => this.#key(e)), hear(bus, 'insert', (e) => this.insert(e.detail)), hear(bus, 'decide', (e) => this.#decide(e.detail))]
     this.update(data)
   }
 
@@ -221,16 +223,23 @@ export class ReportEditor {
 
   #key(event) {
     if (event.ctrlKey || event.metaKey || event.altKey || taken(event)) return
-    const [s, n] = this.at
     const does = Object.entries(this.data.keys).find(([, key]) => key === event.key)?.[0]
+    if (away() && !second) {
+      if (ELSEWHERE.includes(does)) send('report', 'decide', does) // what is read there is decided there
+    } else if (this.#decide(does)) event.preventDefault()
+  }
+
+  /** Move to a sentence, or decide on it; false where this is for nothing. */
+  #decide(does) {
+    const [s, n] = this.at
     if (does === 'next_sentence') this.next(1)
     else if (does === 'previous_sentence') this.next(-1)
-    else if (!this.data.may_edit || !['accept', 'reject', 'edit'].includes(does)) return
+    else if (!this.data.may_edit || !['accept', 'reject', 'edit'].includes(does)) return false
     else if (!this.#inSight()) this.#reveal() // nothing is decided on a sentence that cannot be read
     else if (does === 'accept') this.set(s, n, 'accepted')
     else if (does === 'reject') this.set(s, n, 'rejected')
     else this.edit(s, n)
-    event.preventDefault()
+    return true
   }
 
   /** In another place of the page, in the middle of what is being typed. */

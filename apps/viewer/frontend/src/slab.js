@@ -1,6 +1,8 @@
 /** Several planes as one: the largest, the smallest or the mean value along each line of sight; and one series in colour on another. */
 
+import { voxelIn } from './frames.js'
 import { lookup, shapeOf, voxelAt } from './plane.js'
+import { apply } from './stack.js'
 
 export const SLABS = ['mip', 'minip', 'mean']
 export const THICKNESS = [3, 5, 10, 20, 30, 50] // mm
@@ -61,17 +63,17 @@ export function slabValue(stack, plane, voxel, { kind, mm }) {
 }
 
 /**
- * Lay another series of the same frame of reference over the plane, in its own window and colours: what is low in it stays clear. Values between
- * its voxels are interpolated.
- * @param {{ stack: any, window: [number, number], map: string, opacity: number }} over
+ * Lay another series over the plane, in its own window and colours: what is low in it stays clear. Values between its voxels are interpolated.
+ * matrix: from the mm of the plane to those of the other series. tilt: of the plane, where it is turned.
+ * @param {{ stack: any, window: [number, number], map: string, opacity: number, matrix: number[][] }} over
  */
-export function overlay(stack, plane, n, over, out) {
+export function overlay(stack, plane, n, over, out, tilt = null) {
   const { width, height } = shapeOf(stack, plane)
   const table = lookup(over.stack, over.window, over.map)
   const [centre, range] = over.window
   const { slope, intercept } = over.stack.meta
   const low = (centre - range / 2 - intercept) / slope
-  const at = (u, v) => over.stack.toVoxel(stack.toMm(voxelAt(stack, plane, n, u, v)))
+  const at = (u, v) => voxelIn(over.stack, stack, tilt ? apply(tilt.to, voxelAt(stack, plane, n, u, v)) : voxelAt(stack, plane, n, u, v), over.matrix)
   const [origin, right, below] = [at(0, 0), at(1, 0), at(0, 1)] // straight lines stay straight
   const sample = sampler(over.stack)
   for (let v = 0, i = 0; v < height; v++)
@@ -91,7 +93,7 @@ function mixed(a, b, alpha) {
 }
 
 /** Stored values between voxels; null outside. */
-function sampler({ nx, ny, nz, data }) {
+export function sampler({ nx, ny, nz, data }) {
   return (x, y, z) => {
     if (x < -0.5 || y < -0.5 || z < -0.5 || x > nx - 0.5 || y > ny - 0.5 || z > nz - 0.5) return null
     const [cx, cy, cz] = [Math.max(0, Math.min(nx - 1, x)), Math.max(0, Math.min(ny - 1, y)), Math.max(0, Math.min(nz - 1, z))]
@@ -105,8 +107,7 @@ function sampler({ nx, ny, nz, data }) {
 }
 
 /** Where a voxel of one series lies in another one, and its value there; null where it does not. */
-export function valueOn(stack, other, voxel) {
-  const mm = stack.toMm(voxel)
-  const [x, y, z] = (mm && other.toVoxel(mm)) ?? [NaN, NaN, NaN]
+export function valueOn(stack, { stack: other, matrix }, voxel) {
+  const [x, y, z] = voxelIn(other, stack, voxel, matrix) ?? [NaN, NaN, NaN]
   return Number.isNaN(x) ? null : other.value(Math.round(x), Math.round(y), Math.round(z))
 }

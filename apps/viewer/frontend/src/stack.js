@@ -78,11 +78,12 @@ export class Stack {
   }
 }
 
+/** @param {any} m (3 or 4 × 4) @param {number[]} voxel @returns {number[]} */
 export function apply(m, [x, y, z]) {
   return [0, 1, 2].map((r) => m[r][0] * x + m[r][1] * y + m[r][2] * z + m[r][3])
 }
 
-function invert(m) {
+export function invert(m) {
   const [[a, b, c, tx], [d, e, f, ty], [g, i, j, tz]] = m
   const det = a * (e * j - f * i) - b * (d * j - f * g) + c * (d * i - e * g)
   const r = [

@@ -1,7 +1,8 @@
 /** Presentation states: what they draw on the images that they refer to, and how they show them. */
 
-import { bus, say } from './dom.js'
+import { bus } from './dom.js'
 import { write } from './ink.js'
+import { say } from './together.js'
 
 const INK = '#ffd166' // where a state names no colour
 const LINE = 16 // pixels of the screen from one line of words to the next

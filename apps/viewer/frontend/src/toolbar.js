@@ -2,9 +2,11 @@
 
 import { choose, h } from './dom.js'
 import { icon } from './icons.js'
+import { away } from './together.js'
 import { DRAWING } from './tools.js'
 
-export const TOOLS = { navigate: '✛', window: '◐', pan: '✥', ...Object.fromEntries(Object.entries(DRAWING).map(([k, v]) => [k, v.icon])) }
+export const TOOLS = { navigate: '✛', window: '◐', pan: '✥', tilt: '⤡', ...Object.fromEntries(Object.entries(DRAWING).map(([k, v]) => [k, v.icon])) }
+export const SHAPES = ['outline', 'filled', 'box'] // of evidence
 export const GRIDS = ['1×1', '1×2', '2×1', '2×2', '1×3', '3×1', '2×3', '3×2', '3×3']
 
 /** @param {import('./reader.js').Reader} reader */
@@ -25,11 +27,12 @@ export function toolbar(reader) {
       press('link', icon('link'), words.link, reader.linked, words.link_hint),
       data.prior_date && press('prior', words.prior, words.prior, data.prior_open, words.prior_hint.replace('{date}', data.prior_date))),
     h('span', { class: 'group' }, press('evidence', '⬚', words.evidence, reader.evidence),
+      reader.places.some((p) => p.runs?.length) && choose(words.evidence_shape, SHAPES.map((s) => [s, words.evidence_shapes[s]]), reader.shape, (s) => { reader.shape = s; reader.draw() }),
       h('input', { type: 'range', min: 0.1, max: 1, step: 0.1, value: String(reader.opacity), title: words.opacity, 'aria-label': words.opacity, oninput: (e) => { reader.opacity = Number(e.target.value); reader.draw() } }),
       (data.images.some((i) => i.drawn) || data.presented?.some((s) => s.marks.length)) && press('overlay', '▱', words.overlay, reader.overlays, words.overlay_hint),
       press('crosshair', icon('crosshair'), words.crosshair, reader.crosshairOn), press('reference', icon('reference'), words.reference, reader.referenceOn, words.reference_hint), press('flip', icon('flip'), words.flip, reader.flipped, words.flip_hint),
       press('rotate', icon('rotate'), words.rotate), press('invert', icon('invert'), words.invert),
-      press('tags', '☰', words.tags), press('full', icon('full'), words.full), press('reset', '⟲', words.reset), press('help', '?', words.keys_title)),
+      press('second', icon('second'), words.second, away(), words.second_hint), press('tags', '☰', words.tags), press('full', icon('full'), words.full), press('reset', '⟲', words.reset), press('help', '?', words.keys_title)),
     absent.length > 0 && h('span', { class: 'group absent' }, absent.map(([m, s]) => h('span', { class: `badge ${s.state}`, title: s.why || (s.state === 'failed' ? words.unreadable : words.not_acquired) }, `${m} ${words.states[s.state]}`))),
   ].filter(Boolean)
 }

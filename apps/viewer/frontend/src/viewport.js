@@ -3,11 +3,14 @@
 import { corners } from './corners.js'
 import { h } from './dom.js'
 import { write } from './ink.js'
+import { paintTilted } from './oblique.js'
+import { free, ink, traced } from './outline.js'
 import { trace } from './overlay.js'
 import { drawStates } from './states.js'
 import { DRAWING, figured, sketch, struck } from './tools.js'
 import { EDGES, lookup, paint, pixelOf, shapeOf, voxelAt } from './plane.js'
 import { overlay, paintSlab, planesOf } from './slab.js'
+import { apply } from './stack.js'
 
 const HIGHLIGHT = '#ffc400'
 const LABEL = '#a0dcff'
@@ -34,6 +37,8 @@ export class Viewport {
     this.lastTurn = 0
     /** @type {{ clientX: number, clientY: number } | null} */
     this.pointer = null
+    /** @type {Map<string, { key: string, found: any }>} */
+    this.outlines = new Map()
     this.back = document.createElement('canvas') // the plane at its own size
     this.canvas = h('canvas', {
       class: 'viewport', tabIndex: -1,
@@ -88,9 +93,9 @@ export class Viewport {
     context.scale(flip ? -sx : sx, sy)
     context.drawImage(this.back, -shape.width / 2, -shape.height / 2)
     context.restore()
-    const drawn = this.host.overlays ? trace(context, stack, this.plane, index, shape, (p) => this.toScreen(p), () => this.draw()) : 0
-    const stated = drawStates(context, this.host.stated(this.plane, index), (p) => this.toScreen(p), [width, height])
-    this.#boxes(context, stack, index)
+    const drawn = this.host.overlays ? trace(context, this.host, this.plane, index, shape, (p) => this.toScreen(p), () => this.draw()) : 0
+    const stated = this.host.tilt ? '' : drawStates(context, this.host.stated(this.plane, index), (p) => this.toScreen(p), [width, height])
+    const outlined = this.#evidence(context, stack, index)
     this.#measurements(context, index)
     const line = this.#reference(context, index)
     if (this.host.crosshair) this.#crosshair(context, stack, index, width, height)
@@ -98,15 +103,22 @@ export class Viewport {
     this.#caption(context, stack, index, shape, width, height)
     corners(context, this.host, width, height)
     Object.assign(this.canvas.dataset, {
-      plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','),
+      plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','), tilt: (this.host.tilt?.angle ?? 0).toFixed(1), pivot: this.host.tilt?.pivot.join(',') ?? '', outlined,
       where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, stated, reference: line.flat().map((v) => v.toFixed(1)).join(','),
     })
     if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer), this.plane) // other pixels came under it
   }
 
   #voxelUnder(point) {
+    return this.#exactlyUnder(point).map(Math.round)
+  }
+
+  /** The place under a point in voxels; between them where the plane is turned. */
+  #exactlyUnder(point) {
     const [u, v] = this.toPixel(point)
-    return voxelAt(this.host.stack, this.plane, this.host.indexOf(this.plane), Math.floor(u), Math.floor(v))
+    const { stack, tilt } = this.host
+    const voxel = voxelAt(stack, this.plane, this.host.indexOf(this.plane), Math.floor(u), Math.floor(v))
+    return tilt ? apply(tilt.to, voxel) : voxel
   }
 
   /** Where the plane lies on the canvas: origin and size of a pixel, square in mm. */
@@ -137,9 +149,9 @@ export class Viewport {
   }
 
   #refresh(stack, shape, index) {
-    const { slab, fused } = this.host
-    const over = fused && [fused.stack.meta.index, fused.stack.version, ...fused.window, fused.map, fused.opacity]
-    const key = [stack.meta.url, stack.meta.index, stack.version, index, ...this.host.window, this.host.map, slab?.kind, slab?.mm, over].join('|')
+    const { slab, fused, tilt } = this.host
+    const over = fused && [fused.stack.meta.index, fused.stack.version, ...fused.window, fused.map, fused.opacity, fused.matrix]
+    const key = [stack.meta.url, stack.meta.index, stack.version, index, ...this.host.window, this.host.map, slab?.kind, slab?.mm, tilt?.key, over].join('|')
     if (key === this.key) return
     this.key = key
     const tableKey = [stack.meta.index, ...this.host.window, this.host.map].join('|')
@@ -153,9 +165,10 @@ export class Viewport {
       this.image = new ImageData(shape.width, shape.height)
       this.words = new Uint32Array(this.image.data.buffer)
     }
-    if (slab) paintSlab(stack, this.plane, index, slab, this.table, this.words)
+    if (tilt) paintTilted(stack, this.plane, index, tilt, slab, this.table, this.words)
+    else if (slab) paintSlab(stack, this.plane, index, slab, this.table, this.words)
     else paint(stack, this.plane, index, this.table, this.words)
-    if (fused) overlay(stack, this.plane, index, fused, this.words)
+    if (fused) overlay(stack, this.plane, index, fused, this.words, tilt)
     const context = /** @type {CanvasRenderingContext2D} */ (this.back.getContext('2d', SOFTWARE))
     context.putImageData(this.image, 0, 0)
   }
@@ -175,22 +188,62 @@ export class Viewport {
     return [x / (flip ? -sx : sx) + w / 2, y / sy + hh / 2]
   }
 
-  #boxes(context, stack, index) {
-    for (const { box: [low, high], label, flash } of this.host.places()) {
-      const a = pixelOf(stack, this.plane, low)
-      const b = pixelOf(stack, this.plane, high)
-      const [from, to] = [Math.min(a[2], b[2]), Math.max(a[2], b[2])]
-      if (index < from - 0.5 || index > to + 0.5) continue
-      const [x0, y0] = this.toScreen([Math.min(a[0], b[0]), Math.min(a[1], b[1])])
-      const [x1, y1] = this.toScreen([Math.max(a[0], b[0]) + 1, Math.max(a[1], b[1]) + 1])
-      const [left, upper] = [Math.min(x0, x1) - 3, Math.min(y0, y1)]
-      context.strokeStyle = HIGHLIGHT
-      context.globalAlpha = this.host.opacity
-      context.lineWidth = flash ? 4 : 2
-      context.strokeRect(left, upper - 3, Math.abs(x1 - x0) + 6, Math.abs(y1 - y0) + 6)
-      if (label) write(context, label, left, upper - 8, { colour: HIGHLIGHT, align: 'left', within: this.canvas.clientWidth })
-      context.globalAlpha = 1
+  /** Evidence: the outline where it is known, else a box; labels beside them, not over them. How many edges the outlines have. */
+  #evidence(context, stack, index) {
+    const { shape, opacity } = this.host
+    const shown = this.host.places().map((place) => ({ place, form: this.#form(place, stack, index, shape) })).filter((x) => x.form)
+    const taken = shown.map((x) => x.form.around)
+    context.strokeStyle = context.fillStyle = HIGHLIGHT
+    context.globalAlpha = opacity
+    for (const { place, form } of shown) {
+      const [x0, y0, x1, y1] = form.around
+      context.lineWidth = place.flash ? 4 : form.traced ? 1.5 : 2
+      if (form.traced) ink(context, form.traced, (p) => this.toScreen(p), shape === 'filled')
+      else context.strokeRect(x0, y0, x1 - x0, y1 - y0)
     }
+    for (const { place, form } of shown) if (place.label) this.#label(context, place.label, form.around, taken)
+    context.globalAlpha = 1
+    return shown.reduce((sum, x) => sum + (x.form.traced?.edges.length ?? 0), 0)
+  }
+
+  #label(context, label, around, taken) {
+    context.font = '600 13px system-ui, sans-serif'
+    const at = free(around, taken, context.measureText(label).width, { width: this.canvas.clientWidth, height: this.canvas.clientHeight })
+    taken.push(at.box)
+    write(context, label, at.x, at.y, { colour: HIGHLIGHT, align: 'left', within: this.canvas.clientWidth })
+  }
+
+  /** What of a place this plane cuts, and the part of the screen that it takes; null where it cuts nothing. */
+  #form({ id, box: [low, high], has }, stack, index, shape) {
+    const { tilt } = this.host
+    const [a, b] = [pixelOf(stack, this.plane, low), pixelOf(stack, this.plane, high)]
+    if (!tilt && (index < Math.min(a[2], b[2]) - 0.5 || index > Math.max(a[2], b[2]) + 0.5)) return null
+    const part = [Math.min(a[0], b[0]), Math.min(a[1], b[1]), Math.max(a[0], b[0]) + 1, Math.max(a[1], b[1]) + 1]
+    if (!has || shape === 'box') return tilt ? null : { around: this.#around(part, 3) } // a box has other sides on a turned plane
+    const found = this.#traced(id, has, part, stack, index)
+    if (!found.rows.length) return null
+    const [us, vs] = [found.rows.flatMap((r) => [r[0], r[0] + r[2]]), found.rows.map((r) => r[1])]
+    return { around: this.#around([Math.min(...us), Math.min(...vs), Math.max(...us), Math.max(...vs) + 1], 1), traced: found }
+  }
+
+  /** @param {any} part first and last column and row, @param {number} margin in pixels of the screen */
+  #around([u0, v0, u1, v1], margin) {
+    const [[ax, ay], [bx, by]] = [this.toScreen([u0, v0]), this.toScreen([u1, v1])]
+    return [Math.min(ax, bx) - margin, Math.min(ay, by) - margin, Math.max(ax, bx) + margin, Math.max(ay, by) + margin]
+  }
+
+  /** Traced once a plane. */
+  #traced(id, has, part, stack, index) {
+    const { tilt } = this.host
+    const { width, height } = shapeOf(stack, this.plane)
+    const key = [stack.meta.index, index, tilt?.key, part].join()
+    const known = this.outlines.get(id)
+    if (known?.key === key) return known.found
+    const within = tilt ? [0, 0, width, height] : part
+    const voxel = (u, v) => { const at = voxelAt(stack, this.plane, index, u, v); return tilt ? apply(tilt.to, at) : at }
+    const found = traced((u, v) => has(voxel(u, v)), within)
+    this.outlines.set(id, { key, found })
+    return found
   }
 
   #measurements(context, index) {
@@ -219,7 +272,8 @@ export class Viewport {
   #crosshair(context, stack, index, width, height) {
     const at = this.host.position()
     if (!at) return
-    const [u, v, n] = pixelOf(stack, this.plane, at)
+    const { tilt } = this.host
+    const [u, v, n] = pixelOf(stack, this.plane, tilt ? apply(tilt.back, at) : at)
     if (Math.abs(n - index) > 0.6) return
     const [x, y] = this.toScreen([u + 0.5, v + 0.5])
     context.strokeStyle = 'rgba(79,179,191,.75)'
@@ -238,7 +292,7 @@ export class Viewport {
       write(context, this.host.words.orientation_unknown, 8, 60, { colour: '#ff8d84', align: 'left' })
       return
     }
-    let [left, right, top, bottom] = EDGES[this.plane]
+    let [left, right, top, bottom] = this.host.tilt?.edges() ?? EDGES[this.plane]
     if (this.fit.flip) [left, right] = [right, left]
     for (let i = 0; i < this.fit.turn; i++) [left, right, top, bottom] = [bottom, top, left, right]
     write(context, left, 8, height / 2, { size: 17, colour: LABEL, align: 'left' })
@@ -254,13 +308,15 @@ export class Viewport {
     const place = this.#where(stack, index)
     const { slab } = this.host
     const thick = slab ? ` · ${words.slabs[slab.kind]} ${slab.mm} mm` : ''
-    write(context, `${what} ${index + 1}/${count}${place}${thick}`, 8, height - 12, { align: 'left', size: 12 })
+    const turned = this.host.tilt ? `${words.oblique} ${Math.round(this.host.tilt.angle)}° · ` : ''
+    write(context, `${turned}${what} ${index + 1}/${count}${place}${thick}`, 8, height - 12, { align: 'left', size: 12 })
     if (simulated) write(context, simulated, 8, height - 27, { align: 'left', size: 12 })
     if (!this.#arrived(stack, index)) write(context, words.loading, width / 2, height / 2, { size: 15 })
   }
 
   /** Where the plane lies in mm, and the number under which a PACS shows the slice. */
   #where(stack, index) {
+    if (this.host.tilt) return '' // it lies at no one height
     const middle = stack.toMm(voxelAt(stack, this.plane, index, stack.nx / 2, this.plane === 'axial' ? stack.ny / 2 : stack.nz / 2))
     const axis = { axial: 2, coronal: 1, sagittal: 0 }[this.plane]
     const mm = middle && stack.meta.exact ? ` · ${'RAS'[axis]}${middle[axis] < 0 ? '−' : '+'}${Math.abs(middle[axis]).toFixed(1)} mm` : ''
@@ -270,7 +326,7 @@ export class Viewport {
 
   /** A slice needs its own chunk, a plane across the slices all of them. */
   #arrived(stack, index) {
-    if (this.plane !== 'axial') return stack.complete
+    if (this.plane !== 'axial' || this.host.tilt) return stack.complete
     const [low, high] = this.host.slab ? planesOf(stack, this.plane, index, this.host.slab.mm) : [index, index]
     return stack.has(low) && stack.has(index) && stack.has(high)
   }
@@ -311,6 +367,7 @@ export class Viewport {
     this.canvas.setPointerCapture(event.pointerId)
     const tool = event.button === 2 ? 'window' : event.button === 1 || event.shiftKey ? 'pan' : this.host.tool
     const from = this.toPixel(event)
+    if (DRAWING[tool] && this.host.tilt) return this.host.refuse()
     this.drag = { tool, x: event.clientX, y: event.clientY, window: [...this.host.window], pan: [...this.pan], from }
     if (tool === 'navigate' || DRAWING[tool]) this.#take(event)
     if (DRAWING[tool] && !this.drag.mark) this.#begin(tool, from)
@@ -356,8 +413,11 @@ export class Viewport {
     } else if (d.tool === 'pan') {
       this.pan = [d.pan[0] + event.clientX - d.x, d.pan[1] + event.clientY - d.y]
       this.draw()
+    } else if (d.tool === 'tilt') {
+      this.host.turnBy(event.clientX - d.x, event.clientY - d.y)
+      Object.assign(d, { x: event.clientX, y: event.clientY })
     } else if (d.tool === 'mark') this.#carry(at)
-    else if (d.tool === 'navigate') this.host.goTo(voxel)
+    else if (d.tool === 'navigate') this.host.goTo(this.#exactlyUnder(event))
   }
 
   #figure(kind, points, text = '') {

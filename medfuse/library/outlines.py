@@ -1,0 +1,77 @@
+"""Outlines of the lesions of a prediction, for the viewer: beside its cached pixels, as predicting again
+makes them anew."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import secrets
+import zipfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+import numpy as np
+from jaxtyping import Bool, Float
+
+from ..prediction import Prediction
+
+if TYPE_CHECKING:
+    from .library import Library
+
+
+class Outlined(Protocol):
+    """mask: of a lesion on a grid of its own. to_place: (4, 4) from its index to RAS+ mm."""
+
+    @property
+    def mask(self) -> np.ndarray: ...
+    @property
+    def to_place(self) -> np.ndarray: ...
+
+
+@dataclass(frozen=True)
+class KeptOutline:
+    """mask: (I, J, K) of a lesion on a grid of its own. to_place: from its index to RAS+ mm."""
+
+    mask: Bool[np.ndarray, "i j k"]
+    to_place: Float[np.ndarray, "4 4"]
+
+
+def outlines_file(library: Library, prediction: Prediction) -> Path:
+    """Where the outlines of a prediction lie, whether or not they are there."""
+    whose = "\n".join([prediction.case_id, prediction.bundle_hash])
+    return library.home / "cache" / "outlines" / f"{hashlib.sha256(whose.encode()).hexdigest()}.npz"
+
+
+def keep_outlines(library: Library, prediction: Prediction, masks: Mapping[str, Outlined]) -> None:
+    """Keep the outlines by their lesion's id, in place of those of an earlier run. A disk that is full leaves
+    boxes."""
+    path = outlines_file(library, prediction)
+    part = path.with_name(f".{os.getpid()}.{secrets.token_hex(4)}.npz")
+    known = [x.id for x in prediction.outlined if x.id in masks]
+    arrays: dict[str, np.ndarray] = {"ids": np.array(known, dtype="U64")}
+    for n, name in enumerate(known):
+        arrays[f"mask{n}"] = masks[name].mask.astype(bool)
+        arrays[f"place{n}"] = np.asarray(masks[name].to_place, float)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        np.savez_compressed(part, **arrays)  # type: ignore[arg-type]
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+
+
+def outlines_of(library: Library, prediction: Prediction) -> dict[str, KeptOutline]:
+    """The kept outlines by their lesion's id; none where there are none, or the file is damaged."""
+    try:
+        with (
+            outlines_file(library, prediction).open("rb") as file,
+            np.load(file, allow_pickle=False) as kept,
+        ):
+            return {
+                str(name): KeptOutline(kept[f"mask{n}"].astype(bool), kept[f"place{n}"].reshape(4, 4))
+                for n, name in enumerate(kept["ids"])
+            }
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile):
+        return {}
