@@ -204,6 +204,21 @@ def test_a_volume_whose_slices_have_their_own_times_and_numbers_is_one(tmp_path)
     assert [(i.pixels.shape[2], i.geometry.outcome) for i in case.images] == [(10, "exact")]
 
 
+@pytest.mark.parametrize("silent", [1, 4])
+def test_slices_without_an_intercept_are_said_or_refused(tmp_path, silent):
+    for k in range(4):
+        ds = write_slice(tmp_path / f"{k}.dcm", position=(0, 0, STEP * k), number=k)
+        if k < silent:
+            del ds.RescaleIntercept
+        ds.save_as(tmp_path / f"{k}.dcm")
+    found = find_cases(tmp_path)
+    if silent == 4:
+        assert "states no RescaleIntercept" in found.cases[0].images[0].warnings[-1]
+    else:
+        assert not found.cases
+        assert "1 of its 4 slices state no RescaleIntercept" in found.scan.refused[0].reason
+
+
 def test_frames_of_reference_that_differ_are_said(tmp_path):
     for k in range(4):
         ds = mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0)

@@ -58,6 +58,14 @@ def wrong_scaling(ds: Dataset) -> str:
     return ""
 
 
+def unscaled(slices: Iterable[Dataset]) -> tuple[int, bool]:
+    """How many of these slices state no RescaleIntercept, and whether others state one that is not 0: then
+    their values do not compare."""
+    stated = [d.get("RescaleIntercept") for d in slices]
+    silent = sum(v in (None, "") for v in stated)
+    return silent, silent > 0 and any(_number(v, 0.0) != 0 for v in stated)
+
+
 def linear(ds: Dataset, apart: bool = False) -> tuple[float, float, str]:
     """(slope, intercept, note) of one slice.
 

@@ -22,7 +22,7 @@ from .planes import plane_of, volumes_of
 from .private import PHILIPS_SCALE
 from .private import TAGS as PRIVATE
 from .roles import role_of, traits
-from .scaling import rescale, scaled_apart, some_scaled, wrong_scaling
+from .scaling import rescale, scaled_apart, some_scaled, unscaled, wrong_scaling
 from .source import source_of
 from .suv import NoSuv, Uptake, said, uptake_of
 
@@ -68,6 +68,8 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
     headers = [e.header for e in group if e.header is not None]
     first = headers[0]
     _check_scaling(group, headers)
+    in_unit = modality_of(modality).unit is not None and modality_of(modality).values == "scaled"
+    silent = unscaled(headers)[0] if in_unit else 0
     thickness = number(first, "SliceThickness") or 0.0
     stack = stack_slices(acquisition.positions, acquisition.orientation, (spacing[0], spacing[1]), thickness)
     values = _values([group[i] for i in stack.order], [headers[i] for i in stack.order], modality)
@@ -79,6 +81,8 @@ def read_stack(acquisition: Acquisition, modality: str, *, split: bool) -> Image
     ordered = [group[i].path for i in stack.order], [headers[i] for i in stack.order]
     overlay = overlay_of(*ordered, values.volume.shape)
     notes = [*values.notes, *_notes(headers, told, geometry), *overlay.notes]
+    if silent:
+        notes.append("it states no RescaleIntercept: its values are as stored, and maybe in no unit")
     return Image(
         modality,
         values.volume.transpose(2, 1, 0),
@@ -114,6 +118,13 @@ def _check_scaling(group: list[FileEntry], headers: list[Dataset]) -> None:
         wrong = wrong_scaling(header)
         if wrong:
             raise UnsupportedError(entry.path, wrong)
+    silent, differs = unscaled(headers)
+    if differs:
+        raise UnsupportedError(
+            group[0].path.parent,
+            f"{silent} of its {len(headers)} slices state no RescaleIntercept and the others one, "
+            "so their values do not compare",
+        )
     if some_scaled(headers):
         what = (
             "only some of its slices have Philips' private scale slope (2005,100E), and each is scaled apart"
