@@ -24,7 +24,7 @@ def main() -> None:
         print("medfuse: stopped", file=sys.stderr)
         sys.exit(130)
     except Exception as e:
-        from .commands.faults import fault_sentence
+        from .faults import fault_sentence
 
         why = fault_sentence(e)
         if why is None:

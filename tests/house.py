@@ -42,6 +42,7 @@ FLOORS = [
         "modalities",
         "affine",
         "errors",
+        "faults",
         "settings",
     ],
 ]

@@ -4,12 +4,15 @@ entry are kept together or not at all."""
 from __future__ import annotations
 
 import hashlib
+import itertools
 import json
 import os
 import re
 import signal
 import subprocess
 import sys
+import threading
+import time
 from datetime import timedelta
 
 import pytest
@@ -347,3 +350,56 @@ def test_a_library_that_was_never_used_has_no_difference(home):
     with Library() as library:
         assert library.engine
         assert differences(library) == []
+
+
+def test_a_months_first_entry_whose_writer_was_killed_is_no_tampering(home):
+    """Two writers at once, or a kill before the anchor was written, gave an anchor that began too late."""
+    with Library(home) as library:
+        heads = []
+        for event in ("first", "second"):
+            with AuditedSession(library.engine) as s, s.begin():
+                audit.enter(s, event)
+                heads.append(audit.write(library, s))
+        audit.anchor_head(library, heads[1])  # the first one's never is
+        assert differences(library) == []
+        audit.record(library, "third")
+        assert differences(library) == []
+        with AuditedSession(library.engine) as s:
+            audit.enter(s, "undone")
+            audit.write(library, s)
+            s.rollback()
+        assert differences(library) == []
+
+
+def test_what_is_written_while_the_audit_looks_is_no_difference(database, home):
+    with Library() as library:
+        audit.record(library, "first")
+        stop = threading.Event()
+        wrong: list[BaseException] = []
+
+        def write() -> None:
+            try:
+                for n in itertools.count():
+                    if stop.is_set():
+                        return
+                    with library.session() as s:
+                        s.add(CaseRow(id=f"c-{n}", patient_id="p"))
+                        audit.enter(s, "case added", case_id=f"c-{n}")
+            except BaseException as e:
+                wrong.append(e)
+
+        writers = [threading.Thread(target=write)]
+        for w in writers:
+            w.start()
+        try:
+            until = time.monotonic() + 2
+            looks = 0
+            while time.monotonic() < until or looks < 5:
+                assert differences(library) == []
+                looks += 1
+        finally:
+            stop.set()
+            for w in writers:
+                w.join()
+        assert not wrong
+        assert len(audit.entries(library)) > 5

@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from test_cli import run
 
-from medfuse.commands.faults import DATABASE, DISK, GONE, fault_sentence
+from medfuse.faults import DATABASE, DISK, GONE, fault_sentence
 from medfuse.library import Library, audit, health, library, store
 from medfuse.library.accounts import add_account
 from medfuse.library.audit_check import differences

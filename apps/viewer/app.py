@@ -15,7 +15,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs t
 from apps.viewer import people, remembered
 from apps.viewer.registry import PAGES, ViewerPage
 from apps.viewer.words import LANGUAGES, language, plain, w
-from medfuse.commands.faults import fault_sentence
+from medfuse.faults import fault_sentence
 from medfuse.library.accounts import acting_as
 
 STYLE = """

@@ -149,6 +149,8 @@ def write(library: Library, s: Session) -> Head | None:
     last = select(AuditRow.seal).order_by(AuditRow.seq.desc()).limit(1).execution_options(whole=True)
     before = s.scalars(last).first() or head.log
     at = datetime.now(UTC)
+    month = f"{at:%Y-%m}"
+    audit_key.begin_anchor(library, key, head.log, month, first=first, before=before)
     for seq, said in enumerate(pending, first):
         row = _row(key, seq, said, at.isoformat(timespec="milliseconds"), before)
         s.add(row)
@@ -156,7 +158,7 @@ def write(library: Library, s: Session) -> Head | None:
         for mark in said.marks:
             mark.audit = row.seal
     s.flush()
-    return Head(log=head.log, month=f"{at:%Y-%m}", newest=head.seq, seal=before)
+    return Head(log=head.log, month=month, newest=head.seq, seal=before)
 
 
 def anchor_head(library: Library, head: Head | None) -> None:

@@ -7,9 +7,10 @@ import hmac
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from itertools import pairwise
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from sqlalchemy import or_, select
+from sqlalchemy import or_, select, text
 from sqlalchemy.orm import Session
 
 from ..errors import UserError
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 Kind = Literal[
     "key", "head", "entry", "missing entries", "anchor", "changed", "deleted", "added", "signature"
 ]
+LOOKS = 3  # at accounts that change while they are looked at: they lie in a file, not in the database
 NAMES = {
     "cases": "case",
     "series": "series",
@@ -51,11 +53,36 @@ class Difference:
 
 def differences(library: Library) -> list[Difference]:
     """Everything that differs between the log, its anchors, the database and the accounts; empty where all
-    is as it was written. Nothing is changed."""
+    is as it was written, also while others write. Nothing is changed."""
     if not library.exists:
         return []
-    list_accounts(library)  # what a killed writer had begun is finished, or forgotten
+    found: list[Difference] = []
+    for _ in range(LOOKS):
+        list_accounts(library)  # what a killed writer had begun is finished, or forgotten
+        before = _newest(library)
+        found = _differences(library)
+        if not found or _newest(library) == before:
+            break
+    return found
+
+
+def _newest(library: Library) -> int | None:
     with library.session() as s:
+        return s.scalars(select(AuditHeadRow.seq)).first()
+
+
+def _at_one_moment(s: Session) -> None:
+    """Whatever this session reads is as it stood now: others write meanwhile."""
+    if s.get_bind().dialect.name == "sqlite":
+        s.execute(text("BEGIN"))
+    else:
+        s.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+
+
+def _differences(library: Library) -> list[Difference]:
+    anchors = {p: p.read_bytes() for p in (library.home / "anchors").glob("*.json")}
+    with library.session() as s:
+        _at_one_moment(s)
         if _is_new(library, s):
             return []
         try:
@@ -66,7 +93,7 @@ def differences(library: Library) -> list[Difference]:
         head = s.execute(select(AuditHeadRow.log, AuditHeadRow.seq)).one_or_none()
         found = [*_chain(key, rows, "" if head is None else head.log)]
         found += _head(rows, None if head is None else head.seq)
-        found += _anchors(library, key, rows, "" if head is None else head.log)
+        found += _anchors(library, key, rows, "" if head is None else head.log, anchors)
         there = {(x.table, x.key): x for x in map(said_of, rows_of(s))}
         there |= {(x.table, x.key): x for x in said_of_accounts(library)}
         found += _both_ways(_last_said(rows), there, _titles(s))
@@ -86,6 +113,7 @@ def check_case(library: Library, case_id: str) -> None:
     """Raise UserError where a case, its predictions or reports are not what the log says: such a report is
     neither printed nor exported."""
     with library.session() as s:
+        _at_one_moment(s)
         key = audit_key.need_key(library)
         about = or_(AuditRow.case_id == case_id, AuditRow.case_id == "")
         rows = list(s.scalars(select(AuditRow).where(about).order_by(AuditRow.seq)))
@@ -138,29 +166,35 @@ def _head(rows: list[AuditRow], seq: int | None) -> Iterator[Difference]:
         )
 
 
-def _anchors(library: Library, key: bytes, rows: list[AuditRow], log: str) -> Iterator[Difference]:
-    """The log against what lies outside the database: every month of it has an anchor, and reaches as far."""
-    seals = {row.seq: row.seal for row in rows}
+def _anchors(
+    library: Library, key: bytes, rows: list[AuditRow], log: str, kept: dict[Path, bytes]
+) -> Iterator[Difference]:
+    """The log against what lies outside the database: every month of it has an anchor, and reaches as far.
+    ``kept``: the anchors as they were read before the log, so that none is ahead of it."""
+    seals = {0: log} | {row.seq: row.seal for row in rows}
     firsts: dict[str, int] = {}
     for row in rows:
         firsts.setdefault(row.at[:7], row.seq)
     paths = {audit_key.anchor_path(library, log, month): month for month in firsts} if log else {}
-    for path in (library.home / "anchors").glob(f"{plain_name(log[:12])}.*.json" if log else "*.json"):
-        paths.setdefault(path, path.name.split(".")[1])
+    for path in kept:
+        if not log or path.name.startswith(f"{plain_name(log[:12])}."):
+            paths.setdefault(path, path.name.split(".")[1])
     for path, month in sorted(paths.items()):
-        if not path.exists():
+        begun_since = path not in kept and path.exists()
+        if path not in kept and not begun_since:
             yield Difference(kind="anchor", what=f"{path}: the anchor of {month} was removed")
             continue
-        anchor = audit_key.read_anchor(path, key)
+        anchor = audit_key.anchor_in(kept[path] if path in kept else path.read_bytes(), key)
+        first = firsts.get(month)
         if anchor is None:
             yield Difference(kind="anchor", what=f"{path}: the anchor of {month} was changed")
-        elif seals.get(anchor.newest) is None:
+        elif seals.get(anchor.newest) is None and not begun_since:
             what = f"entries up to {anchor.newest} were written in {month}, and are no longer there"
             yield Difference(kind="missing entries", what=what)
-        elif seals[anchor.newest] != anchor.head:
+        elif seals.get(anchor.newest, anchor.head) != anchor.head:
             what = f"entry {anchor.newest}: is not the one that was written in {month}"
             yield Difference(kind="entry", what=what)
-        elif anchor.first != firsts.get(month):
+        elif anchor.first != first and (first is not None or anchor.newest >= anchor.first):
             what = f"{path}: the anchor of {month} was removed, and begun anew at entry {anchor.first}"
             yield Difference(kind="anchor", what=what)
 

@@ -13,7 +13,8 @@ import json
 import logging
 import os
 import secrets
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -96,7 +97,8 @@ def mac(key: bytes, parts: Sequence[str | int]) -> str:
 
 class AuditAnchor(BaseModel, frozen=True):
     """How far an audit log came in a month. log: the log's own name. month: YYYY-MM, UTC. first: number
-    of the month's first entry. newest: number of its last. head: seal of that entry. seal: over all of
+    of the month's first entry. newest: number of its last (first - 1 until the first is kept). head: seal of
+    that entry. seal: over all of
     this, with the key."""
 
     log: str
@@ -125,11 +127,28 @@ def anchor_path(library: Library, log_name: str, month: str) -> Path:
 
 def read_anchor(path: Path, key: bytes) -> AuditAnchor | None:
     """The anchor, or None where the file holds none that this key has sealed."""
+    return anchor_in(path.read_bytes(), key)
+
+
+def anchor_in(data: bytes, key: bytes) -> AuditAnchor | None:
+    """The anchor in these bytes of a file, or None where this key has sealed none there."""
     try:
-        anchor = AuditAnchor.model_validate_json(path.read_bytes())
+        anchor = AuditAnchor.model_validate_json(data)
     except ValidationError:
         return None
     return anchor if anchor.holds(key) else None
+
+
+def begin_anchor(library: Library, key: bytes, log_name: str, month: str, *, first: int, before: str) -> None:
+    """Make the anchor of a month as its first entry is written, before that is kept: so that one made later,
+    in place of one that was removed, is told by where it begins. ``before``: the seal of the entry before.
+    Raises OSError where the disk refuses."""
+    path = anchor_path(library, log_name, month)
+    if path.exists():
+        return
+    with _alone(path):
+        if not path.exists():
+            _keep(path, AuditAnchor.sealed(key, log_name, month, first, newest=first - 1, head=before))
 
 
 def anchor(library: Library, key: bytes, log_name: str, month: str, *, newest: int, head: str) -> None:
@@ -137,9 +156,7 @@ def anchor(library: Library, key: bytes, log_name: str, month: str, *, newest: i
     the next audit. Where the disk refuses, the log says so: the entry itself is kept already."""
     path = anchor_path(library, log_name, month)
     try:
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(path.parent / ".lock", "w") as lock:
-            fcntl.flock(lock, fcntl.LOCK_EX)
+        with _alone(path):
             first = newest
             if path.exists():
                 there = read_anchor(path, key)
@@ -149,9 +166,21 @@ def anchor(library: Library, key: bytes, log_name: str, month: str, *, newest: i
                 if there.newest >= newest:
                     return
                 first = there.first
-            made = AuditAnchor.sealed(key, log_name, month, first, newest=newest, head=head)
-            part = path.with_name(f".{path.name}.part")
-            write_private(part, made.model_dump_json().encode())
-            part.rename(path)
+            _keep(path, AuditAnchor.sealed(key, log_name, month, first, newest=newest, head=head))
     except OSError as e:
         log.error("%s: cannot be written (%s); deleted last entries would go unseen", path, e.strerror or e)
+
+
+@contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One writer of anchors at a time, in any process."""
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with open(path.parent / ".lock", "w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+def _keep(path: Path, made: AuditAnchor) -> None:
+    part = path.with_name(f".{path.name}.part")
+    write_private(part, made.model_dump_json().encode())
+    part.rename(path)

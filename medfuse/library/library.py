@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from sqlalchemy import create_engine, event
+from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.engine import Engine
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
@@ -26,6 +26,14 @@ from .privacy import make_private
 
 SQLITE = "sqlite:///"
 LOCK_WAIT_S = 30.0  # for another program to let go of a SQLite file
+# a server that does not answer is gone within a minute, and not after the two hours of the system's defaults
+SERVER = {
+    "connect_timeout": 10,
+    "keepalives_idle": 20,
+    "keepalives_interval": 10,
+    "keepalives_count": 3,
+    "tcp_user_timeout": 60_000,
+}
 RESTORING = ".restoring"  # in a home whose restore is not finished
 
 
@@ -141,9 +149,13 @@ class Library:
 
 
 def _connected(url: str) -> Engine:
+    """An engine whose errors name no values: those are patients', and errors are logged."""
     if not url.startswith("sqlite"):
-        return create_engine(url)
-    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S})
+        stated = make_url(url)
+        theirs = SERVER if stated.get_backend_name() == "postgresql" else {}
+        arguments = {k: v for k, v in theirs.items() if k not in stated.query}
+        return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
+    engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")
     def _pragmas(connection: object, _record: ConnectionPoolEntry) -> None:

@@ -31,6 +31,7 @@ from pynetdicom.sop_class import (
 )
 
 from ..errors import UserError, WrongUse
+from ..faults import fault_sentence
 from ..library import Library
 from ..library.audit import record
 from ..library.integrity import why_unusable
@@ -191,7 +192,7 @@ class Node:
         try:
             outcome = self.archive.store(instance)
         except Exception as e:  # disk full, database away: not acknowledged
-            log.error("%s: cannot be stored: %s", instance.uid, e)
+            log.error("%s: cannot be stored: %s", instance.uid, fault_sentence(e) or type(e).__name__)
             return OUT_OF_RESOURCES
         return DUPLICATE if outcome == "conflict" else SUCCESS
 

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..batch.plan import Job, Plan, stat_hash
 from ..errors import UserError
+from ..faults import fault_sentence
 from ..io.cases import plan_cases
 from ..io.names import plain_name
 from ..io.read import open_case
@@ -90,6 +91,7 @@ class Service:
     aet: str = "MEDFUSE"
     talk: Callable[[str], None] = lambda message: None
     library: Library = field(default_factory=Library)
+    _fault: str = field(default="", init=False)  # of the machine, that was said and is not over
 
     def step(self) -> list[str]:
         """The cases that were filed now. A fault in one patient's files is told and does not stop the
@@ -102,6 +104,7 @@ class Service:
                 self.talk(f"medfuse: {len(files)} objects that go together were not filed: {e}")
                 continue
             mark_filed(self.library, files)
+            self._fault = ""
             for path, reason in refused:
                 self.talk(f"medfuse: {path}: {reason}")
             filed += cases
@@ -152,9 +155,19 @@ class Service:
             self.talk(f"sent {len(files)} objects of {case_id} to {where}")
 
     def run(self, stop: threading.Event, every_s: float = 2.0) -> None:
-        """`step` again and again until ``stop`` is set."""
+        """`step` again and again until ``stop`` is set. A fault of the machine (a database that is gone, a
+        full disk) is said once, and tried again until it is over."""
         while not stop.wait(min(every_s, max(0.2, self.quiet_s))):
-            self.step()
+            try:
+                self.step()
+                self._fault = ""
+            except Exception as e:
+                why = fault_sentence(e)
+                if why is None:
+                    raise
+                if why != self._fault:
+                    self.talk(f"medfuse: {why}; what was received is kept, and filed when this is over")
+                self._fault = why
 
 
 def ingest_remote(
