@@ -16,11 +16,14 @@ from pathlib import Path
 
 import psutil
 import pytest
+from certificates import self_signed
+from distributed import Client, WorkerPlugin
+from distributed.security import Security
 
 from medfuse.batch import run as batch_run
 from medfuse.batch.ledger import Ledger, patiently
 from medfuse.batch.plan import LIBRARY, plan_batch, stat_hash
-from medfuse.batch.run import BatchOptions, run_batch
+from medfuse.batch.run import BatchOptions, ClusterTls, run_batch
 from medfuse.batch.worker import Settle
 from medfuse.errors import OutputError, UserError, WrongUse
 from medfuse.library import Library, results
@@ -295,7 +298,7 @@ def test_two_batches_in_one_folder_and_a_cluster_that_is_not_there(cases, tmp_pa
             plan_batch(str(cases)),
             tmp_path / "o2",
             QUICK,
-            BatchOptions(1, cluster="tcp://127.0.0.1:9"),
+            BatchOptions(1, cluster="tcp://127.0.0.1:9", cluster_plain=True),
             bundle=None,
         )
 
@@ -310,17 +313,40 @@ def test_workers_that_cannot_start_in_time_are_one_sentence(cases, tmp_path, hom
         run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None)
 
 
-def test_another_dask_cluster(cases, tmp_path, home, reference):
+@contextlib.contextmanager
+def other_cluster(security=None, workers: int = 1):
     from distributed import LocalCluster
 
     with LocalCluster(
-        n_workers=1, threads_per_worker=1, processes=True, dashboard_address="127.0.0.1:0", host="127.0.0.1"
+        n_workers=workers,
+        threads_per_worker=1,
+        processes=True,
+        dashboard_address="127.0.0.1:0",
+        host="127.0.0.1",
+        security=security,
     ) as cluster:
+        yield cluster.scheduler_address
+
+
+def keys_of(folder: Path, name: str) -> tuple[ClusterTls, Security]:
+    """A certificate that is its own CA, as we show it and as a cluster does."""
+    certificate, key = self_signed(folder, name)
+    roles = {f"tls_{r}_{part}": str(f) for r in ROLES for part, f in (("cert", certificate), ("key", key))}
+    security = Security(tls_ca_file=str(certificate), require_encryption=True, **roles)
+    return ClusterTls(certificate, certificate, key), security
+
+
+ROLES = ("scheduler", "worker", "client")
+
+
+def test_another_dask_cluster(cases, tmp_path, home, reference):
+    ours, theirs = keys_of(tmp_path, "cluster")
+    with other_cluster(theirs) as address:
         summary = run_batch(
             plan_batch(str(cases)),
             tmp_path / "out",
             QUICK,
-            BatchOptions(1, cluster=cluster.scheduler_address),
+            BatchOptions(1, cluster=address, cluster_tls=ours),
             bundle=None,
         )
     assert summary.done == 4
@@ -435,11 +461,39 @@ def test_hashes_follow_files(tmp_path):
 
 
 @pytest.mark.attack
+def test_no_cluster_is_trusted_that_anybody_could_be(tmp_path, home, monkeypatch):
+    """Whoever listens where a scheduler is expected was sent the patients' paths, without a word."""
+    monkeypatch.setattr(batch_run, "Settle", lambda threads: WorkerPlugin())
+    ours, theirs = keys_of(tmp_path, "ours")
+    _, strangers = keys_of(tmp_path, "strangers")
+
+    def reached(**options: object) -> bool:
+        with batch_run._client(BatchOptions(1, **options)) as client:
+            return client.submit(abs, -1).result(timeout=30) == 1
+
+    with other_cluster(workers=1) as plain:
+        with pytest.raises(WrongUse, match="run code in its workers"):
+            reached(cluster=plain)
+        with pytest.raises(WrongUse, match="run code in its workers"):
+            reached(cluster=plain, cluster_tls=ours)
+        with pytest.raises(WrongUse, match="run code in its workers"):
+            reached(cluster=plain.removeprefix("tcp://"))
+        with pytest.raises(UserError, match="no dask scheduler answers"):
+            reached(cluster=plain.replace("tcp", "tls"), cluster_tls=ours)
+        assert reached(cluster=plain, cluster_plain=True)
+    with other_cluster(strangers, workers=0) as address:
+        with pytest.raises(WrongUse, match="--cluster-ca"):
+            reached(cluster=address)
+        with pytest.raises(UserError, match="one CA"):
+            reached(cluster=address, cluster_tls=ours)
+    missing = ClusterTls(tmp_path / "no.pem", ours.certificate, ours.key)
+    with pytest.raises(UserError, match="cannot be used for TLS"):
+        reached(cluster="tls://127.0.0.1:9", cluster_tls=missing)
+
+
+@pytest.mark.attack
 def test_nobody_else_reaches_the_scheduler_of_a_batch(home, monkeypatch):
     """Any process of the machine could run code in it."""
-    from distributed import Client, WorkerPlugin
-    from distributed.security import Security
-
     monkeypatch.setattr(batch_run, "Settle", lambda threads: WorkerPlugin())  # ours would bring torch along
     with batch_run._client(BatchOptions(1, threads=1)) as own:
         address = own.scheduler.address

@@ -9,6 +9,7 @@ import json
 import logging
 import os
 import shutil
+import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -65,9 +66,21 @@ class BatchSummary:
 
 
 @dataclass(frozen=True)
+class ClusterTls:
+    """PEM files: the CA that the scheduler's certificate must be of, our own certificate and its key."""
+
+    authority: Path
+    certificate: Path
+    key: Path
+
+
+@dataclass(frozen=True)
 class BatchOptions:
     workers: int = 1
     cluster: str = ""
+    # how a cluster is reached: by TLS with these PEM files, else as dask's own configuration says
+    cluster_tls: ClusterTls | None = None
+    cluster_plain: bool = False  # also without TLS: everybody who reaches such a scheduler runs code in it
     restart: bool = False
     # jobs at a time in a worker; 0: two where cores are left for it (one in the network, the other reads or
     # writes)
@@ -212,17 +225,56 @@ def _made_of(run: Path, wanted: tuple[str, str, str], *, any_bundle: bool) -> bo
     return (made[0], made[2]) == (wanted[0], wanted[2]) and (any_bundle or made[1] == wanted[1])
 
 
+def _cluster_security(batch: BatchOptions) -> Security:
+    """The keys with which a cluster is called. Raises WrongUse where it would be called without any:
+    whoever reaches a scheduler runs code in its workers, and they read patients."""
+    encrypted = batch.cluster.startswith(("tls://", "wss://"))
+    if not encrypted and batch.cluster_plain:
+        return Security(require_encryption=False)
+    if not encrypted:
+        raise WrongUse(
+            f"--cluster {batch.cluster}: speaks without TLS, so that anybody who reaches it can run code in "
+            "its workers and read these patients; give a tls:// address with --cluster-ca, --cluster-cert "
+            "and --cluster-key, or say --cluster-plain where nobody else reaches it"
+        )
+    given = batch.cluster_tls
+    if given is None:
+        stated = Security(require_encryption=True)  # of dask's own configuration
+        if not (stated.tls_ca_file and stated.tls_client_cert):
+            raise WrongUse(
+                f"--cluster {batch.cluster}: give --cluster-ca, --cluster-cert and --cluster-key, or name "
+                "them in dask's configuration (distributed.comm.tls)"
+            )
+        return stated
+    made = Security(
+        tls_ca_file=str(given.authority),
+        tls_client_cert=str(given.certificate),
+        tls_client_key=str(given.key),
+        require_encryption=True,
+    )
+    try:
+        made.get_connection_args("client")
+    except (OSError, ssl.SSLError) as e:
+        raise UserError(
+            f"{given.certificate}: cannot be used for TLS ({e}); give PEM files of a CA, a certificate of it "
+            "and its key"
+        ) from e
+    return made
+
+
 @contextmanager
 def _client(batch: BatchOptions) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.ERROR)  # a batch tells its own story
     with dask.config.set(DASK):
         if batch.cluster:
+            security = _cluster_security(batch)
             try:
-                client = Client(batch.cluster, timeout="15s")
-            except (OSError, TimeoutError, ValueError) as e:
+                client = Client(batch.cluster, timeout="15s", security=security)
+            except (OSError, TimeoutError, ValueError, RuntimeError) as e:
                 raise UserError(
                     f"--cluster {batch.cluster}: no dask scheduler answers there ({type(e).__name__}); "
-                    "start one with dask scheduler, or use --workers"
+                    "start one with dask scheduler, or use --workers; with TLS, both certificates must be of "
+                    "one CA"
                 ) from e
             with client:
                 client.register_plugin(Settle(1), name="medfuse-settle")

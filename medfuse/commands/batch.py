@@ -15,7 +15,7 @@ from .app import app, device_of, progress, talk, verbosity
 from .options import Bundle, Device, Json, Language, OutsideDomain, Verbose, Window, takes
 
 if TYPE_CHECKING:
-    from ..batch.run import BatchSummary
+    from ..batch.run import BatchSummary, ClusterTls
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,8 +26,22 @@ class BatchArguments:
     out: Annotated[Path, typer.Option(help="OUT/<case_id>/ holds each result, whole or not at all.")]
     workers: Annotated[int, typer.Option(min=1, help="Worker processes on this machine.")] = 2
     cluster: Annotated[
-        str, typer.Option(help="Address of a dask scheduler, such as tcp://host:8786, instead.")
+        str, typer.Option(help="Address of a dask scheduler, such as tls://host:8786, instead.")
     ] = ""
+    cluster_ca: Annotated[
+        Path | None, typer.Option(help="PEM certificate of the CA that the scheduler's must be of.")
+    ] = None
+    cluster_cert: Annotated[
+        Path | None, typer.Option(help="Our PEM certificate, which the scheduler asks for.")
+    ] = None
+    cluster_key: Annotated[Path | None, typer.Option(help="Its key.")] = None
+    cluster_plain: Annotated[
+        bool,
+        typer.Option(
+            "--cluster-plain",
+            help="Also call a scheduler without TLS: all who reach it can run code and read patients.",
+        ),
+    ] = False
     restart: Annotated[
         bool,
         typer.Option("--restart/--resume", help="Do everything again, or (default) only what is not done."),
@@ -100,6 +114,8 @@ def batch(given: BatchArguments) -> None:
             BatchOptions(
                 workers=given.workers,
                 cluster=given.cluster,
+                cluster_tls=_cluster_tls(given),
+                cluster_plain=given.cluster_plain,
                 restart=given.restart,
                 threads=size + 2 if size > 1 else 0,
             ),
@@ -107,6 +123,20 @@ def batch(given: BatchArguments) -> None:
             event=event,
         )
     _tell(summary, given)
+
+
+def _cluster_tls(given: BatchArguments) -> ClusterTls | None:
+    """The PEM files for a cluster; None where none was given. Raises WrongUse for some of the three."""
+    from ..batch.run import ClusterTls
+    from ..errors import WrongUse
+
+    files = (given.cluster_ca, given.cluster_cert, given.cluster_key)
+    if not any(files):
+        return None
+    authority, certificate, key = files
+    if authority is None or certificate is None or key is None:
+        raise WrongUse("--cluster-ca, --cluster-cert and --cluster-key belong together; give all three")
+    return ClusterTls(authority, certificate, key)
 
 
 def _tell(summary: BatchSummary, given: BatchArguments) -> None:

@@ -12,11 +12,13 @@ from __future__ import annotations
 import atexit
 import os
 import queue
+import signal
 import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from typing import Any, TypeVar, cast
@@ -28,6 +30,14 @@ from ..settings import settings
 T = TypeVar("T")
 START_S = 120
 CRASHED = "the reader crashed on it; the file is damaged"
+KILLED = (
+    "its reader was killed twice from outside, as a machine does that has too little memory; close other "
+    "programs and read it again"
+)
+
+
+class _WasKilled(Exception):
+    """The child was killed by somebody else."""
 
 
 class ChildFailed(Exception):
@@ -52,7 +62,17 @@ class Child:
 
     def call(self, function: Callable[..., T], *args: Any, limit: float) -> T:
         """``function(*args)`` in the child within ``limit`` seconds; the function must be importable. Raises
-        ChildFailed."""
+        ChildFailed. A child that is killed from outside is replaced and asked once more: whom a machine
+        without memory kills has often done nothing."""
+        try:
+            return self._call(function, *args, limit=limit)
+        except _WasKilled:
+            try:
+                return self._call(function, *args, limit=limit)
+            except _WasKilled as e:
+                raise ChildFailed(KILLED) from e
+
+    def _call(self, function: Callable[..., T], *args: Any, limit: float) -> T:
         try:
             if self.pid is None:
                 self._start()
@@ -71,7 +91,8 @@ class Child:
                 return whole if answer.rest is None else cast("T", (whole, *answer.rest))
             return answer
         except (EOFError, BrokenPipeError, ConnectionResetError) as e:
-            self.stop()
+            if self._end() == -signal.SIGKILL:
+                raise _WasKilled from e
             raise ChildFailed(CRASHED) from e
 
     @property
@@ -112,12 +133,20 @@ class Child:
 
     def stop(self) -> None:
         """End the process, whatever it does; the next call starts another."""
+        self._end(patience_s=0)
+
+    def _end(self, patience_s: float = 5.0) -> int | None:
+        """End the process, and how it ended: by itself where it was already about to."""
+        how = None
         if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):
+                how = self._process.wait(patience_s)
             self._process.kill()
             self._process.wait()
         if self._pipe is not None:
             self._pipe.close()
         self._process = self._pipe = None
+        return how
 
 
 class Children:

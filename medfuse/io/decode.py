@@ -6,6 +6,8 @@ shared out among the children, so every core decodes.
 
 from __future__ import annotations
 
+import math
+import resource
 import warnings
 from importlib.util import find_spec
 from pathlib import Path
@@ -28,6 +30,7 @@ from .child import ChildFailed, children
 from .streams import BARE, dicom_film
 
 UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
+COPIES = 3  # of the pixels, that a decoder may hold at a time
 ORDER = ("pylibjpeg", "pyjpegls", "gdcm", "pydicom")
 UNSUPPORTED = "its pixels are coded in"  # how the sentence begins when no decoder is installed
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
@@ -206,6 +209,8 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
         except Exception as e:  # every plugin has its own errors; the first word goes to the user
             reasons.append(str(e).splitlines()[0][:140] if str(e) else type(e).__name__)
     else:
+        if _beyond_memory(ds, stop - start):
+            raise MemoryError
         if not _decodable(ds):
             return f"{UNSUPPORTED} {syntax.name} ({syntax}), which no decoder here can read; see medfuse info"
         return f"its pixels ({syntax.name}, {syntax}) cannot be decoded: {reasons[0]}"
@@ -216,6 +221,17 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
         if array.dtype != np.uint8:
             array = (array >> 8).astype(np.uint8)
     return array
+
+
+def _beyond_memory(ds: Dataset, frames: int) -> bool:
+    """Whether frames that could not be decoded are more than this process may hold: decoders in C then give
+    nothing, and not the reason."""
+    most, _ = resource.getrlimit(resource.RLIMIT_AS)
+    if most == resource.RLIM_INFINITY:
+        return False
+    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    stated = (int(ds.get(k) or 1) for k in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
+    return COPIES * frames * math.prod(stated) // 8 > most - taken
 
 
 def _low_bits(ds: Dataset) -> int:
