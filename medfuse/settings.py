@@ -40,6 +40,14 @@ class Settings(BaseSettings):
         description="Compare each stored image with its hash when a case of the library is read; one that "
         "differs is set aside and not used.",
     )
+    timestamp_url: str = Field(
+        default="",
+        description="Address of an RFC 3161 time stamp authority, for `medfuse audit --stamp`.",
+    )
+    timestamp_ca: str = Field(
+        default="",
+        description="File with PEM certificates of that authority; `medfuse audit` checks stamps by them.",
+    )
     viewer_cache_gib: float = Field(
         default=4.0,
         description="GiB of encoded images under cache/viewer in the home folder; made anew when needed.",

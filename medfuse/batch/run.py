@@ -240,7 +240,7 @@ def _cluster_security(batch: BatchOptions) -> Security:
     given = batch.cluster_tls
     if given is None:
         stated = Security(require_encryption=True)  # of dask's own configuration
-        if not (stated.tls_ca_file and stated.tls_client_cert):
+        if not all(getattr(stated, name) for name in ("tls_ca_file", "tls_client_cert")):
             raise WrongUse(
                 f"--cluster {batch.cluster}: give --cluster-ca, --cluster-cert and --cluster-key, or name "
                 "them in dask's configuration (distributed.comm.tls)"

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app, emit, verbosity
+from .app import app, emit, talk, verbosity
 from .options import Json, Verbose
 
 account_app = typer.Typer(no_args_is_help=True, help="Local accounts of people who read, edit and sign.")
@@ -90,17 +90,33 @@ def account_remove(name: Annotated[str, typer.Argument(help="Of the account to r
 
 
 @app.command()
-def audit(as_json: Json = False, verbose: Verbose = 0) -> None:
+def audit(
+    stamp: Annotated[
+        bool, typer.Option("--stamp", help="First have it stamped by the authority at MEDFUSE_TIMESTAMP_URL.")
+    ] = False,
+    stamps: Annotated[
+        Path | None, typer.Option(help="A folder with copies of time stamps (.tsr), kept elsewhere.")
+    ] = None,
+    as_json: Json = False,
+    verbose: Verbose = 0,
+) -> None:
     """The audit log, compared both ways with what the library holds. Ends with 1 where anything differs."""
     verbosity(verbose)
     from dataclasses import asdict
 
     from ..library import Library
     from ..library.audit import entries
-    from ..library.audit_check import differences
+    from ..library.audit_check import Stamps, differences
+    from ..library.time_stamps import stamp as have_stamped
+    from ..settings import settings
 
     library = Library()
-    found = differences(library)
+    stated = settings()
+    authority = Path(stated.timestamp_ca) if stated.timestamp_ca else None
+    if stamp:
+        kept = have_stamped(library, stated.timestamp_url, authority)
+        talk(f"entry {kept.entry} stamped at {kept.at:%Y-%m-%d %H:%M:%S} UTC: {kept.path}")
+    found = differences(library, Stamps(authority=authority, copies=stamps))
     text = [f"{d.kind}: {d.what}" for d in found]
     if not found:
         rows = entries(library)

@@ -22,12 +22,22 @@ from .audit_rows import ACCOUNTS, GONE, Said, rows_of, said_of
 from .audit_seal import old_log_differences
 from .catalogue import AuditHeadRow, AuditRow, Base, ReportRow
 from .signatures import SIGNED, signature_of
+from .time_stamps import stamp_differences
 
 if TYPE_CHECKING:
     from .library import Library
 
 Kind = Literal[
-    "key", "head", "entry", "missing entries", "anchor", "changed", "deleted", "added", "signature"
+    "key",
+    "head",
+    "entry",
+    "missing entries",
+    "anchor",
+    "changed",
+    "deleted",
+    "added",
+    "signature",
+    "time stamp",
 ]
 LOOKS = 3  # at accounts that change while they are looked at: they lie in a file, not in the database
 NAMES = {
@@ -51,16 +61,25 @@ class Difference:
     what: str
 
 
-def differences(library: Library) -> list[Difference]:
+@dataclass(frozen=True)
+class Stamps:
+    """Which time stamps are looked at. authority: PEM certificates that they must be of. copies: a folder
+    with more of them, kept elsewhere."""
+
+    authority: Path | None = None
+    copies: Path | None = None
+
+
+def differences(library: Library, stamps: Stamps = Stamps()) -> list[Difference]:
     """Everything that differs between the log, its anchors, the database and the accounts; empty where all
     is as it was written, also while others write. Nothing is changed."""
     if not library.exists:
-        return []
+        return list(_stamps(library, [], "", stamps))
     found: list[Difference] = []
     for _ in range(LOOKS):
         list_accounts(library)  # what a killed writer had begun is finished, or forgotten
         before = _newest(library)
-        found = _differences(library)
+        found = _differences(library, stamps)
         if not found or _newest(library) == before:
             break
     return found
@@ -79,12 +98,12 @@ def _at_one_moment(s: Session) -> None:
         s.connection(execution_options={"isolation_level": "REPEATABLE READ"})
 
 
-def _differences(library: Library) -> list[Difference]:
+def _differences(library: Library, stamps: Stamps) -> list[Difference]:
     anchors = {p: p.read_bytes() for p in (library.home / "anchors").glob("*.json")}
     with library.session() as s:
         _at_one_moment(s)
         if _is_new(library, s):
-            return []
+            return list(_stamps(library, [], "", stamps))
         try:
             key = audit_key.need_key(library)
         except UserError as e:
@@ -99,6 +118,7 @@ def _differences(library: Library) -> list[Difference]:
         found += _both_ways(_last_said(rows), there, _titles(s))
         found += _signatures(key, s.scalars(select(ReportRow).where(ReportRow.state.in_(SIGNED))))
         found += (Difference(kind="changed", what=what) for what in old_log_differences(library, rows))
+        found += _stamps(library, rows, "" if head is None else head.log, stamps)
     return found
 
 
@@ -197,6 +217,11 @@ def _anchors(
         elif anchor.first != first and (first is not None or anchor.newest >= anchor.first):
             what = f"{path}: the anchor of {month} was removed, and begun anew at entry {anchor.first}"
             yield Difference(kind="anchor", what=what)
+
+
+def _stamps(library: Library, rows: list[AuditRow], log: str, stamps: Stamps) -> Iterator[Difference]:
+    for what in stamp_differences(library, rows, log, stamps.authority, stamps.copies):
+        yield Difference(kind="time stamp", what=what)
 
 
 def _last_said(rows: Iterable[AuditRow]) -> dict[tuple[str, str], Said]:

@@ -280,7 +280,8 @@ def _filled(library: Library, store: _Store, with_key: bool, progress: Progress)
 
 def _anchors(library: Library) -> dict[str, bytes]:
     """Read before the database: none may say more than its copy holds."""
-    return {p.name: p.read_bytes() for p in sorted((library.home / "anchors").glob("*.json"))}
+    kept = (p for p in sorted((library.home / "anchors").iterdir()) if p.suffix in (".json", ".tsr"))
+    return {p.name: p.read_bytes() for p in kept}
 
 
 def _months(moment: Connection) -> set[str]:
