@@ -209,11 +209,7 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
         except Exception as e:  # every plugin has its own errors; the first word goes to the user
             reasons.append(str(e).splitlines()[0][:140] if str(e) else type(e).__name__)
     else:
-        if _beyond_memory(ds, stop - start):
-            raise MemoryError
-        if not _decodable(ds):
-            return f"{UNSUPPORTED} {syntax.name} ({syntax}), which no decoder here can read; see medfuse info"
-        return f"its pixels ({syntax.name}, {syntax}) cannot be decoded: {reasons[0]}"
+        return _undecoded(ds, stop - start, reasons[0])
     if unused:
         array = np.right_shift(array, unused)
     if _palette(ds):
@@ -221,6 +217,16 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
         if array.dtype != np.uint8:
             array = (array >> 8).astype(np.uint8)
     return array
+
+
+def _undecoded(ds: Dataset, frames: int, reason: str) -> str:
+    """Why frames could not be decoded. Raises MemoryError where they are more than this process may hold."""
+    syntax = ds.file_meta.TransferSyntaxUID
+    if _beyond_memory(ds, frames):
+        raise MemoryError
+    if not _decodable(ds):
+        return f"{UNSUPPORTED} {syntax.name} ({syntax}), which no decoder here can read; see medfuse info"
+    return f"its pixels ({syntax.name}, {syntax}) cannot be decoded: {reason}"
 
 
 def _beyond_memory(ds: Dataset, frames: int) -> bool:

@@ -13,6 +13,7 @@ from pathlib import Path
 LONGEST_UID = 64  # PS3.5 table 6.2-1
 _UID = re.compile(r"[0-9]+(\.[0-9]+)*")
 _PLAIN = re.compile(r"[^\x00-\x1f/\\:.][^\x00-\x1f/\\:]*")
+_TAIL = re.compile(r"[0-9a-f]{8,16}")
 _BELOW = re.compile(r"[^\x00-\x1f\\]+")
 
 
@@ -59,6 +60,13 @@ def stem_name(name: str) -> str:
     """What stands before the first dot of a file's name, as the name of its case."""
     stem = name.split(".")[0]
     return stem if shown(stem) == stem else plain_name(shown(stem))
+
+
+def log_name(case_id: str) -> str:
+    """What a log calls a case, whose id begins with its PatientID: … and the hash that its id ends with, or a
+    hash of it."""
+    tail = case_id.rpartition("-")[2]
+    return f"…{tail if _TAIL.fullmatch(tail) and '-' in case_id else _hash(case_id, 10)}"
 
 
 def _hash(text: str, digits: int) -> str:

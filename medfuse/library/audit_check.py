@@ -192,31 +192,44 @@ def _anchors(
     """The log against what lies outside the database: every month of it has an anchor, and reaches as far.
     ``kept``: the anchors as they were read before the log, so that none is ahead of it."""
     seals = {0: log} | {row.seq: row.seal for row in rows}
-    firsts: dict[str, int] = {}
-    for row in rows:
-        firsts.setdefault(row.at[:7], row.seq)
-    paths = {audit_key.anchor_path(library, log, month): month for month in firsts} if log else {}
-    for path in kept:
-        if not log or path.name.startswith(f"{plain_name(log[:12])}."):
-            paths.setdefault(path, path.name.split(".")[1])
+    firsts = {row.at[:7]: row.seq for row in reversed(rows)}
+    paths = {path: path.name.split(".")[1] for path in kept if path.name.startswith(_ours(log))}
+    if log:
+        paths |= {audit_key.anchor_path(library, log, month): month for month in firsts}
     for path, month in sorted(paths.items()):
         begun_since = path not in kept and path.exists()
-        if path not in kept and not begun_since:
+        data = path.read_bytes() if begun_since else kept.get(path)
+        if data is None:
             yield Difference(kind="anchor", what=f"{path}: the anchor of {month} was removed")
             continue
-        anchor = audit_key.anchor_in(kept[path] if path in kept else path.read_bytes(), key)
-        first = firsts.get(month)
+        anchor = audit_key.anchor_in(data, key)
         if anchor is None:
             yield Difference(kind="anchor", what=f"{path}: the anchor of {month} was changed")
-        elif seals.get(anchor.newest) is None and not begun_since:
-            what = f"entries up to {anchor.newest} were written in {month}, and are no longer there"
-            yield Difference(kind="missing entries", what=what)
-        elif seals.get(anchor.newest, anchor.head) != anchor.head:
-            what = f"entry {anchor.newest}: is not the one that was written in {month}"
-            yield Difference(kind="entry", what=what)
-        elif anchor.first != first and (first is not None or anchor.newest >= anchor.first):
-            what = f"{path}: the anchor of {month} was removed, and begun anew at entry {anchor.first}"
-            yield Difference(kind="anchor", what=what)
+        elif anchor.newest not in seals and begun_since:
+            continue  # it is ahead of what was read of the log
+        else:
+            yield from _anchor(path, month, anchor, seals, firsts.get(month))
+
+
+def _ours(log: str) -> str:
+    """How the anchors of a log are called; of any log where its name is gone."""
+    return f"{plain_name(log[:12])}." if log else ""
+
+
+def _anchor(
+    path: Path, month: str, anchor: audit_key.AuditAnchor, seals: dict[int, str], first: int | None
+) -> Iterator[Difference]:
+    """One anchor against the seals of the log. first: number of the month's first entry; None where it has
+    none."""
+    if anchor.newest not in seals:
+        what = f"entries up to {anchor.newest} were written in {month}, and are no longer there"
+        yield Difference(kind="missing entries", what=what)
+    elif seals[anchor.newest] != anchor.head:
+        what = f"entry {anchor.newest}: is not the one that was written in {month}"
+        yield Difference(kind="entry", what=what)
+    elif anchor.first != first and (first is not None or anchor.newest >= anchor.first):
+        what = f"{path}: the anchor of {month} was removed, and begun anew at entry {anchor.first}"
+        yield Difference(kind="anchor", what=what)
 
 
 def _stamps(library: Library, rows: list[AuditRow], log: str, stamps: Stamps) -> Iterator[Difference]:

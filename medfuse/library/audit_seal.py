@@ -15,6 +15,7 @@ from pydantic import ValidationError
 from sqlalchemy import select, update
 from sqlalchemy.engine import Engine
 
+from ..io.names import log_name
 from . import audit_key
 from .accounts import said_of_accounts
 from .audit import Head, anchor_head, enter, write
@@ -93,7 +94,9 @@ def _seal(library: Library, s: AuditedSession) -> Head | None:
         try:
             report.signature = signature_of(key, report)
         except ValidationError:
-            log.error("%s: its signed report is not readable, and gets no signature", report.case_id)
+            log.error(
+                "%s: its signed report is not readable, and gets no signature", log_name(report.case_id)
+            )
     s.flush()
     s.info.pop(TOUCHED, None)
     said = [*map(said_of, rows_of(s)), *said_of_accounts(library)]

@@ -19,6 +19,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.orm import Session
 
 from ..errors import UserError, WrongUse
+from ..io.names import log_name
 from ..report import Report
 from .accounts import Account, need
 from .audit import enter
@@ -117,7 +118,7 @@ def add_draft(s: Session, case_id: str, report: Report, result_id: int) -> Revis
     if last is not None and (last.state in SIGNED or last.author):
         log.warning(
             "%s: revision %d is the work of %s and stays; the new draft stands beside it",
-            case_id,
+            log_name(case_id),
             last.revision,
             last.author,
         )

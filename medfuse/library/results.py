@@ -14,6 +14,7 @@ from sqlalchemy.orm import Session
 from ..drafting.held import Outlined
 from ..drafting.priors import Prior
 from ..errors import UserError
+from ..io.names import log_name
 from ..prediction import Prediction
 from ..report import Report
 from .accounts import need_acting
@@ -117,7 +118,7 @@ def load_result(library: Library, case_id: str) -> tuple[Prediction, Report] | N
                 **(newest.report if newest is not None else row.report)
             )
         except ValidationError:
-            log.warning("%s: its stored result is of another version; predict it again", case_id)
+            log.warning("%s: its stored result is of another version; predict it again", log_name(case_id))
             return None
 
 
@@ -146,7 +147,7 @@ def _prior(s: Session, row: CaseRow) -> Prior:
     try:
         return Prior(dates=dates, prediction=Prediction(**result.prediction))
     except ValidationError:
-        log.warning("%s: its stored prediction is of another version; predict it again", row.id)
+        log.warning("%s: its stored prediction is of another version; predict it again", log_name(row.id))
         return Prior(dates=dates)
 
 
@@ -154,8 +155,8 @@ def _signed(library: Library, case_id: str) -> str:
     """The impression of a case's signed report; "" where nobody signed one, or it is not what was signed."""
     try:
         signed = final_version(library, case_id)
-    except UserError as e:
-        log.warning("%s", e)
+    except UserError:
+        log.warning("%s: its signed report is not used; see medfuse audit", log_name(case_id))
         return ""
     section = signed.report.section("impression") if signed is not None else None
     rows = section.sentences if section is not None else []
@@ -216,4 +217,6 @@ def latest_predictions(library: Library, bundle_hash: str) -> Iterator[tuple[str
             try:
                 yield case_id, Searchable.model_validate(stored)
             except ValidationError:
-                log.warning("%s: its stored prediction is of another version; predict it again", case_id)
+                log.warning(
+                    "%s: its stored prediction is of another version; predict it again", log_name(case_id)
+                )

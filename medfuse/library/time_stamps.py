@@ -10,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from importlib.util import find_spec
@@ -82,40 +82,53 @@ def stamp(library: Library, address: str, authority: Path | None) -> TimeStamp:
 
 
 def stamp_differences(
-    library: Library, rows: Iterable[AuditRow], name: str, authority: Path | None, folder: Path | None = None
+    library: Library, rows: list[AuditRow], name: str, authority: Path | None, folder: Path | None = None
 ) -> Iterator[str]:
     """What stamps say against the log as it stands: those beside the anchors, and copies in ``folder``.
     Without an authority it is not looked at who made them."""
-    rows = list(rows)
-    beside = sorted((library.home / "anchors").glob(f"{plain_name(name[:12])}.*{ENDING}")) if name else []
-    there = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in beside}
-    for row in rows:
-        if row.event == KEPT:
-            details = json.loads(row.details)
-            file = f"{plain_name(name[:12])}.{details['entry']}{ENDING}"
-            if there.get(file) != details["sha256"]:
-                yield f"{file}: the time stamp of entry {details['entry']} was changed or removed"
+    prefix = plain_name(name[:12]) if name else ""
+    beside = sorted((library.home / "anchors").glob(f"{prefix}.*{ENDING}")) if name else []
+    yield from _lost(rows, prefix, beside)
     copies = sorted(p for p in folder.rglob(f"*{ENDING}") if p.is_file()) if folder is not None else []
     if not beside and not copies:
         return
     _need_client()
+    texts = (_message(name, row.seq, row.seal) for row in rows)
+    said = {hashlib.sha256(text).digest(): text for text in texts}
+    for path in [*beside, *copies]:
+        if wrong := _wrong(path.read_bytes(), said, authority):
+            yield f"{path}: {wrong}"
+
+
+def _lost(rows: list[AuditRow], prefix: str, beside: list[Path]) -> Iterator[str]:
+    """Stamps that the log knows of, and that are not there as they were kept."""
+    there = {path.name: hashlib.sha256(path.read_bytes()).hexdigest() for path in beside}
+    for row in rows:
+        if row.event == KEPT:
+            try:
+                details = json.loads(row.details)
+            except ValueError:
+                continue  # named by its seal
+            entry = details.get("entry")
+            if there.get(f"{prefix}.{entry}{ENDING}") != details.get("sha256"):
+                yield f"{prefix}.{entry}{ENDING}: the time stamp of entry {entry} was changed or removed"
+
+
+def _wrong(data: bytes, said: dict[bytes, bytes], authority: Path | None) -> str:
+    """What is wrong with a stamp; empty where it vouches for the log. ``said``: what may have been stamped,
+    by its hash."""
     from rfc3161_client import VerifierBuilder
 
-    said = {
-        hashlib.sha256(text).digest(): text for text in (_message(name, row.seq, row.seal) for row in rows)
-    }
-    for path in [*beside, *copies]:
-        data = path.read_bytes()
-        try:
-            token = _read(data).tst_info
-        except ValueError:
-            yield f"{path}: holds no time stamp"
-            continue
-        text = said.get(token.message_imprint.message)
-        if text is None:
-            yield f"{path}: the log that was stamped at {token.gen_time:%Y-%m-%d %H:%M} is not this one"
-        elif authority is not None and (wrong := _why_not(data, text, VerifierBuilder(), authority)):
-            yield f"{path}: is no time stamp of the authority in {authority} ({wrong})"
+    try:
+        token = _read(data).tst_info
+    except ValueError:
+        return "holds no time stamp"
+    text = said.get(token.message_imprint.message)
+    if text is None:
+        return f"the log that was stamped at {token.gen_time:%Y-%m-%d %H:%M} is not this one"
+    if authority is not None and (why := _why_not(data, text, VerifierBuilder(), authority)):
+        return f"is no time stamp of the authority in {authority} ({why})"
+    return ""
 
 
 def _message(name: str, seq: int, seal: str) -> bytes:

@@ -148,7 +148,7 @@ class Archive:
         write_durably(where, instance.data)
         log.warning(
             "%s from %s: same SOP Instance UID but other bytes than stored; the old stay, the new lie in %s",
-            instance.uid,
+            uid_name(instance.uid),
             instance.source,
             where,
         )

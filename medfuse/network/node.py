@@ -14,7 +14,7 @@ from pydantic import JsonValue
 from pydicom import dcmread
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
-from pynetdicom import AE, AllStoragePresentationContexts, build_context, evt
+from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.association import Association
 from pynetdicom.events import Event
@@ -32,6 +32,7 @@ from pynetdicom.sop_class import (
 
 from ..errors import UserError, WrongUse
 from ..faults import fault_sentence
+from ..io.names import uid_name
 from ..library import Library
 from ..library.audit import record
 from ..library.integrity import why_unusable
@@ -41,6 +42,9 @@ from .limits import LONGEST_PDU, at_work, end_all, limit, working
 from .tls import Tls, no_delay, tls_server
 
 log = logging.getLogger(__name__)
+# what is sent and asked for names patients, and has no place in a log, at any level
+_config.LOG_REQUEST_IDENTIFIERS = _config.LOG_RESPONSE_IDENTIFIERS = False
+logging.getLogger("pynetdicom").setLevel(logging.ERROR)
 QUERY = (
     PatientRootQueryRetrieveInformationModelFind,
     PatientRootQueryRetrieveInformationModelMove,
@@ -187,12 +191,16 @@ class Node:
                 event.assoc.requestor.ae_title,
             )
         except Exception as e:  # a peer may send anything; it gets a status, the node goes on
-            log.warning("object from %r not understood: %s", event.assoc.requestor.ae_title, e)
+            log.warning(
+                "object from %r not understood (%s)", event.assoc.requestor.ae_title, type(e).__name__
+            )
             return NOT_UNDERSTOOD
         try:
             outcome = self.archive.store(instance)
         except Exception as e:  # disk full, database away: not acknowledged
-            log.error("%s: cannot be stored: %s", instance.uid, fault_sentence(e) or type(e).__name__)
+            log.error(
+                "%s: cannot be stored: %s", uid_name(instance.uid), fault_sentence(e) or type(e).__name__
+            )
             return OUT_OF_RESOURCES
         return DUPLICATE if outcome == "conflict" else SUCCESS
 
@@ -284,7 +292,7 @@ class Node:
                 yield CANCELLED, None
                 return
             if why := why_unusable(self.archive.library, [path.name]):
-                log.error("%s: not sent, its file is %s", uid, why)
+                log.error("%s: not sent, its file is %s", uid_name(uid), why)
                 yield NOT_THERE, None
                 continue
             yield PENDING, dcmread(path)

@@ -13,7 +13,7 @@ from ..batch.plan import Job, Plan, stat_hash
 from ..errors import UserError
 from ..faults import fault_sentence
 from ..io.cases import plan_cases
-from ..io.names import plain_name
+from ..io.names import log_name, plain_name
 from ..io.read import open_case
 from ..io.scan import scan_files
 from ..library import Library
@@ -108,9 +108,7 @@ class Service:
             for path, reason in refused:
                 self.talk(f"medfuse: {path}: {reason}")
             filed += cases
-            self.talk(
-                f"filed {', '.join(cases) or 'nothing'} of {len(files)} objects"
-            )  # no PatientID in a log
+            self.talk(f"filed {', '.join(map(log_name, cases)) or 'nothing'} of {len(files)} objects")
         if filed and self.predict:
             self._predict(filed)
         return filed
@@ -123,7 +121,7 @@ class Service:
         jobs = [Job(c, stat_hash([], *files_of(self.library, c)), library=True) for c in cases]
 
         def tell(event: dict) -> None:
-            self.talk(f"{event['case_id']}: {event['state']} {event['reason']}".rstrip())
+            self.talk(f"{log_name(event['case_id'])}: {event['state']} {event['reason']}".rstrip())
             if event["state"] == "done":
                 self._send(event["case_id"])
 
@@ -149,10 +147,10 @@ class Service:
             try:
                 destination.send(files, self.aet)
             except UserError as e:
-                self.talk(f"medfuse: {case_id}: {e}")
+                self.talk(f"medfuse: {log_name(case_id)}: {e}")
                 continue
             record(self.library, "draft sent", case_id=case_id, where=where, objects=len(files))
-            self.talk(f"sent {len(files)} objects of {case_id} to {where}")
+            self.talk(f"sent {len(files)} objects of {log_name(case_id)} to {where}")
 
     def run(self, stop: threading.Event, every_s: float = 2.0) -> None:
         """`step` again and again until ``stop`` is set. A fault of the machine (a database that is gone, a

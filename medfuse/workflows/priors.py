@@ -12,6 +12,7 @@ from ..drafting.draft import draft
 from ..drafting.priors import Prior
 from ..errors import UserError
 from ..inference.predictor import Predictor
+from ..io.names import log_name
 from ..library import Library, results, store
 from ..library.registrations import links_of
 
@@ -41,7 +42,7 @@ def _read(library: Library, case_id: str, bundle: Bundle, language: str, *, devi
             return False
         report = draft(found, case, bundle, language, prior=results.prior_of(library, case_id), wish=wish)
     except UserError as e:
-        log.warning("the earlier case %s is not compared: %s", case_id, e)
+        log.warning("the earlier case %s is not compared: %s", log_name(case_id), e)
         return False
     results.save_result(library, found, report)
     return True
