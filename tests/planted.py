@@ -182,6 +182,7 @@ def _wrong(ds: Dataset, planted: Planted) -> None:
         token = planted.token(f"unknown ({tag:08X}) {vr}")
         ds.add_new(tag, vr, token.encode() if vr in BINARY else token)
     ds.add_new(0x00189073, "FD", list(struct.unpack("<d", planted.token("FD").encode()[:8])))
+    ds.add_new(0x00189461, "FL", list(struct.unpack("<2f", planted.token("FL").encode()[:8])))
     ds.add_new(0x00280009, "AT", _tags(planted.token("AT")))
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import gzip
 import io
 import json
+import struct
 from pathlib import Path
 
 import nibabel as nib
@@ -23,6 +24,7 @@ from slices import write_slice, write_stack
 from medfuse.deidentify import lettering
 from medfuse.deidentify.folder import Deidentified, deidentify_folder
 from medfuse.deidentify.profile import Options
+from medfuse.deidentify.values import spells_text
 from medfuse.io.cases import find_cases
 
 KEY = b"k" * 32
@@ -60,6 +62,43 @@ def test_four_hundred_tokens_are_planted_and_none_is_left(tmp_path):
         '"clean_descriptors"', ""
     )
     assert report.files[0].unjudged
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("vr", "text"),
+    [
+        ("FL", b"ZEBULONA"),
+        ("FL", b"ANNA"),
+        ("FL", b"1.0\0ZEBULONA"),
+        ("FL", b"\0\0\x80?ZEBU\0\0\x80?"),
+        ("FD", b"JULIANNA"),
+        ("FD", b"\0\0\0\0\0\0\xf0?ZEBULONA"),
+        ("SL", b"ZEBULONA"),
+        ("US", b"ZEBULONA"),
+    ],
+)
+def test_numbers_that_spell_a_name_are_seen(vr, text):
+    form = {"FL": "f", "FD": "d", "SL": "i", "US": "H"}[vr]
+    assert spells_text(vr, struct.unpack(f"<{len(text) // struct.calcsize(form)}{form}", text))
+
+
+@pytest.mark.parametrize("vr", ["FL", "FD"])
+def test_numbers_that_are_numbers_stay(vr):
+    for values in (
+        [0.5],
+        [12.34],
+        [120.0, 55.5],
+        [1e-6, 350.25],
+        [511.5, 511.5],
+        [8.1],
+        [63.864],
+        [123200.0],
+    ):
+        kept = np.array(values, np.float32 if vr == "FL" else np.float64)
+        assert not spells_text(vr, kept.tolist()), values
+    measured = np.random.default_rng(0).uniform(0, 2000, (500, 3)).astype(np.float32)
+    assert sum(spells_text("FL", row) for row in measured.tolist()) <= 1
 
 
 def test_values_that_scanners_write_stay(tmp_path):

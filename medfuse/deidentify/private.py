@@ -33,7 +33,7 @@ def _is_number(what: PrivateElement, element: DataElement) -> bool:
     """Whether an element holds a few numbers and nothing else."""
     values = listed(element.value)
     most = {vendors.GE_B_VALUE: 4, vendors.SIEMENS_DIRECTION: 3}.get(what, 1)
-    if not 0 < len(values) <= most or what.vr != element.VR or spells_text(what.vr, values):
+    if not 0 < len(values) <= most or what.vr != element.VR or spells_text(what.vr, values, alone=False):
         return False
     texts = [str(getattr(v, "original_string", v)) for v in values]
     return all(DECIMAL.fullmatch(t) and len(t) <= 24 for t in texts)

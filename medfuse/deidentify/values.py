@@ -9,8 +9,10 @@ import math
 import re
 import struct
 from collections.abc import Callable, Iterable
+from itertools import pairwise
 from typing import cast
 
+import numpy as np
 from pydicom.datadict import dictionary_has_tag, dictionary_VM
 from pydicom.dataelem import DataElement
 from pydicom.multival import MultiValue
@@ -30,6 +32,8 @@ SEQUENCE = re.compile(
     r"|ci|de|qfl|re|gre|swi)"
     r"_?([123]d)?\d{0,4}(_\d{1,4}){0,2}(_?b\d{1,4}(t|#\d{1,3})?)?(#\d{1,3})?[rsnpatd]{0,3}\d{0,3}",
 )
+LONG = 7  # digits of a float that nobody has written as a number
+FAR = 5e5  # from here on floats of four bytes are rather letters than measured
 BINARY_NUMBERS = {"US", "SS", "UL", "SL", "FL", "FD", "SV", "UV", "US or SS"}
 UID_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
 
@@ -104,8 +108,9 @@ def _count_fits(tag: BaseTag, count: int) -> bool:
     return not most.isdigit() or count <= int(most)
 
 
-def spells_text(vr: str, values: Iterable[object]) -> bool:
-    """Whether the bytes of binary numbers are all letters and digits, as a name hidden in them would be."""
+def spells_text(vr: str, values: Iterable[object], *, alone: bool = True) -> bool:
+    """Whether the bytes of binary numbers are all letters and digits, as a name hidden in them would be.
+    alone: also where one number of four bytes could be that by chance."""
     form = {"US": "H", "SS": "h", "UL": "I", "SL": "i", "FL": "f", "FD": "d", "SV": "q", "UV": "Q"}.get(vr)
     if form is None:
         return False
@@ -116,8 +121,24 @@ def spells_text(vr: str, values: Iterable[object]) -> bool:
         return True  # numbers that do not fit their own type
     if vr in ("FL", "FD"):
         odd = [v for v in plain if not math.isfinite(v) or (v and not 1e-9 < abs(v) < 1e12)]
-        return bool(odd) and _is_text(struct.pack(f"<{len(odd)}{form}", *odd))
+        return (bool(odd) and _is_text(struct.pack(f"<{len(odd)}{form}", *odd))) or _spelt(plain, form, alone)
     return len(data) >= 6 and _is_text(data)
+
+
+def _spelt(values: list[int | float], form: str, alone: bool) -> bool:
+    """Whether floats spell a text: one of eight bytes, one that no scanner measures, two side by side, or
+    one alone. A number with few digits was written as a number."""
+
+    def text(value: float) -> bool:
+        digits = str(np.float32(value) if form == "f" else float(value)).partition("e")[0]
+        data = struct.pack(f"<{form}", value)
+        return _is_text(data) and (form == "d" or data.isascii()) and sum(c.isdigit() for c in digits) >= LONG
+
+    spelt = [text(v) for v in values]
+    if form == "d" or (alone and len(values) == 1):
+        return any(spelt)
+    far = any(s and abs(v) >= FAR for s, v in zip(spelt, values, strict=True))
+    return far or any(a and b for a, b in pairwise(spelt))
 
 
 def _is_text(data: bytes) -> bool:
