@@ -14,8 +14,10 @@ from pathlib import Path
 
 import pydicom
 from pydicom.datadict import DicomDictionary
+from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
+from pydicom.tag import Tag
 from slices import write_slice
 
 TEXTS = {
@@ -61,6 +63,27 @@ LEFT_ALONE = {
     "ConversionType",
     "ProtocolName",
     "PatientOrientation",
+}
+
+
+NEEDED = {
+    "SOPClassUID",
+    "SOPInstanceUID",
+    "Modality",
+    "ConversionType",
+    "Rows",
+    "Columns",
+    "NumberOfFrames",
+    "SamplesPerPixel",
+    "PhotometricInterpretation",
+    "PlanarConfiguration",
+    "BitsAllocated",
+    "BitsStored",
+    "HighBit",
+    "PixelRepresentation",
+    "FloatPixelData",
+    "DoubleFloatPixelData",
+    "PixelDataProviderURL",
 }
 
 
@@ -204,6 +227,27 @@ def _pictures(ds: Dataset, planted: Planted) -> None:
     item.LUTExplanation = planted.token("LUTExplanation")
     item.add_new(0x00283006, "OW", planted.token("VOI LUTData").encode())
     ds.VOILUTSequence = Sequence([item])
+
+
+def plant_all(folder: Path, planted: Planted, *, each: int = 150) -> int:
+    """CT files with a token as the value of every attribute of the dictionary that has one VR and that no
+    image needs, ``each`` attributes a file; how many attributes."""
+    folder.mkdir(parents=True)
+    tags = [
+        (tag, vr, keyword)
+        for tag, (vr, _, _, _, keyword) in sorted(DicomDictionary.items())
+        if vr not in ("SQ", "NONE") and " or " not in vr and tag >> 16 not in (0, 2, 4)
+        if keyword and keyword not in NEEDED
+    ]
+    for start in range(0, len(tags), each):
+        path = folder / f"{start:05d}.dcm"
+        ds = write_slice(path, position=(0, 0, start))
+        for tag, vr, keyword in tags[start : start + each]:
+            token = planted.token(keyword).encode()
+            ds._dict[Tag(tag)] = RawDataElement(Tag(tag), vr, len(token), token, 0, False, True)
+        with pydicom.config.disable_value_validation():
+            ds.save_as(path)
+    return len(tags)
 
 
 def leaks(planted: Planted, folder: Path) -> dict[str, str]:

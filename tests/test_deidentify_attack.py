@@ -14,7 +14,7 @@ import pydicom
 import pytest
 from PIL import Image as Picture
 from PIL import ImageDraw
-from planted import Planted, leaks, plant
+from planted import Planted, leaks, plant, plant_all
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.sequence import Sequence
@@ -65,11 +65,22 @@ def test_four_hundred_tokens_are_planted_and_none_is_left(tmp_path):
 
 
 @pytest.mark.attack
+@pytest.mark.filterwarnings("ignore::UserWarning")
+def test_no_attribute_of_the_dictionary_keeps_a_token(tmp_path):
+    planted = Planted()
+    assert plant_all(tmp_path / "in", planted) > 3500
+    report = run(tmp_path / "in", tmp_path / "out").report
+    assert report.written == len(list((tmp_path / "in").iterdir())), report.refused
+    assert leaks(planted, tmp_path / "out") == {}
+
+
+@pytest.mark.attack
 @pytest.mark.parametrize(
     ("vr", "text"),
     [
         ("FL", b"ZEBULONA"),
         ("FL", b"ANNA"),
+        ("FL", b"QZXGGLNS"),  # one of the two has few digits by chance
         ("FL", b"1.0\0ZEBULONA"),
         ("FL", b"\0\0\x80?ZEBU\0\0\x80?"),
         ("FD", b"JULIANNA"),

@@ -32,7 +32,7 @@ SEQUENCE = re.compile(
     r"|ci|de|qfl|re|gre|swi)"
     r"_?([123]d)?\d{0,4}(_\d{1,4}){0,2}(_?b\d{1,4}(t|#\d{1,3})?)?(#\d{1,3})?[rsnpatd]{0,3}\d{0,3}",
 )
-LONG = 7  # digits of a float that nobody has written as a number
+LONG = 6  # digits of a float that nobody has written as a number
 FAR = 5e5  # from here on floats of four bytes are rather letters than measured
 BINARY_NUMBERS = {"US", "SS", "UL", "SL", "FL", "FD", "SV", "UV", "US or SS"}
 UID_FORM = re.compile(r"(0|[1-9]\d*)(\.(0|[1-9]\d*))+")
@@ -130,9 +130,10 @@ def _spelt(values: list[int | float], form: str, alone: bool) -> bool:
     one alone. A number with few digits was written as a number."""
 
     def text(value: float) -> bool:
-        digits = str(np.float32(value) if form == "f" else float(value)).partition("e")[0]
         data = struct.pack(f"<{form}", value)
-        return _is_text(data) and (form == "d" or data.isascii()) and sum(c.isdigit() for c in digits) >= LONG
+        digits = str(np.float32(value) if form == "f" else float(value)).partition("e")[0]
+        unwritten = sum(c.isdigit() for c in digits) >= LONG or abs(value) >= FAR
+        return _is_text(data) and (form == "d" or data.isascii()) and unwritten
 
     spelt = [text(v) for v in values]
     if form == "d" or (alone and len(values) == 1):
