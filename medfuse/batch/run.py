@@ -9,7 +9,6 @@ import json
 import logging
 import os
 import shutil
-import ssl
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
@@ -29,6 +28,7 @@ from ..errors import OutputError, UserError, WrongUse
 from ..io.names import plain_name
 from ..library import Library
 from ..workflows.predict import PredictOptions
+from .cluster import ClusterTls, cluster_security
 from .ledger import DONE, FAILED, REFUSED, WAITING, Ledger
 from .plan import Job, Plan
 from .preload import PARENT
@@ -63,15 +63,6 @@ class BatchSummary:
     refused: int
     failed: int
     seconds: float
-
-
-@dataclass(frozen=True)
-class ClusterTls:
-    """PEM files: the CA that the scheduler's certificate must be of, our own certificate and its key."""
-
-    authority: Path
-    certificate: Path
-    key: Path
 
 
 @dataclass(frozen=True)
@@ -225,49 +216,12 @@ def _made_of(run: Path, wanted: tuple[str, str, str], *, any_bundle: bool) -> bo
     return (made[0], made[2]) == (wanted[0], wanted[2]) and (any_bundle or made[1] == wanted[1])
 
 
-def _cluster_security(batch: BatchOptions) -> Security:
-    """The keys with which a cluster is called. Raises WrongUse where it would be called without any:
-    whoever reaches a scheduler runs code in its workers, and they read patients."""
-    encrypted = batch.cluster.startswith(("tls://", "wss://"))
-    if not encrypted and batch.cluster_plain:
-        return Security(require_encryption=False)
-    if not encrypted:
-        raise WrongUse(
-            f"--cluster {batch.cluster}: speaks without TLS, so that anybody who reaches it can run code in "
-            "its workers and read these patients; give a tls:// address with --cluster-ca, --cluster-cert "
-            "and --cluster-key, or say --cluster-plain where nobody else reaches it"
-        )
-    given = batch.cluster_tls
-    if given is None:
-        stated = Security(require_encryption=True)  # of dask's own configuration
-        if not all(getattr(stated, name) for name in ("tls_ca_file", "tls_client_cert")):
-            raise WrongUse(
-                f"--cluster {batch.cluster}: give --cluster-ca, --cluster-cert and --cluster-key, or name "
-                "them in dask's configuration (distributed.comm.tls)"
-            )
-        return stated
-    made = Security(
-        tls_ca_file=str(given.authority),
-        tls_client_cert=str(given.certificate),
-        tls_client_key=str(given.key),
-        require_encryption=True,
-    )
-    try:
-        made.get_connection_args("client")
-    except (OSError, ssl.SSLError) as e:
-        raise UserError(
-            f"{given.certificate}: cannot be used for TLS ({e}); give PEM files of a CA, a certificate of it "
-            "and its key"
-        ) from e
-    return made
-
-
 @contextmanager
 def _client(batch: BatchOptions) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.ERROR)  # a batch tells its own story
     with dask.config.set(DASK):
         if batch.cluster:
-            security = _cluster_security(batch)
+            security = cluster_security(batch.cluster, batch.cluster_tls, plain=batch.cluster_plain)
             try:
                 client = Client(batch.cluster, timeout="15s", security=security)
             except (OSError, TimeoutError, ValueError, RuntimeError) as e:

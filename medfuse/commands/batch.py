@@ -15,7 +15,8 @@ from .app import app, device_of, progress, talk, verbosity
 from .options import Bundle, Device, Json, Language, OutsideDomain, Verbose, Window, takes
 
 if TYPE_CHECKING:
-    from ..batch.run import BatchSummary, ClusterTls
+    from ..batch.cluster import ClusterTls
+    from ..batch.run import BatchSummary
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +128,7 @@ def batch(given: BatchArguments) -> None:
 
 def _cluster_tls(given: BatchArguments) -> ClusterTls | None:
     """The PEM files for a cluster; None where none was given. Raises WrongUse for some of the three."""
-    from ..batch.run import ClusterTls
+    from ..batch.cluster import ClusterTls
     from ..errors import WrongUse
 
     files = (given.cluster_ca, given.cluster_cert, given.cluster_key)
