@@ -130,6 +130,20 @@ def test_growth_is_said_of_lesions_at_one_place_alone():
     unplaced = earlier(CYST, lesions=[cyst(long=20.0)])
     assert check("Simple cyst has grown.", p, lesions=[cyst()], prior=unplaced).action == "dropped"
     assert check("Increased signal of the simple cyst.", p, lesions=[cyst()]).action == "kept"
+    assert check("Shrunken nodular liver of cirrhosis.", {"cirrhosis": 0.95}).action == "kept"
+
+
+def test_what_was_not_assessed_passes_the_checker_in_both_languages():
+    """In Chinese the second reason was taken for a sentence of its own."""
+    made = prediction({}, not_assessed=("iron", "hcc_like", "haemangioma"))
+    made.finding("iron").why_not = {"CT": "cannot_show", "MR": "not_acquired"}
+    for language in ("en", "zh-TW"):
+        rows = [
+            x.text for x in compose(made, case(), TASK, language).section("findings").sentences if x.claims
+        ]
+        for text in (s for x in rows for s in split_sentences(x)):
+            got = check_sentence(text, made, TASK, LEXICON)
+            assert got.action == "kept", (text, got.why)
 
 
 def test_absence_needs_coverage_and_unassessed_findings_are_not_named():

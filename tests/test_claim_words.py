@@ -136,7 +136,7 @@ def test_what_was_not_assessed_and_what_limits_are_one_sentence_each():
     found = drafted(made)
     (told,) = [x for x in found if x.startswith("Not assessed")]
     assert told == (
-        "Not assessed: lesion with arterial enhancement and washout (CT lacks arterial phase); hepatic iron "
+        "Not assessed: lesion with arterial enhancement and washout (CT lacks arterial phase), hepatic iron "
         "overload (MR not acquired)."
     )
     assert "CT (the liver is cut at the top of the images)" in found[-1]

@@ -5,8 +5,10 @@ from __future__ import annotations
 import pytest
 
 from medfuse.drafting.review import review
+from medfuse.knowledge import task_graph
 from medfuse.library.report_changes import changed_sentences, word_difference
 from medfuse.report import Report, Section, Sentence
+from medfuse.task import load_task
 
 
 def report(findings: list[Sentence], impression: list[Sentence]) -> Report:
@@ -63,6 +65,25 @@ FINE = said("Nothing of note.")
 )
 def test_doubts(findings, impression, known, kinds):
     assert [d.kind for d in review(report(findings, impression), **known)] == kinds
+
+
+@pytest.mark.parametrize(
+    ("drafted", "by_hand", "flagged"),
+    [
+        ("Simple cyst is present.", "No focal liver lesion.", True),
+        ("可見單純性囊腫。", "未見局部肝病灶。", True),
+        ("Simple cyst is present.", "No ascites.", False),
+    ],
+)
+def test_an_edit_that_contradicts_another_sentence_is_asked_about(drafted, by_hand, flagged):
+    """It was signed without a word."""
+    rows = [said(drafted, "simple_cyst", state="accepted", assertion="present"), said(by_hand)]
+    whole = report(rows, [said(drafted, "simple_cyst", state="accepted", assertion="present")])
+    graph = task_graph(load_task("upper-abdomen"))
+    kinds = [d.kind for d in review(whole, graph=graph)]
+    assert ("contradicts" in kinds) == flagged
+    rows[1].state = "accepted"
+    assert "contradicts" not in [d.kind for d in review(whole, graph=graph)]  # the draft's own words
 
 
 def test_what_blocks_comes_first():

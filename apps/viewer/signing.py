@@ -4,17 +4,22 @@ confirms."""
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import cache
 
 import streamlit as st
 
 from apps.viewer.desk import library
 from apps.viewer.fragments import redraw
 from apps.viewer.words import w
+from medfuse.bundles.registry import find_by_hash
 from medfuse.display.marks import Bidirectional, Distance
 from medfuse.drafting.review import Doubt, review
+from medfuse.errors import UserError
 from medfuse.exports.text import report_text
+from medfuse.knowledge import Graph, task_graph
 from medfuse.library import results, store, workbench
 from medfuse.library.reports import Revision
+from medfuse.task import load_task
 
 
 def doubts_of(case_id: str, now: Revision) -> list[Doubt]:
@@ -27,7 +32,24 @@ def doubts_of(case_id: str, now: Revision) -> list[Doubt]:
     for x in result[0].outlined if result else ():
         lengths += [v for v in (x.long_axis_mm, x.short_axis_mm) if v is not None]
     who = store.identity_of(library(), case_id)
-    return review(now.report, sex=who.sex, measured_mm=lengths, conflict=who.conflict)
+    return review(
+        now.report,
+        sex=who.sex,
+        measured_mm=lengths,
+        conflict=who.conflict,
+        graph=_graph(now.report.bundle, now.report.bundle_hash),
+    )
+
+
+@cache
+def _graph(bundle: str, bundle_hash: str) -> Graph | None:
+    """How the findings of a report's task exclude each other; None where its bundle is gone, or has none."""
+    if not bundle:
+        return None
+    try:
+        return task_graph(load_task(find_by_hash(bundle, bundle_hash) / "task" / "task.yaml"))
+    except UserError:
+        return None
 
 
 def confirm(case_id: str, now: Revision, sign: Callable[[tuple[str, ...]], None]) -> None:

@@ -21,8 +21,8 @@ _LARGER = re.compile(
 )
 _SMALLER = re.compile(
     rf"\bdecreas(?:ed|es|ing){_LOOK}\b|"
-    r"\b(smaller (?:than|now)|shr[au]nk\w*|shrink\w*|regress\w*|improv\w*|reduced in size|resolv\w*|"
-    r"no longer|disappeared)\b|縮小|變小|減小|減少|消失|改善|消退",
+    r"\b(smaller (?:than|now)|ha(?:s|ve) shrunk|shrank|shrinking|regress\w*|improv\w*|reduced in size|"
+    r"resolv\w*|no longer|disappeared)\b|縮小|變小|減小|減少|消失|改善|消退",
     re.IGNORECASE,
 )
 _STABLE = re.compile(

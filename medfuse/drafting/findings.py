@@ -151,7 +151,7 @@ def why_not_assessed(record: FindingRecord, s: Sentences) -> str:
         parts.append(
             s.render(f"reasons.{word}", modality=s.modality(modality), roles=[s.role(r) for r in roles])
         )
-    return s.get("list.then").join(parts) or s.get("reasons.none")
+    return s.get("list.comma").join(parts) or s.get("reasons.none")
 
 
 def not_assessed(t: Telling) -> list[Sentence]:
@@ -166,7 +166,7 @@ def not_assessed(t: Telling) -> list[Sentence]:
     ]
     if not parts:
         return []
-    text = t.s.render("claim.not_assessed", parts=t.s.get("list.then").join(parts))
+    text = t.s.render("claim.not_assessed", parts=t.s.get("list.comma").join(parts))
     return [t.sentence(text, [c for claims in why.values() for c in claims])]
 
 

@@ -11,11 +11,22 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Literal
 
+from ..knowledge import Graph
 from ..report import Report, Sentence
+from .contradictions import contradictions
 from .labeller import SIZE, size_in_mm
 
 Kind = Literal[
-    "empty", "one_empty", "sides", "sex", "not_concluded", "not_found", "size", "identifiers", "unfilled"
+    "empty",
+    "one_empty",
+    "sides",
+    "sex",
+    "not_concluded",
+    "not_found",
+    "size",
+    "identifiers",
+    "unfilled",
+    "contradicts",
 ]
 BLOCKS: tuple[Kind, ...] = ("empty", "identifiers")
 TOLERANCE_MM = 1.0  # a stated size this close to one that was measured is that one, or …
@@ -46,10 +57,16 @@ class Doubt:
 
 
 def review(
-    report: Report, *, sex: str = "", measured_mm: Iterable[float] = (), conflict: str = ""
+    report: Report,
+    *,
+    sex: str = "",
+    measured_mm: Iterable[float] = (),
+    conflict: str = "",
+    graph: Graph | None = None,
 ) -> list[Doubt]:
     """Everything to look at, what blocks first. sex: M, F or another DICOM value. measured_mm: lengths that
-    readers and the model measured on the images. conflict: of identifiers, which waits for a person."""
+    readers and the model measured on the images. conflict: of identifiers, which waits for a person. graph:
+    of the task's findings, along which sentences contradict each other."""
     findings = _standing(report, "findings")
     impression = _standing(report, "impression")
     doubts = [Doubt(kind="identifiers", said=conflict)] if conflict else []
@@ -60,7 +77,17 @@ def review(
     doubts += _unmatched(findings, impression)
     doubts += _sizes([*findings, *impression], sorted(measured_mm))
     doubts += _unfilled(report)
+    doubts += _contradicting([*findings, *impression], graph) if graph is not None else []
     return sorted(doubts, key=lambda d: not d.blocks)
+
+
+def _contradicting(rows: list[Sentence], graph: Graph) -> list[Doubt]:
+    """Two sentences that cannot both stand, at least one of which a person wrote."""
+    by_hand = {x.text for x in rows if x.state == "edited"}
+    found = contradictions([x.text for x in rows], graph)
+    return [
+        Doubt(kind="contradicts", said=" / ".join(c.sentences)) for c in found if by_hand & {*c.sentences}
+    ]
 
 
 def _unfilled(report: Report) -> list[Doubt]:

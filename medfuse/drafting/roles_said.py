@@ -29,7 +29,7 @@ _UNSURE = re.compile(
 )
 _DISSENT = re.compile(
     r",?\s*(?:but |and )?\bnot (?:seen|visible|shown|identified|depicted) (?:on|by|in) [^.;,]*|"
-    r"[，,]?於?[^，。；,]*(?:未顯示|看不到|無法顯示)",
+    r"[，,]?於?[^，。；,（）：]*(?:未顯示|看不到|無法顯示)",
     re.IGNORECASE,
 )
 AGAINST = ("does_not_show", "cannot_show", "not_acquired")
