@@ -4,6 +4,8 @@ with its line and what to do."""
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import nibabel as nib
@@ -546,3 +548,17 @@ def test_an_image_without_a_label_map_teaches_no_encoder(cohort, tmp_path):
     )
     names = [n for e in entries for n in e["files"].get("CT", [])]
     assert [has_labels(made, n) for n in names] == [True] * 7 + [False]
+
+
+def test_a_script_that_trains_needs_no_guard(tmp_path):
+    """Its lines are not run again in the processes beside it."""
+    script = tmp_path / "mine.py"
+    script.write_text(
+        "from medfuse.training.pool import spawned\n"
+        "print('once')\n"
+        "with spawned(2) as pool:\n"
+        "    print(sum(pool.map(len, ['abc', 'de'])))\n"
+        "print(__file__)\n"
+    )
+    done = subprocess.run([sys.executable, script], capture_output=True, text=True, check=False)
+    assert done.stdout.split() == ["once", "5", str(script)], done.stderr

@@ -4,9 +4,8 @@ minutes."""
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from itertools import repeat
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +21,7 @@ from ...models.senses import add_senses
 from ...preprocess.tensors import CineInput, VolumeInput
 from ...task import Task
 from ..identity import Identity, opened, weights_digest, written_whole
+from ..pool import spawned
 from .tensors import PreparedCases, load_input
 
 Progress = Callable[[int, int], None]
@@ -78,7 +78,7 @@ def _one_modality(
             (task, encoders[modality], folder, modality, files[i : i + CHUNK])
             for i in range(0, len(files), CHUNK)
         ]
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with spawned(workers) as pool:
             for part in pool.map(_chunk, jobs):
                 out += part
                 progress(len(out), len(files))

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +19,7 @@ from ...preprocess.prepare import prepare
 from ...preprocess.tensors import CineInput
 from ...task import Task
 from ..identity import Identity, files_of
+from ..pool import spawned
 
 VERSION = 2  # of what this file writes: another one is preprocessed anew
 
@@ -123,7 +122,7 @@ def preprocess_manifest(
             entries.append(_one(job))
             progress(len(entries), len(rows))
     else:
-        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+        with spawned(workers) as pool:
             for entry in pool.map(_one, jobs, chunksize=4):
                 entries.append(entry)
                 progress(len(entries), len(rows))

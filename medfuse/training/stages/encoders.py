@@ -5,9 +5,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
-from multiprocessing import get_context
 from pathlib import Path
 
 import torch
@@ -24,6 +22,7 @@ from ..data.tensors import Preprocessed, has_labels
 from ..distributed import rank, start, world
 from ..identity import opened
 from ..options import Log, TrainOptions
+from ..pool import spawned
 from .dense import BATCH, CropSource, encoder_identity, train_encoder
 
 TRY_STEPS = 8  # as many train here: a process of their own takes longer to start
@@ -167,7 +166,7 @@ def train_encoders(
         for job in jobs:
             job.run(device, log)
     elif jobs:
-        with ProcessPoolExecutor(side_by_side, mp_context=get_context("spawn")) as pool:
+        with spawned(side_by_side) as pool:
             for m, loss in pool.map(_in_a_child, jobs):
                 log(f"encoder {m}: trained, last loss {loss:.3f}")
     encoders = build_encoders(task)

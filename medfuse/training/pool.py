@@ -1,0 +1,24 @@
+"""Processes beside this one, for any caller: a script or a notebook that trains needs no guard around its own
+lines."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from contextlib import contextmanager
+from multiprocessing import get_context
+
+
+@contextmanager
+def spawned(workers: int) -> Iterator[ProcessPoolExecutor]:
+    """A pool of ``workers`` fresh processes. They do not run the caller's ``__main__`` again, as Python's own
+    do: nothing that is handed to them comes from there."""
+    main = sys.modules["__main__"].__dict__
+    kept: dict[str, object] = {name: main.pop(name) for name in ("__file__", "__spec__") if name in main}
+    main["__spec__"] = None
+    try:
+        with ProcessPoolExecutor(workers, mp_context=get_context("spawn")) as pool:
+            yield pool
+    finally:
+        main.update(kept)
