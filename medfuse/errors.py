@@ -19,6 +19,10 @@ class OutputError(UserError):
     """A result cannot be written: no space, no permission. Not the case's fault; it can be tried again."""
 
 
+class NotFiniteError(UserError):
+    """A training whose loss or gradient is not finite step after step."""
+
+
 class UnreadableError(UserError):
     """A file or series that cannot be read as it stands. ``path`` names it, ``reason`` says why."""
 

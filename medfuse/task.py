@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError, WrongUse, fault_of
+from .learning import EQUAL_WEIGHTS, ClassWeights, EncoderLearning
 from .modalities import MODALITIES, is_cine, unknown
 
 OWN = "own"  # the encoder that training makes
@@ -50,24 +51,6 @@ class Intensity(Strict):
     clip: tuple[float, float] = (-3.0, 5.0)
 
 
-class ClassWeights(Strict):
-    """What a voxel of each kind counts for in the likelihood that encoders learn from.
-
-    A lesion is about a hundredth of the voxels: with equal weights a network says "none" everywhere and is
-    right 99 times in 100. So lesions count much and the background little; a task whose lesions fill much of
-    their volume has equal weights. What a network then calls likely is overstated by the same ratio, and
-    outlines are drawn where the odds are undone (`Task.overstated`). background, organ, lesion: of a voxel;
-    every other class counts 1.
-    """
-
-    background: float = Field(default=0.15, gt=0)
-    organ: float = Field(default=0.4, gt=0)
-    lesion: float = Field(default=2.0, gt=0)
-
-
-EQUAL_WEIGHTS = ClassWeights(background=1.0, organ=1.0, lesion=1.0)
-
-
 class ModalityTask(Strict):
     """How a task looks at one modality.
 
@@ -84,6 +67,9 @@ class ModalityTask(Strict):
     centred: bool = False
     size: int = 128  # network pixels of an ultrasound frame
     frames: int = 20  # ultrasound frames at most
+    # pixels a side of what training cuts out of an ultrasound frame around small structures, a multiple of 8;
+    # 0: whole frames
+    crop: int = 0
     filters: int = 12
     encoder: str = ""  # of the registry in models/encoders.py; the first there where none is named
     mirror: bool = False  # sides mean nothing in these images: training may show their mirror image
@@ -123,7 +109,7 @@ class Task(Strict):
     title: by language. body_part: what the images show. modalities: how each one is looked at.
     lesion_classes: those of ``dense`` that are lesions. organ: the class of ``dense`` that is the organ.
     around: the lesion class that every volume was cut out around. weights: of the classes in training, equal
-    with ``around``. measures: what is measured inside a
+    with ``around``. learning: of encoders from label maps. measures: what is measured inside a
     lesion's outline beside its size, by modality. encoders: from disk, by modality (docs/pretrained.md).
     findings: what may be present.
     """
@@ -145,6 +131,7 @@ class Task(Strict):
     # or look than those validated are outside the domain
     around: str = ""
     weights: ClassWeights | None = None  # none: those of ClassWeights, or equal ones with ``around``
+    learning: EncoderLearning = EncoderLearning()
     measures: dict[str, tuple[Measure, ...]] = Field(default_factory=dict)
     # a place this many organ extents (standard deviations) right of its centre, or more, is in its right half
     right_from: float | None = None
@@ -184,6 +171,8 @@ class Task(Strict):
         for code, spec in self.modalities.items():
             if spec.window is not None and any(n < 8 or n % 8 for n in spec.window):
                 raise ValueError(f"window of {code} must be three multiples of 8")
+            if spec.crop % 8 or not 0 <= spec.crop <= spec.size:
+                raise ValueError(f"crop of {code} must be a multiple of 8, at most its size {spec.size}")
         if not set(self.measures) <= set(self.modalities):
             raise ValueError("measures must name modalities of the task")
 

@@ -35,6 +35,7 @@ FLOORS = [
         "case",
         "task",
         "knowledge",
+        "learning",
         "pattern",
         "prediction",
         "claim",

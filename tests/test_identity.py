@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 import os
+import re
 import shutil
 
 import numpy as np
@@ -12,7 +13,7 @@ import torch
 from house import modules
 from torch import nn
 
-from medfuse.errors import UserError, WrongUse
+from medfuse.errors import NotFiniteError, UserError, WrongUse
 from medfuse.io.manifest import read_manifest
 from medfuse.models.encoders import build_encoders
 from medfuse.simulation.population import write_population
@@ -240,3 +241,27 @@ def test_nothing_is_pickled():
                 assert called != "torch.save", at
                 assert called != "torch.load" or (foreign and tensors), at
                 assert not [k for k in node.keywords if k.arg == "allow_pickle"], at
+
+
+def test_the_last_good_weights_are_kept_when_a_training_ends_in_values_that_are_no_numbers(tmp_path):
+    path = tmp_path / "line.resume"
+    stage = Line(bad=range(3, 100))
+    with pytest.raises(NotFiniteError, match=f"the last good weights are in {re.escape(str(path))}"):
+        loop.fit(stage, Budget(steps=50), resume=Resume(path, Identity({})))
+    good = Line(seed=2)
+    again = loop.fit(good, Budget(steps=14), resume=Resume(path, Identity({})))
+    assert again == 14  # it went on after the bad steps
+    assert all(torch.isfinite(v).all() for v in good.state.state_dict().values())
+
+
+def test_a_loss_that_is_no_number_is_not_learned_from_though_its_gradient_is_finite():
+    class Odd(Line):
+        def loss(self, batch, step):
+            loss = super().loss(batch, step)
+            return loss + float("nan") if step in (1, 2) else loss
+
+    odd = Odd()
+    seen = []
+    odd.after_step = seen.append
+    loop.fit(odd, Budget(steps=5))
+    assert seen == [1, 4, 5]

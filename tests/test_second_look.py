@@ -13,10 +13,11 @@ from medfuse.evaluation.sizes import SizeScores, score_sizes
 from medfuse.inference.lesions import find_lesions
 from medfuse.inference.second_look import MOST_VOXELS, _grid_around, outline_in_volume
 from medfuse.inference.tracks import best_first, tracks
+from medfuse.learning import ClassWeights
 from medfuse.models.features import DenseOutput
 from medfuse.models.regions import lesion_components
 from medfuse.preprocess.tensors import CineInput, VolumeInput
-from medfuse.task import ClassWeights, load_task
+from medfuse.task import load_task
 from medfuse.training.stages.dense import class_weights
 
 TASK = load_task("upper-abdomen")

@@ -19,9 +19,10 @@ from medfuse.evaluation.evaluate import OtherManifests, evaluate
 from medfuse.evaluation.findings import finding_auroc
 from medfuse.evaluation.markdown import markdown
 from medfuse.io.manifest import read_manifest
+from medfuse.learning import EncoderLearning
 from medfuse.models.baselines import LogitStack
 from medfuse.simulation.population import Variant, write_population
-from medfuse.task import load_task
+from medfuse.task import Task, load_task
 from medfuse.training.budget import Budget, learning_rate
 from medfuse.training.data.check import check_manifest
 from medfuse.training.data.tensors import preprocess_manifest
@@ -30,9 +31,12 @@ from medfuse.training.run import train
 from medfuse.training.stages.dense import (
     CROP,
     CropSource,
+    DenseStage,
     crop_cine,
     crop_volume,
     dense_loss,
+    encoder_identity,
+    jitter,
     lesion_loss,
     train_encoder,
 )
@@ -247,9 +251,57 @@ def test_crops_hold_what_they_should():
     frames = np.zeros((20, 16, 16), np.float16)
     marks = np.zeros((20, 16, 16), np.uint8)
     marks[7, 3, 3] = TASK.dense.index("abscess")
-    x, present, y = crop_cine(frames, marks, TASK.lesion_indices, rng)
+    x, present, y = crop_cine(frames, marks, TASK, rng)
     assert x.shape == (8, 1, 16, 16)
     assert (y == TASK.dense.index("abscess")).any()
+
+
+def test_frames_show_every_small_structure_and_not_lesions_alone():
+    """A gallstone in one frame of twenty beside a large lesion in many: both are learned from as often."""
+    rng = np.random.default_rng(0)
+    marks = np.zeros((20, 64, 64), np.uint8)
+    cyst, stone = (TASK.dense.index(c) for c in ("simple_cyst", "gallstone_mass"))
+    marks[2:14, 8:40, 8:40] = cyst
+    marks[17, 50:53, 50:53] = stone
+    values = np.zeros(marks.shape, np.float16)
+    with_stone = [(crop_cine(values, marks, TASK, rng)[2] == stone).any() for _ in range(60)]
+    assert np.mean(with_stone) > 0.85  # at random 8 frames of 20 hold it in 2 of 5 samples
+    assert not TASK.modalities["US"].crop
+    spec = TASK.modalities["US"].model_copy(update={"size": 64, "crop": 32})
+    task = TASK.model_copy(update={"modalities": TASK.modalities | {"US": spec}})
+    places = set()
+    for _ in range(40):
+        x, present, y = crop_cine(values + np.arange(64, dtype=np.float16), marks, task, rng)
+        assert x.shape == (8, 1, 32, 32)
+        assert y.shape == (8, 32, 32)
+        assert present.shape == (8, 1)
+        assert all(np.isin(one, [cyst, stone]).any() for one in y[:4])  # the half that shows something
+        places |= {tuple(at[0]) for at in (np.argwhere(one == stone) for one in y) if len(at)}
+    assert len(places) > 10  # not always in the middle
+
+
+def test_learning_of_encoders_is_a_setting_of_the_task(tmp_path):
+    plain = TASK.model_dump()
+    for crop in (TASK.modalities["US"].size + 8, 20):
+        wrong = plain["modalities"]["US"] | {"crop": crop}
+        with pytest.raises(ValueError, match="crop of US must be a multiple of 8, at most its size"):
+            Task(**(plain | {"modalities": plain["modalities"] | {"US": wrong}}))
+    quiet = EncoderLearning(rate=1e-3, gain=0, offset=0, noise=0)
+    values = np.random.default_rng(1).normal(size=(2, 8, 8)).astype(np.float32)
+    assert (jitter(values, np.random.default_rng(0), quiet) == values).all()
+    assert (jitter(values, np.random.default_rng(0)) != values).any()
+    task = TASK.model_copy(update={"learning": quiet})
+    stages = [
+        DenseStage(
+            CropSource(task=t, modality="US", folder=tmp_path, names=[], seed=1),
+            torch.nn.Linear(1, 1),
+            lambda step, loss, fraction: None,
+            torch.device("cpu"),
+        )
+        for t in (TASK, task)
+    ]
+    assert [s.plan.peak for s in stages] == [3e-3, 1e-3]
+    assert encoder_identity(stages[0].source, None) != encoder_identity(stages[1].source, None)
 
 
 def test_dense_loss_is_least_at_the_truth():

@@ -76,9 +76,11 @@ class Resume:
         budget: Budget,
         draws: Draws,
         step: int,
+        *,
+        now: bool = False,
     ) -> None:
-        """Write beside and rename, at most once in ``every_s`` seconds."""
-        if self.path is None or time.monotonic() - self.saved < self.every_s:
+        """Write beside and rename, at most once in ``every_s`` seconds, or ``now``."""
+        if self.path is None or (time.monotonic() - self.saved < self.every_s and not now):
             return
         random, numpy_state = draws.state()
         moments, groups = _optimiser_parts(optimiser)

@@ -2,7 +2,7 @@
 
 Every stage can be stopped and goes on (`checkpoint.Resume`), runs under torchrun (gradients are averaged over
 the processes, each of which takes its share of a batch), keeps its budget, and never lets a step with a
-gradient that is not finite reach its weights.
+loss or a gradient that is not finite reach its weights.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from typing import Generic, TypeVar
 import torch
 from torch import Tensor, nn
 
-from ..errors import UserError
+from ..errors import NotFiniteError
 from .budget import Budget, learning_rate
 from .checkpoint import Resume, State
 from .distributed import agree, average_gradients, rank, same_everywhere
@@ -96,7 +96,8 @@ def fit(
 ) -> int:
     """Train a stage until its budget or its epochs end; return the number of steps.
 
-    Raises UserError after MOST_SKIPPED steps in a row whose gradient was not finite.
+    Raises NotFiniteError after MOST_SKIPPED steps in a row whose loss or gradient was not finite; the last
+    good weights are then in the stage, and in its checkpoint where it has one.
     """
     plan = stage.plan
     resume = resume or Resume(None)
@@ -116,7 +117,11 @@ def fit(
             spent = agree(budget.fraction(step), device)
             if spent >= 1:
                 break
-            mean.add(take(batch, step, max(spent, plan.progress(step))))
+            try:
+                loss = take(batch, step, max(spent, plan.progress(step)))
+            except NotFiniteError as e:
+                raise NotFiniteError(f"{e}{kept.last_good(step)}; {LOOK}") from None
+            mean.add(loss)
             step += 1
             if plan.per_epoch is None:
                 kept.after_step(step, mean.value, spent)
@@ -127,7 +132,7 @@ def fit(
             break
     scalars.close()
     if take.skipped and not take.taken:
-        raise UserError(f"{stage.name}: no step of {step} had a finite gradient; {LOOK}")
+        raise NotFiniteError(f"{stage.name}: no step of {step} had a finite gradient; {LOOK}")
     return step
 
 
@@ -158,8 +163,16 @@ class _Kept:
         if rank() == 0:
             self._save(step)
 
-    def _save(self, step: int) -> None:
-        self.resume.save(self.stage.state, self.optimiser, self.budget, self.stage.draws, step)
+    def last_good(self, step: int) -> str:
+        """Keep the weights, which no bad step has reached, and say where; "" where none are kept."""
+        if self.resume.path is None:
+            return ""
+        if rank() == 0:
+            self._save(step, now=True)
+        return f"; the last good weights are in {self.resume.path}, and a training goes on from there"
+
+    def _save(self, step: int, *, now: bool = False) -> None:
+        self.resume.save(self.stage.state, self.optimiser, self.budget, self.stage.draws, step, now=now)
 
 
 class _Step(Generic[Batch]):
@@ -184,7 +197,7 @@ class _Step(Generic[Batch]):
         loss.backward()  # type: ignore[no-untyped-call]
         average_gradients(self.parameters)
         norm = nn.utils.clip_grad_norm_(self.parameters, stage.plan.clip)
-        if not torch.isfinite(norm):
+        if not torch.isfinite(norm) or not torch.isfinite(loss.detach()):
             self._skip(before, step)
             return math.nan
         self.skipped = 0
@@ -200,9 +213,9 @@ class _Step(Generic[Batch]):
             buffer.copy_(old)
         self.skipped += 1
         if self.skipped >= MOST_SKIPPED:
-            raise UserError(
+            raise NotFiniteError(
                 f"{self.stage.name}: the loss or its gradient was not finite in {self.skipped} steps up to "
-                f"step {step + 1}; {LOOK}"
+                f"step {step + 1}"
             )
 
 

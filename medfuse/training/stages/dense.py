@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from ...errors import UserError
+from ...learning import EncoderLearning
 from ...modalities import is_cine
 from ...models.encoders import build_encoder
 from ...models.precision import training_autocast
@@ -84,12 +85,14 @@ def class_weights(task: Task) -> Tensor:
     return weight
 
 
-def jitter(values: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def jitter(
+    values: np.ndarray, rng: np.random.Generator, how: EncoderLearning = EncoderLearning()
+) -> np.ndarray:
     """Gain, offset and noise, apart for each channel. Never a left-right flip: sides mean something."""
     channels = (values.shape[0], *[1] * (values.ndim - 1))
-    gain = rng.normal(1, 0.08, channels).astype(np.float32)
-    offset = rng.normal(0, 0.08, channels).astype(np.float32)
-    noise = rng.standard_normal(values.shape, dtype=np.float32) * rng.uniform(0, 0.12)
+    gain = rng.normal(1, how.gain, channels).astype(np.float32)
+    offset = rng.normal(0, how.offset, channels).astype(np.float32)
+    noise = rng.standard_normal(values.shape, dtype=np.float32) * rng.uniform(0, how.noise)
     return values * gain + offset + noise
 
 
@@ -131,7 +134,7 @@ def crop_volume(
     sample = values[(slice(None), *box)].astype(np.float32)
     pad = [(0, 0)] + [(0, c - n) for c, n in zip(crop, size, strict=True)]
     mode: Literal["constant", "symmetric"] = "constant" if spec.window is None else "symmetric"
-    x = np.pad(jitter(sample, rng), pad, mode)
+    x = np.pad(jitter(sample, rng, task.learning), pad, mode)
     y = np.pad(dense[box], pad[1:], mode)
     if spec.mirror:
         axes = [a for a in range(3) if rng.random() < 0.5]
@@ -141,13 +144,17 @@ def crop_volume(
 
 
 def off_centre(
-    values: np.ndarray, present: np.ndarray, dense: np.ndarray, rng: np.random.Generator
+    values: np.ndarray,
+    present: np.ndarray,
+    dense: np.ndarray,
+    rng: np.random.Generator,
+    how: EncoderLearning = EncoderLearning(),
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
     """A whole volume whose middle is moved: up to OFF voxels are cut off at each side, and each axis may be
     turned round."""
     cut = rng.integers(0, OFF + 1, (3, 2))
     box = tuple(slice(int(a), n - int(b)) for (a, b), n in zip(cut, dense.shape, strict=True))
-    x = jitter(values[(slice(None), *box)].astype(np.float32), rng)
+    x = jitter(values[(slice(None), *box)].astype(np.float32), rng, how)
     axes = [a for a in range(3) if rng.random() < 0.5]
     x = np.flip(x, tuple(a + 1 for a in axes))
     y = np.flip(dense[box], tuple(axes))
@@ -157,15 +164,43 @@ def off_centre(
 
 
 def crop_cine(
-    values: np.ndarray, dense: np.ndarray, lesions: list[int], rng: np.random.Generator
+    values: np.ndarray, dense: np.ndarray, task: Task, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """FRAMES frames, half of them with a lesion where the clip has any: (F, 1, S, S), (F, 1), (F, S, S)."""
-    shows = np.flatnonzero(np.isin(dense, lesions).any((1, 2)))
-    n = min(FRAMES // 2, len(shows))
-    pick = list(rng.choice(shows, n, replace=False)) if n else []
-    pick += list(rng.choice(len(values), FRAMES - n, replace=len(values) < FRAMES))
-    sample = jitter(values[pick].astype(np.float32)[None], rng)[0]
-    return sample[:, None], np.ones((len(pick), 1), bool), dense[pick]
+    """FRAMES frames: (F, 1, S, S), (F, 1), (F, S, S). Half of them show a small structure where the clip has
+    any: a lesion, a stone, a duct, each kind that is there with one chance. With a ``crop`` of the task they
+    are cut out around it, and the others anywhere."""
+    spec = task.modalities[task.cine]
+    wanted = [*task.lesion_indices, *task.small_indices]
+    kinds = [int(c) for c in np.unique(dense) if c in wanted]
+    frames = [int(t) for t in rng.choice(len(values), FRAMES, replace=len(values) < FRAMES)]
+    around: list[int | None] = [None] * FRAMES
+    for n in range(FRAMES // 2 if kinds else 0):
+        around[n] = int(rng.choice(kinds))
+        shows = np.flatnonzero((dense == around[n]).any((1, 2)))
+        left = [t for t in shows if t not in frames[:n]]
+        frames[n] = int(rng.choice(left or list(shows)))
+    sample = jitter(values[frames].astype(np.float32)[None], rng, task.learning)[0]
+    target = dense[frames]
+    if spec.crop and spec.crop < values.shape[1]:
+        boxes = [_box_around(t, kind, spec.crop, rng) for t, kind in zip(target, around, strict=True)]
+        sample = np.stack([x[box] for x, box in zip(sample, boxes, strict=True)])
+        target = np.stack([t[box] for t, box in zip(target, boxes, strict=True)])
+    return sample[:, None], np.ones((len(frames), 1), bool), target
+
+
+def _box_around(
+    dense: np.ndarray, kind: int | None, side: int, rng: np.random.Generator
+) -> tuple[slice, slice]:
+    """A square of a frame that holds a pixel of a class, not always in its middle; anywhere for None."""
+    free = dense.shape[0] - side
+    if kind is None:
+        corner = rng.integers(0, free + 1, 2)
+    else:
+        at = np.argwhere(dense == kind)
+        middle = at[rng.integers(len(at))] + rng.integers(-side // 4, side // 4 + 1, 2)
+        corner = np.clip(middle - side // 2, 0, free)
+    y, x = (int(c) for c in corner)
+    return slice(y, y + side), slice(x, x + side)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -211,9 +246,9 @@ class CropSource:
     def _one(self, name: str, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         values, present, dense = load_input(self.folder, name, len(self.spec.roles))
         if is_cine(self.modality):
-            return crop_cine(values, dense, self.task.lesion_indices, rng)
+            return crop_cine(values, dense, self.task, rng)
         if self.spec.centred:
-            return off_centre(values, present, dense, rng)
+            return off_centre(values, present, dense, rng, self.task.learning)
         return crop_volume(values, present, dense, self.task, rng, self.modality)
 
     def _batch(self, names: list[str], rngs: list[np.random.Generator]) -> Crops:
@@ -231,6 +266,7 @@ class DenseStage(Stage[Crops]):
 
     def __init__(self, source: CropSource, encoder: nn.Module, log: Report, device: torch.device) -> None:
         self.name = f"encoder {source.modality}"
+        self.plan = replace(DenseStage.plan, peak=source.task.learning.rate)
         self.source = source
         self.encoder = encoder
         self.state = AllWeights(encoder)
@@ -307,8 +343,10 @@ def encoder_identity(source: CropSource, start: dict[str, Tensor] | None) -> Ide
     """What an encoder's weights are made from, but for how long."""
     spec = source.task.modalities[source.modality]
     weights = source.task.weights
+    learning = source.task.learning
     return Identity.of(
         ({} if weights is None else {"the class weights": weights.model_dump()})
+        | ({} if learning == EncoderLearning() else {"how encoders learn": learning.model_dump()})
         | {
             "the task's classes": [source.task.dense, source.task.lesion_classes, source.task.organ],
             "the task's settings of the modality": spec.model_dump(mode="json"),
