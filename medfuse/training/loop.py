@@ -117,11 +117,7 @@ def fit(
             spent = agree(budget.fraction(step), device)
             if spent >= 1:
                 break
-            try:
-                loss = take(batch, step, max(spent, plan.progress(step)))
-            except NotFiniteError as e:
-                raise NotFiniteError(f"{e}{kept.last_good(step)}; {LOOK}") from None
-            mean.add(loss)
+            mean.add(kept.guarded(take, batch, step, max(spent, plan.progress(step))))
             step += 1
             if plan.per_epoch is None:
                 kept.after_step(step, mean.value, spent)
@@ -162,6 +158,13 @@ class _Kept:
             self.scalars.add(name, number, step)
         if rank() == 0:
             self._save(step)
+
+    def guarded(self, take: _Step[Batch], batch: Batch, step: int, fraction: float) -> float:
+        """The loss of a step; an error that ends the training says where the last good weights are."""
+        try:
+            return take(batch, step, fraction)
+        except NotFiniteError as e:
+            raise NotFiniteError(f"{e}{self.last_good(step)}; {LOOK}") from None
 
     def last_good(self, step: int) -> str:
         """Keep the weights, which no bad step has reached, and say where; "" where none are kept."""

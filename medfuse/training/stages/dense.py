@@ -170,15 +170,7 @@ def crop_cine(
     any: a lesion, a stone, a duct, each kind that is there with one chance. With a ``crop`` of the task they
     are cut out around it, and the others anywhere."""
     spec = task.modalities[task.cine]
-    wanted = [*task.lesion_indices, *task.small_indices]
-    kinds = [int(c) for c in np.unique(dense) if c in wanted]
-    frames = [int(t) for t in rng.choice(len(values), FRAMES, replace=len(values) < FRAMES)]
-    around: list[int | None] = [None] * FRAMES
-    for n in range(FRAMES // 2 if kinds else 0):
-        around[n] = int(rng.choice(kinds))
-        shows = np.flatnonzero((dense == around[n]).any((1, 2)))
-        left = [t for t in shows if t not in frames[:n]]
-        frames[n] = int(rng.choice(left or list(shows)))
+    frames, around = _frames_shown(dense, task, rng)
     sample = jitter(values[frames].astype(np.float32)[None], rng, task.learning)[0]
     target = dense[frames]
     if spec.crop and spec.crop < values.shape[1]:
@@ -186,6 +178,22 @@ def crop_cine(
         sample = np.stack([x[box] for x, box in zip(sample, boxes, strict=True)])
         target = np.stack([t[box] for t, box in zip(target, boxes, strict=True)])
     return sample[:, None], np.ones((len(frames), 1), bool), target
+
+
+def _frames_shown(
+    dense: np.ndarray, task: Task, rng: np.random.Generator
+) -> tuple[list[int], list[int | None]]:
+    """FRAMES frames of a clip, and the class that each was chosen for; None for those drawn blindly."""
+    wanted = [*task.lesion_indices, *task.small_indices]
+    kinds = [int(c) for c in np.unique(dense) if c in wanted]
+    frames = [int(t) for t in rng.choice(len(dense), FRAMES, replace=len(dense) < FRAMES)]
+    around: list[int | None] = [None] * FRAMES
+    for n in range(FRAMES // 2 if kinds else 0):
+        around[n] = int(rng.choice(kinds))
+        shows = np.flatnonzero((dense == around[n]).any((1, 2)))
+        left = [t for t in shows if t not in frames[:n]]
+        frames[n] = int(rng.choice(left or list(shows)))
+    return frames, around
 
 
 def _box_around(
