@@ -67,7 +67,7 @@ def outlines_of(library: Library, prediction: Prediction) -> dict[str, KeptOutli
     try:
         with (
             outlines_file(library, prediction).open("rb") as file,
-            np.load(file, allow_pickle=False) as kept,
+            np.load(file) as kept,  # numpy's default: no pickle is read
         ):
             return {
                 str(name): KeptOutline(kept[f"mask{n}"].astype(bool), kept[f"place{n}"].reshape(4, 4))

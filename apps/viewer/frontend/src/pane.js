@@ -462,8 +462,9 @@ export class Pane {
   }
 }
 
-/** The eight corners of a box of two. @param {any} box @returns {any[]} */
-function cornersOf([low, high]) {
+/** The eight corners of a box of two. @param {number[][]} box @returns {any[]} */
+function cornersOf(box) {
+  const [low, high] = box
   return [0, 1, 2, 3, 4, 5, 6, 7].map((n) => [0, 1, 2].map((i) => (n >> i & 1 ? high : low)[i]))
 }
 
