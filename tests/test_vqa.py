@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import json
+import os
 import re
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 from PIL import Image as Picture
 from sklearn.kernel_ridge import KernelRidge
-from test_report import case as case_of
 from test_report import lesion, prediction
 from typer.testing import CliRunner
 
 from medfuse.bundles.bundle import load_bundle
 from medfuse.cli import app
-from medfuse.drafting.answer import answer, asked_about, language_of
+from medfuse.drafting.answer import asked_about, language_of
+from medfuse.drafting.answer_written import answer
 from medfuse.drafting.phrases import CANNOT_TELL_MODEL
 from medfuse.errors import UserError, WrongUse
 from medfuse.inference.predictor import Predicted
@@ -158,7 +161,7 @@ def test_bad_input_is_one_sentence(small, tmp_path):
 
 
 def ask(question, p=None, *, lesions=(), **more):
-    return answer(Predicted(prediction(p, lesions=lesions, **more), []), case_of(), load_bundle(), question)
+    return answer(Predicted(prediction(p, lesions=lesions, **more), []), load_bundle(), question)
 
 
 @pytest.mark.parametrize(
@@ -261,8 +264,29 @@ def test_a_side_a_length_and_a_modality_are_held_against_what_was_outlined(quest
     one = lesion().model_copy(update={"side": "right"})
     own = {"simple_cyst": 0.95, "focal_lesion": 0.97}
     made = prediction(own, lesions=[one]).model_copy(update={"subset_probability": {"CT": own}})
-    found = answer(Predicted(made, []), case_of(), load_bundle(), question)
+    found = answer(Predicted(made, []), load_bundle(), question)
     assert found.answer == expected, found
+
+
+def test_a_stored_prediction_answers_without_the_network(viewer_library):
+    """Loading the network's libraries alone took longer than an answer may."""
+    home, _, case = viewer_library
+    asks = (
+        "import sys\n"
+        "from medfuse.commands import ask\n"
+        f"ask.ask({case.case_id!r}, 'Is there ascites?', as_json=True)\n"
+        "print([name for name in ('torch', 'monai') if name in sys.modules])"
+    )
+    run = subprocess.run(
+        [sys.executable, "-c", asks],
+        env={**os.environ, "MEDFUSE_HOME": str(home)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    said, loaded = run.stdout.splitlines()
+    assert json.loads(said)["source"] == "findings"
+    assert loaded == "[]"
 
 
 def test_cannot_tell_is_an_answer():
@@ -276,9 +300,7 @@ def test_cannot_tell_is_an_answer():
     both = prediction({"ascites": 0.6})
     for record in both.findings:
         record.answers = ["absent", "present"]
-    assert answer(Predicted(both, []), case_of(), load_bundle(), "Is there ascites?").answer.startswith(
-        "cannot tell"
-    )
+    assert answer(Predicted(both, []), load_bundle(), "Is there ascites?").answer.startswith("cannot tell")
 
 
 def test_what_a_question_is_about():

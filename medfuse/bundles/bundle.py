@@ -32,10 +32,12 @@ from .persons import refuse_persons
 from .registry import (
     DEFAULT,
     FILES,
+    TASK,
     bundle_hash,
     check_bundle,
     encoders_home,
     find_bundle,
+    has_writer,
     is_vqa,
     list_bundles,
 )
@@ -102,7 +104,7 @@ class Bundle:
         from tokenizers import Tokenizer
 
         folder = self.path / "writer"
-        if not (folder / "config.json").exists():
+        if not has_writer(self.path):
             return None
         config = read_contract(folder / "config.json", WriterFile).root
         try:
@@ -279,7 +281,7 @@ def load_bundle(name: str | Path | None = None) -> Bundle:
     if missing:
         raise UserError(f"{path}: not a bundle, it lacks {', '.join(missing)}; make one with medfuse train")
     check_bundle(path)
-    task = load_task(path / "task" / "task.yaml")
+    task = load_task(path / TASK)
     config = read_contract(path / "config.json", BundleConfig)
     calibration = read_contract(path / "calibration.json", Calibration)
     domain = read_contract(path / "domain.json", DomainFile)

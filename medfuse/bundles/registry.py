@@ -18,12 +18,18 @@ from .pins import check_pin
 from .seal import FOR_PEOPLE, SEAL, check_seal
 
 DEFAULT = "upper-abdomen-simulated"
-FILES = ("weights.safetensors", "config.json", "calibration.json", "domain.json", "task/task.yaml")
+TASK = "task/task.yaml"
+FILES = ("weights.safetensors", "config.json", "calibration.json", "domain.json", TASK)
 
 
 def is_vqa(path: Path) -> bool:
     """Whether a bundle answers questions on pictures (a task of kind vqa) and has no findings."""
     return (path / "examples.json").exists()
+
+
+def has_writer(path: Path) -> bool:
+    """Whether a bundle writes sentences of its own."""
+    return (path / "writer" / "config.json").exists()
 
 
 def bundle_hash(path: Path) -> str:

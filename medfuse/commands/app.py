@@ -69,6 +69,12 @@ def verbosity(verbose: int) -> None:
     )
 
 
+def device_when_asked(wanted: str) -> Callable[[], str]:
+    """`device_of`, which is asked now only where the user named a device."""
+    chosen = None if wanted == "auto" else device_of(wanted)
+    return lambda: chosen or device_of(wanted)
+
+
 def device_of(wanted: str) -> str:
     """cpu or cuda, for --device. Raises WrongUse for a device that is not there."""
     from ..errors import WrongUse

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .app import app, device_of, emit, verbosity
+from .app import app, device_when_asked, emit, verbosity
 from .options import Device, Json, Verbose
 
 
@@ -26,6 +26,7 @@ def ask(
     verbosity(verbose)
     from ..workflows.ask import ask as run
 
-    found = run(case, question, bundle=bundle, device=device_of(device))
+    # looking for a GPU loads torch, which a stored answer does not need
+    found = run(case, question, bundle=bundle, device=device_when_asked(device))
     p = "" if found.probability is None else f" (probability {found.probability:.2f})"
     emit(found.as_json(), as_json, f"{found.answer}{p}\n{found.source}: {found.why}")

@@ -1,4 +1,4 @@
-"""Answers to questions on a case, from its prediction."""
+"""Answers to questions on a case, from its prediction alone: without the network and its libraries."""
 
 from __future__ import annotations
 
@@ -6,19 +6,12 @@ import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 
-import torch
-
-from ..bundles.bundle import Bundle
-from ..case import Case
-from ..inference.predictor import Predicted
-from ..models.writer import END, question_prefix, token_id
 from ..prediction import FindingRecord, LesionRecord, Place, Prediction
 from ..task import Finding, Task
-from .check import check_sentence
 from .claims import claims_of
 from .findings import why_not_assessed
 from .labeller import SIZE as LENGTH
-from .labeller import size_in_mm, task_lexicon
+from .labeller import size_in_mm
 from .lesions import covering
 from .phrases import CANNOT_TELL, CANNOT_TELL_MODEL, SIDES, YES_NO
 from .questions import CLOSED, MANY, SIZE, compares, kind_of, modality_named, named, refusal, side_named
@@ -47,34 +40,33 @@ def language_of(question: str) -> str:
     return "zh-TW" if re.search(r"[\u4e00-\u9fff]", question) else "en"
 
 
-def answer(predicted: Predicted, case: Case, bundle: Bundle, question: str) -> Answered:
-    """One question on one predicted case."""
-    prediction = predicted.prediction
-    task = bundle.task
+def answer_from(prediction: Prediction, task: Task, question: str, *, writer: bool) -> Answered | None:
+    """One question on one predicted case; None where a learned writer has to look at the images again, for an
+    open question that names no finding. ``writer``: there is one."""
     language = language_of(question)
     if not prediction.in_domain:
         why = "; ".join(dict.fromkeys(i.why for i in prediction.images if not i.in_domain))
-        return _cannot_tell(language, "domain", f"outside the validated domain: {why}")
+        return cannot_tell(language, "domain", f"outside the validated domain: {why}")
     finding = asked_about(question, task)
     refused = refusal(question, finding, task, sized=bool(LENGTH.search(question)))
     if refused:
         return _not_from_here(language, "question", refused)
     if finding is not None:
-        return _of_finding(question, finding, prediction, bundle, language)
-    if not for_the_writer(question, bundle):
-        return _not_from_here(language, "task", f"the task {task.name} does not ask this")
-    return _from_writer(predicted, bundle, question, language)
+        return _of_finding(question, finding, prediction, task, language)
+    if writer and not CLOSED.search(question):
+        return None
+    return _not_from_here(language, "task", f"the task {task.name} does not ask this")
 
 
 def _of_finding(
-    question: str, finding: Finding, prediction: Prediction, bundle: Bundle, language: str
+    question: str, finding: Finding, prediction: Prediction, task: Task, language: str
 ) -> Answered:
     """A question that names one finding: who shows it, how large, where, how many, how surely, or whether."""
     record = prediction.finding(finding.id)
     kind = kind_of(question, focal=record.group == "focal")
     if kind == "measured":
-        return _from_lesions(prediction, record, bundle.task, question, language)
-    told = _yes_no(record, prediction, bundle, language)
+        return _from_lesions(prediction, record, task, question, language)
+    told = _yes_no(record, prediction, task, language)
     if told.probability is None:
         return told
     if kind == "sure":
@@ -82,9 +74,9 @@ def _of_finding(
     if kind not in ("shown", "held") or told.answer != YES_NO[language][1]:
         return told
     if kind == "held":
-        return _held_against(question, record, prediction, bundle.task, language)
+        return _held_against(question, record, prediction, task, language)
     modality = modality_named(question) if CLOSED.search(question) else ""
-    return _shown(told, record, prediction, bundle, modality, language)
+    return _shown(told, record, prediction, task, modality, language)
 
 
 def _held_against(
@@ -94,7 +86,7 @@ def _held_against(
     several, whether any does."""
     known, held = _held(question, _mine(prediction, record, task))
     if not known:
-        return _cannot_tell(language, "lesions", "no lesion of this kind was outlined and measured")
+        return cannot_tell(language, "lesions", "no lesion of this kind was outlined and measured")
     chance = min(record.probability or 0.0, max(x.probability for x in held or known))
     why = "; ".join(f"{x.modality} {x.side} {x.long_axis_mm or '?'} mm" for x in known[:3])
     places = [x.place for x in held or known]
@@ -116,24 +108,24 @@ def _shown(
     told: Answered,
     record: FindingRecord,
     prediction: Prediction,
-    bundle: Bundle,
+    task: Task,
     modality: str,
     language: str,
 ) -> Answered:
     """Which modalities show a finding that is there, or whether ``modality`` does, by what each says of it
     alone."""
-    roles = _roles(record, prediction, bundle.task)
+    roles = _roles(record, prediction, task)
     shown = [m for m, role in roles.items() if role == "shows"]
     why = ", ".join(f"{m} {role.replace('_', ' ')}" for m, role in roles.items())
     if modality:
         if roles.get(modality) not in ("shows", "does_not_show"):
-            return _cannot_tell(language, "claims", why)
+            return cannot_tell(language, "claims", why)
         said = YES_NO[language][modality in shown]
     elif shown:
-        s = sentences(bundle.task, language)
+        s = sentences(task, language)
         said = s.get("list.comma").join(s.modality(m) for m in shown)
     else:
-        return _cannot_tell(language, "claims", why)
+        return cannot_tell(language, "claims", why)
     return Answered(said, told.probability, told.evidence, "claims", why)
 
 
@@ -146,15 +138,6 @@ def _roles(record: FindingRecord, prediction: Prediction, task: Task) -> dict[st
     return roles
 
 
-def for_the_writer(question: str, bundle: Bundle) -> bool:
-    """Whether only the writer could answer, which looks at the images: an open question that names no
-    finding, and is not refused whatever they show."""
-    finding = asked_about(question, bundle.task)
-    if bundle.writer is None or finding is not None or CLOSED.search(question):
-        return False
-    return not refusal(question, finding, bundle.task, sized=False)
-
-
 def asked_about(question: str, task: Task) -> Finding | None:
     """The narrowest finding that a question names, by the task's names and its lexicon."""
     return next(iter(named(question, task)), None)
@@ -165,19 +148,20 @@ def _not_from_here(language: str, source: str, why: str) -> Answered:
     return Answered(CANNOT_TELL_MODEL[language], None, [], source, why)
 
 
-def _cannot_tell(language: str, source: str, why: str, evidence: Sequence[Place] = ()) -> Answered:
+def cannot_tell(language: str, source: str, why: str, evidence: Sequence[Place] = ()) -> Answered:
+    """The images, or what was made of them, do not answer it."""
     return Answered(CANNOT_TELL[language], None, list(evidence), source, why)
 
 
-def _yes_no(record: FindingRecord, prediction: Prediction, bundle: Bundle, language: str) -> Answered:
+def _yes_no(record: FindingRecord, prediction: Prediction, task: Task, language: str) -> Answered:
     if not record.assessed or record.probability is None:
-        return _cannot_tell(language, "findings", why_not_assessed(record, sentences(bundle.task, language)))
+        return cannot_tell(language, "findings", why_not_assessed(record, sentences(task, language)))
     p = record.probability
     if record.cannot_tell:
         why = f"probability {p:.2f}: at 90 % neither answer can be excluded"
-        return _cannot_tell(language, "findings", why, record.evidence)
+        return cannot_tell(language, "findings", why, record.evidence)
     if p < 0.5 and record.group == "focal" and not covering(prediction):
-        return _cannot_tell(language, "findings", "absence of a focal lesion needs complete coverage")
+        return cannot_tell(language, "findings", "absence of a focal lesion needs complete coverage")
     no, yes = YES_NO[language]
     return Answered(
         yes if p >= 0.5 else no,
@@ -208,7 +192,7 @@ def _from_lesions(
     mine = _mine(prediction, record, task)
     if not mine or (record.probability or 0.0) < 0.4:
         why = f"no lesion of this kind was found and measured ({record.name}: {record.probability})"
-        return _cannot_tell(language, "lesions", why)
+        return cannot_tell(language, "lesions", why)
     chance = round(min(record.probability or 0.0, mine[0].probability), 4)
     asked = _how_many if MANY.search(question) else _how_large if SIZE.search(question) else _which_side
     return asked(mine, chance, language)
@@ -228,7 +212,7 @@ def _how_large(mine: list[LesionRecord], chance: float, language: str) -> Answer
     sized = [x for x in mine if x.long_axis_mm is not None]
     if not sized:
         why = "size not measured: the pixel size is unknown"
-        return _cannot_tell(language, "lesions", why, [mine[0].place])
+        return cannot_tell(language, "lesions", why, [mine[0].place])
     one = sized[0]
     size = f"{one.long_axis_mm:.0f} × {one.short_axis_mm:.0f} mm"
     return Answered(size, chance, [one.place], "lesions", f"measured on {one.modality}")
@@ -238,30 +222,7 @@ def _which_side(mine: list[LesionRecord], chance: float, language: str) -> Answe
     sided = [x for x in mine if x.side]
     if not sided:
         why = "the side cannot be told from where it was seen"
-        return _cannot_tell(language, "lesions", why, [mine[0].place])
+        return cannot_tell(language, "lesions", why, [mine[0].place])
     one = sided[0]
     side = SIDES[language][one.side]
     return Answered(side, chance, [one.place], "lesions", f"measured on {one.modality}")
-
-
-def _from_writer(predicted: Predicted, bundle: Bundle, question: str, language: str) -> Answered:
-    """A question that names no finding: the writer answers, and what it claims is checked like a sentence of
-    a report."""
-    assert bundle.writer is not None
-    writer, tokenizer = bundle.writer
-    if predicted.logits is None or tokenizer.token_to_id(f"[{language}]") is None:
-        return _cannot_tell(language, "writer", "the writer never saw this language")
-    prefix = torch.tensor([question_prefix(tokenizer, language, question)])
-    with torch.inference_mode():
-        memory = writer.memory(predicted.fused, predicted.logits)
-        (ids,) = writer.generate(prefix, memory, end=token_id(tokenizer, END), length=48)
-    words = tokenizer.decode(ids, skip_special_tokens=True).strip()
-    lexicon = task_lexicon(bundle.task)
-    if not words or lexicon is None:
-        return _cannot_tell(language, "writer", "nothing that can be checked was written")
-    verdict = check_sentence(words, predicted.prediction, bundle.task, lexicon)
-    if verdict.action not in ("kept", "mended"):
-        why = f"what the writer said is not supported: {verdict.why}"
-        return _cannot_tell(language, "writer", why)
-    record = predicted.prediction.finding(verdict.claims[0].finding)
-    return Answered(verdict.text, record.probability, record.evidence, "writer", verdict.why)

@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast, get_args
 
@@ -39,8 +40,13 @@ Event = Literal[
 EVENTS: tuple[Event, ...] = get_args(Event)
 _acting: ContextVar[Account | None] = ContextVar("account", default=None)
 _hasher = PasswordHasher()
-# verified for unknown names too, so that the time taken does not tell which names exist
-_NOBODY = _hasher.hash("nobody")
+
+
+@cache
+def _nobody() -> str:
+    """Verified for unknown names too, so that the time taken does not tell which names exist. Made when
+    somebody first signs in: it takes a quarter of a second."""
+    return _hasher.hash("nobody")
 
 
 @dataclass(frozen=True)
@@ -268,8 +274,9 @@ def _account(name: str, row: KeptAccount) -> Account:
 def authenticate(library: Library, name: str, password: str) -> Account:
     """The account, or UserError: the same sentence for a wrong name and a wrong password."""
     row = kept_accounts(library).get(name)
+    nobody = _nobody()  # for known names too, so that the first of all sign-ins takes as long
     try:
-        _hasher.verify(row.hash if row else _NOBODY, password)
+        _hasher.verify(row.hash if row else nobody, password)
     except (VerificationError, InvalidHashError):
         row = None
     if row is None:
