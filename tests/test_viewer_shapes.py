@@ -62,6 +62,13 @@ def test_outlines_are_kept_and_a_damaged_file_is_none(viewer_library, tmp_path):
     assert list(kept) == ["CT-true"]
     np.testing.assert_array_equal(kept["CT-true"].mask, mask.mask)
     np.testing.assert_array_equal(kept["CT-true"].to_place, mask.to_place)
+    case_id = prediction.case_id
+    stored, _ = results.load_result(Library(viewer_library[0]), case_id)
+    assert list(outlines_of(Library(tmp_path), stored)) == ["CT-true"]  # also as the database holds it
+    elsewhere = [x.model_copy(update={"place": prediction.lesions[-1].place}) for x in prediction.lesions[:1]]
+    again = prediction.model_copy(update={"lesions": elsewhere})
+    assert [x.id for x in again.lesions] == ["CT-true"]
+    assert outlines_of(Library(tmp_path), again) == {}  # another lesion of its name
     path = outlines_file(Library(tmp_path), prediction)
     path.write_bytes(path.read_bytes()[:100])
     assert outlines_of(Library(tmp_path), prediction) == {}

@@ -268,6 +268,20 @@ def test_a_side_a_length_and_a_modality_are_held_against_what_was_outlined(quest
     assert found.answer == expected, found
 
 
+@pytest.mark.attack
+def test_no_question_holds_a_pattern_for_long():
+    """In a process of its own, which is ended where a pattern's time grows with the square of a question."""
+    asks = (
+        "import re\n"
+        "from medfuse.drafting import questions\n"
+        "for words in ('how long ', '以及', '病灶是', 'lesion really '):\n"
+        "    for pattern in vars(questions).values():\n"
+        "        if isinstance(pattern, re.Pattern):\n"
+        "            pattern.search(words * 40_000)"
+    )
+    subprocess.run([sys.executable, "-c", asks], check=True, timeout=25)
+
+
 def test_a_stored_prediction_answers_without_the_network(viewer_library):
     """Loading the network's libraries alone took longer than an answer may."""
     home, _, case = viewer_library

@@ -47,7 +47,7 @@ _ADVICE = re.compile(
     re.IGNORECASE,
 )
 _OUTLOOK = re.compile(
-    r"\b(prognosis|surviv\w*|how long .*(live|left)|life expectancy|die|mortality|"
+    r"\b(prognosis|surviv\w*|how long .{0,60}(live|left)|life expectancy|die|mortality|"
     r"cur(e|ed|able))\b|預後|存活|活多久|"
     r"還能活|會死|治得好",
     re.IGNORECASE,
@@ -61,7 +61,7 @@ _CAUSE = re.compile(
 )
 _COMPOUND = re.compile(
     r"\b(and|or)\s+(what|where|which|how|why|when|is|are|does|do|has|have|can)\b|[?？;；。]\s*\S|[.!]\s+\S|"
-    r"(以及|並且|而且|還有).*(嗎|是否|有無|多大|多少|哪|什麼|幾)",
+    r"(以及|並且|而且|還有).{0,80}(嗎|是否|有無|多大|多少|哪|什麼|幾)",
     re.IGNORECASE,
 )
 _NATURE = re.compile(r"\b(malignan\w*|benign|cancer\w*)|惡性|良性|癌", re.IGNORECASE)
