@@ -246,8 +246,10 @@ def sign_in(page, name: str, password: str) -> None:
         page.get_by_role("button", name="Sign in").click()
         with suppress(PlaywrightTimeout):
             field.wait_for(state="detached", timeout=15_000)
-            return
+            break
     field.wait_for(state="detached")
+    # until the run of the page ends, the guest's report stays beside the author's
+    page.locator("[data-testid=stApp][data-test-script-state=notRunning]").wait_for()
 
 
 def choose_row(page, n: int = 0) -> None:
