@@ -196,6 +196,12 @@ def test_levels_of_the_spine_and_vitamins_are_no_numbers_of_physics():
     assert "b_value" not in traits(header("vit b12 deficiency"), "MR")
 
 
+@pytest.mark.parametrize("words", ["ADC_b800", "DTI FA", "T2 maps"])
+def test_a_map_has_no_weighting(words):
+    """A diffusion coefficient is no diffusion-weighted picture, though its protocol's name says so."""
+    assert traits(header(words), "MR")["weighting"] == ("unknown", 0.0)
+
+
 @pytest.mark.parametrize(
     ("agent", "contrast"), [("WITHOUT", "unknown"), ("n/a", "unknown"), ("Iohexol", "yes")]
 )

@@ -161,9 +161,17 @@ def _kinds(ds: Dataset) -> set[str]:
     return {str(v).upper() for v in (ds.get("ImageType") or [])}
 
 
+def _is_map(ds: Dataset, text: str) -> bool:
+    """Whether its voxels are a quantity that was computed from images."""
+    kinds = {k.replace("_", " ") for k in _kinds(ds)}
+    return bool(kinds & MAP_KINDS) or bool(_pattern(MAP_WORDS).search(text))
+
+
 def _weighting(ds: Dataset, text: str) -> Trait:
     """Words first (0.9), then what the standard attribute says (0.9), then the physics of TE, TR and TI (0.7
-    to 0.8)."""
+    to 0.8). A map has none: the diffusion or relaxation it is made from is no longer its contrast."""
+    if _is_map(ds, text):
+        return UNKNOWN
     if (_number(ds, "DiffusionBValue") or 0) > 50:
         return "DWI", 1.0
     words = _named(text, WEIGHT_WORDS)
@@ -240,10 +248,7 @@ def role_of(ds: Dataset, modality: str) -> Trait:
     if roles_from == "phase":
         phase, sure = found["phase"]
         return (phase, sure) if phase != "unknown" else UNKNOWN
-    is_map = bool({k.replace("_", " ") for k in _kinds(ds)} & MAP_KINDS) or bool(
-        _pattern(MAP_WORDS).search(_text(ds))
-    )
-    return UNKNOWN if is_map else _weighted_role(found)
+    return UNKNOWN if _is_map(ds, _text(ds)) else _weighted_role(found)
 
 
 def _weighted_role(found: dict[str, Trait]) -> Trait:
