@@ -1,8 +1,8 @@
 """The long versions of the tests of batch and node: `make soak`. Prints JSON; exits 1 where anything was
 lost.
 
-python tests/soak.py [--part node|batch] [--associations 20] [--instances 50] [--connects 10000] [--kills 50]
-[--cases 500] [--batch-kills 20]
+python tests/soak.py [--part node|batch] [--associations 20] [--instances 50] [--connects 10000] [--slow 200]
+[--kills 50] [--cases 500] [--batch-kills 20]
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ import sys
 import tempfile
 import threading
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import psutil
@@ -37,6 +38,11 @@ from medfuse.simulation.patient import simulate
 from medfuse.simulation.population import write_population
 
 MR = "1.2.840.10008.5.1.4.1.1.4"
+FLOOD = """
+import socket, sys
+for _ in range(int(sys.argv[2])):
+    socket.create_connection(("127.0.0.1", int(sys.argv[1]))).close()
+"""
 
 
 def objects(folder: Path, n: int) -> list[tuple[str, Path]]:
@@ -75,6 +81,46 @@ def start_node(home: Path, port: int) -> subprocess.Popen:
     raise RuntimeError("the node did not come up")
 
 
+@contextlib.contextmanager
+def timed_echoes(peer: Peer) -> Iterator[list[float]]:
+    """Seconds from asking for a new association to its answer, one after another while the block runs."""
+    taken: list[float] = []
+    done = threading.Event()
+
+    def ask() -> None:
+        while not done.is_set():
+            begun = time.monotonic()
+            answered = False
+            with contextlib.suppress(UserError):
+                answered = echo(peer)
+            taken.append(time.monotonic() - begun if answered else float("inf"))
+            time.sleep(0.1)
+
+    thread = threading.Thread(target=ask)
+    thread.start()
+    try:
+        yield taken
+    finally:
+        done.set()
+        thread.join()
+
+
+def slow_connections(peer: Peer, n: int, seconds: float) -> dict:
+    """Half of them say nothing, half send a byte a second of a request that they announced."""
+    announced = b"\x01\x00" + (50_000).to_bytes(4, "big")
+    with contextlib.ExitStack() as ends:
+        held = [
+            ends.enter_context(socket.create_connection((peer.host, peer.port), timeout=5)) for _ in range(n)
+        ]
+        with timed_echoes(peer) as taken:
+            for second in range(int(seconds)):
+                for s in held[::2]:
+                    with contextlib.suppress(OSError):  # the node has closed it
+                        s.sendall(announced if second == 0 else b"x")
+                time.sleep(1)
+    return {"n": n, "seconds": seconds, "new_associations": len(taken), "slowest_s": round(max(taken), 3)}
+
+
 def node(folder: Path, a: argparse.Namespace) -> dict:
     home = folder / "home"
     port = free_port()
@@ -105,15 +151,17 @@ def node(folder: Path, a: argparse.Namespace) -> dict:
         "seconds": round(time.monotonic() - started, 1),
     }
     memory = psutil.Process(process.pid).memory_info().rss
+    result["slow"] = slow_connections(peer, a.slow, 60)
     started = time.monotonic()
-    for _ in range(a.connects):
-        with socket.create_connection(("127.0.0.1", port)):
-            pass
+    with timed_echoes(peer) as taken:  # the flood is a process of its own, which holds up no echo of ours
+        subprocess.run([sys.executable, "-c", FLOOD, str(port), str(a.connects)], check=True)
     time.sleep(2)
     result["bare_connects"] = {
         "n": a.connects,
         "grew_mb": round((psutil.Process(process.pid).memory_info().rss - memory) / 1e6, 2),
         "seconds": round(time.monotonic() - started, 1),
+        "new_associations": len(taken),
+        "slowest_s": round(max(taken), 3),
         "answers": echo(peer),
     }
     for k in range(200):
@@ -270,6 +318,7 @@ def main() -> int:
         ("associations", 20),
         ("instances", 50),
         ("connects", 10_000),
+        ("slow", 200),
         ("kills", 50),
         ("cases", 500),
         ("batch-kills", 20),
@@ -293,6 +342,7 @@ def main() -> int:
             n["resend"]["files"] == n["resend"]["exact"] == a.instances
             and not n["cut"]["partial_files"]
             and n["bare_connects"]["grew_mb"] < 5
+            and max(n["slow"]["slowest_s"], n["bare_connects"]["slowest_s"]) < 1
             and not n["kills"]["lost_or_changed"]
         )
     ) and (

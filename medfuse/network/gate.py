@@ -28,6 +28,7 @@ from .limits import make_room
 log = logging.getLogger(__name__)
 PATIENCE_S = 10.0  # for an association request to arrive whole
 LONGEST = 128 * 1024  # bytes of one
+SWEEP_S = 0.5  # between looks at every connection for those that are late
 ASSOCIATE_RQ = 0x01
 TLS_HANDSHAKE = 0x16
 
@@ -43,7 +44,8 @@ class GatedServer(ThreadedAssociationServer):
     """``networks``: who may connect, none for everyone."""
 
     networks: tuple[str, ...] = ()
-    request_queue_size = 256  # of connections the kernel holds for us; 5 costs a second a connect under load
+    # Of connections the kernel holds for us; one too many is asked for again after 1 s, then after 3 s.
+    request_queue_size = 1024
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._selector = selectors.DefaultSelector()
@@ -57,6 +59,7 @@ class GatedServer(ThreadedAssociationServer):
         self._greeting: set[ssl.SSLSocket] = set()  # in the middle of a TLS handshake
         self._gate = threading.Thread(target=self._watch, name="gate", daemon=True)
         super().__init__(*args, **kwargs)  # closes this where the port is taken
+        self.socket.setblocking(False)
         self._gate.start()
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -73,10 +76,22 @@ class GatedServer(ThreadedAssociationServer):
             log.warning("connection from %s closed: not among the allowed addresses", address)
         return allowed
 
-    def process_request(self, request: socket.socket, client_address: Any) -> None:
-        """Called by the accept loop: the connection joins those that wait."""
+    def _handle_request_noblock(self) -> None:
+        """Called by the accept loop where somebody connects: take everybody who waits. One a turn, a flood is
+        taken so slowly that the kernel drops who comes after it."""
+        fresh = []
+        with suppress(BlockingIOError):
+            for _ in range(self.request_queue_size):
+                try:
+                    request, address = self.get_request()
+                except ConnectionError:  # it is gone again
+                    continue
+                if self.verify_request(request, address):
+                    fresh.append((request, address))
+                else:
+                    self.shutdown_request(request)
         with self._lock:
-            self._fresh.append((request, client_address))
+            self._fresh += fresh
         os.write(self._write, b".")
 
     def process_request_thread(self, request: socket.socket, client_address: Any) -> None:
@@ -136,6 +151,7 @@ class GatedServer(ThreadedAssociationServer):
 
     def _watch(self) -> None:
         """The selector's loop: hand over what is complete, close what is gone, wrong or late."""
+        swept = time.monotonic()
         while self._open:
             for key, _ in self._selector.select(0.1 if self._ready else 1.0):
                 if key.data is None:
@@ -145,6 +161,9 @@ class GatedServer(ThreadedAssociationServer):
                     self._look(key.fileobj, *key.data)
             self._hand_over()
             now = time.monotonic()
+            if now - swept < SWEEP_S:
+                continue
+            swept = now
             for key in list(self._selector.get_map().values()):
                 if key.data is not None and now > key.data[1]:
                     self._drop(key.fileobj)
