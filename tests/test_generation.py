@@ -13,7 +13,11 @@ import pytest
 import torch
 
 from medfuse.bundles.bundle import load_bundle
+from medfuse.crossvalidation.run import CrossValidationRequest, crossvalidate
+from medfuse.deidentify.nifti import clean_nifti
 from medfuse.errors import UnreadableError, UserError, WrongUse
+from medfuse.evaluation.drafts import evaluate_reports
+from medfuse.evaluation.evaluate import evaluate
 from medfuse.generation.asked import claims_asked
 from medfuse.generation.boxes import Boxes, box_of
 from medfuse.generation.config import BOX, FRAME, Generated, GeneratorConfig
@@ -39,6 +43,7 @@ from medfuse.generation.train import (
 )
 from medfuse.inference.predictor import Predictor
 from medfuse.io.export import write_nifti as export_nifti
+from medfuse.io.manifest import read_manifest
 from medfuse.io.nifti import read_nifti, sha256
 from medfuse.io.read import open_case
 from medfuse.io.scan import scan
@@ -241,6 +246,58 @@ def test_a_manifest_must_name_a_synthetic_image(tmp_path, rng):
     copy = export_nifti(case.images[0], tmp_path / "copy.nii.gz")
     with pytest.raises(UnreadableError, match="made by a model"):
         read_nifti(copy)
+
+
+def _manifest(folder, split):
+    image = {"path": "CT_portal.nii.gz", "modality": "CT", "role": "portal", "synthetic": True}
+    row = {"case_id": "a", "split": split, "images": [image], "labels": {"ascites": 0}}
+    row["report"] = "No ascites."
+    path = folder / "manifest.jsonl"
+    path.write_text(json.dumps(row) + "\n" + json.dumps(row | {"case_id": "b"}))
+    return path
+
+
+def test_nothing_is_chosen_or_measured_on_a_named_synthetic_image(tmp_path, rng):
+    write_nifti(picture_of("CT", of(BOX), rng.normal(size=BOX).astype(np.float32)), tmp_path)
+    for split in ("val", "test", ""):
+        with pytest.raises(UserError, match=r"line 1: case a .* split train"):
+            read_manifest(_manifest(tmp_path, split))
+    learned = _manifest(tmp_path, "train")
+    assert read_manifest(learned)[0].is_synthetic
+    with pytest.raises(UserError, match="nothing is measured on it"):
+        evaluate(load_bundle(), learned)
+    with pytest.raises(UserError, match="nothing is measured on it"):
+        evaluate_reports(load_bundle(), learned)
+    with pytest.raises(UserError, match="nothing is measured on it"):
+        crossvalidate(
+            CrossValidationRequest(
+                task=TASK,
+                manifest=learned,
+                out=tmp_path / "out",
+                folds=2,
+                repeats=1,
+                seed=0,
+                leave_test=False,
+                workers=1,
+                how=None,  # it is refused before
+            ),
+            print,
+            print,
+        )
+
+
+@pytest.mark.parametrize("sidecar", [True, False])
+def test_a_de_identified_copy_still_says_that_a_model_made_it(sidecar, tmp_path, rng):
+    path, side = write_nifti(picture_of("CT", of(BOX), rng.normal(size=BOX).astype(np.float32)), tmp_path)
+    if sidecar:  # it alone says so
+        image = nib.load(path)
+        image.header["descrip"] = b"Jane Doe"
+        nib.save(nib.Nifti1Image(np.asarray(image.dataobj), image.affine, image.header), path)
+    else:
+        side.unlink()
+    clean_nifti(path, tmp_path / "copy" / "F1.nii.gz")
+    with pytest.raises(UnreadableError, match="made by a model"):
+        read_nifti(tmp_path / "copy" / "F1.nii.gz", "CT")
 
 
 @pytest.fixture(scope="module")

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from .. import __version__
 from ..cohort.results import CohortFile
 from ..errors import OutputError, UserError, WrongUse
-from ..io.manifest import ManifestRow, read_manifest
+from ..io.manifest import ManifestRow, acquired_alone, read_manifest
 from ..models.feature_set import label_matrix
 from ..task import Task
 from ..training.data.check import check_manifest
@@ -70,6 +70,7 @@ def _rows(request: CrossValidationRequest) -> list[ManifestRow]:
     if request.folds < 2:
         raise WrongUse(f"--folds {request.folds}: give 2 or more")
     rows = read_manifest(request.manifest)
+    acquired_alone(request.manifest, rows)
     if request.leave_test:
         rows = [r for r in rows if r.split != "test"]
     if not rows:

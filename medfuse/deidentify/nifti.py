@@ -13,6 +13,8 @@ import numpy as np
 
 from ..errors import OutputError, UnreadableError
 from ..io.decode import MAX_PIXEL_BYTES
+from ..io.export import SIMULATED_DESCRIPTION, SYNTHETIC_DESCRIPTION
+from ..io.sidecar import Sidecar, read_sidecar
 from ..io.volume_files import check_packing
 from .vocabulary import words
 
@@ -50,6 +52,18 @@ def clean_nifti(path: Path, target: Path) -> list[str]:
     return dropped
 
 
+def _made(path: Path, old: nib.Nifti1Header) -> bytes:
+    """That no patient was imaged, in our own words, where the header or the sidecar says so."""
+    try:
+        side = read_sidecar(path)
+    except UnreadableError:  # the copy has no sidecar
+        side = Sidecar()
+    text = bytes(old["descrip"].tobytes())
+    if b"SYNTHETIC" in text or side.synthetic:
+        return SYNTHETIC_DESCRIPTION
+    return SIMULATED_DESCRIPTION if b"SIMULATED" in text or side.simulated else b""
+
+
 def _parts(path: Path, source: BinaryIO) -> tuple[nib.Nifti1Header, bytes, list[str]]:
     """A header made anew, the voxels' bytes, and what the old file held besides."""
     old = _header(path, source)
@@ -69,7 +83,9 @@ def _parts(path: Path, source: BinaryIO) -> tuple[nib.Nifti1Header, bytes, list[
         dropped.append("header extensions")
     if source.read(1):
         dropped.append("bytes behind the voxels")
-    return _fresh(old), voxels, dropped
+    new = _fresh(old)
+    new["descrip"] = _made(path, old)
+    return new, voxels, dropped
 
 
 def _header(path: Path, source: BinaryIO) -> nib.Nifti1Header:

@@ -26,7 +26,7 @@ from ..drafting.sections import parse_sections, split_sentences
 from ..errors import UserError
 from ..inference.predictor import Predictor
 from ..inference.support import SUPPORTED
-from ..io.manifest import ManifestRow, read_manifest
+from ..io.manifest import ManifestRow, acquired_alone, read_manifest
 from ..io.rows import LabelledCase, labelled
 from ..models.feature_set import label_matrix
 from ..prediction import Prediction
@@ -104,6 +104,7 @@ def _rows(
         raise UserError(
             f"{manifest}: fewer than two cases of split {wanted} have a report; there is nothing to compare"
         )
+    acquired_alone(manifest, chosen)
     return chosen, [r for r in with_words if r.split == "train"] or chosen, wanted
 
 

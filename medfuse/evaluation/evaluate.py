@@ -22,7 +22,7 @@ from ..bundles.calibration import calibrated, expected_calibration_error
 from ..bundles.conformal import coverage_of
 from ..errors import UserError
 from ..inference.lesions import FoundLesion, find_lesions
-from ..io.manifest import ManifestRow, read_manifest
+from ..io.manifest import ManifestRow, acquired_alone, read_manifest
 from ..io.read import open_case
 from ..io.rows import LabelledCase, labelled
 from ..models.baselines import LateConcat, LogitStack
@@ -203,6 +203,7 @@ def _read(
     rows = [r for r in rows if wanted is None or r.split == wanted]
     if not rows:
         raise UserError(f"{manifest}: no row has split {wanted}; give another --split")
+    acquired_alone(manifest, rows)
     data, refused = features_of(bundle, rows, device, progress, lesions)
     if not data.case_ids:
         raise UserError(f"{manifest}: none of its {len(rows)} cases could be read; first: {refused[0]}")

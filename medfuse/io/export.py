@@ -19,6 +19,7 @@ from .sidecar import SidecarTrait, sidecar_of
 SYNTHETIC_DESCRIPTION = (
     b"SYNTHETIC by medfuse: made by a model, no patient"  # the reader looks for its first word
 )
+SIMULATED_DESCRIPTION = b"SIMULATED by medfuse, not a patient"
 SAME_PLACE_MM = 0.02  # qform and sform may put a corner so far apart
 
 
@@ -43,7 +44,7 @@ def write_nifti(image: Image, path: Path) -> Path:
         else:
             set_place(nifti, image.affine)
     if image.source.simulated:
-        nifti.header["descrip"] = b"SIMULATED by medfuse, not a patient"
+        nifti.header["descrip"] = SIMULATED_DESCRIPTION
     if image.source.synthetic:
         nifti.header["descrip"] = SYNTHETIC_DESCRIPTION
     try:

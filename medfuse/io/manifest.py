@@ -20,7 +20,8 @@ class ManifestImage(BaseModel):
     """One image of a case.
 
     mask: its label map, for training. synthetic: it is known that a model made it; without this a synthetic
-    image is refused. volume: which one of a 4D NIfTI, from 0; name the file once a role.
+    image is refused, and with it the case must be of the split train. volume: which one of a 4D NIfTI, from
+    0; name the file once a role.
     """
 
     model_config = ConfigDict(extra="ignore")
@@ -101,6 +102,11 @@ class ManifestRow(BaseModel):
         return [str(Path(self.root) / name) for name in self.sounds]
 
     @property
+    def is_synthetic(self) -> bool:
+        """Whether one of its images is known to be made by a model."""
+        return any(image.synthetic for image in self.images)
+
+    @property
     def at(self) -> str:
         """Where it stands, as a fault of it begins."""
         return f"line {self.line}, case {self.case_id}" if self.line else f"case {self.case_id}"
@@ -130,7 +136,22 @@ def read_manifest(path: Path) -> list[ManifestRow]:
             )
         seen[row.case_id] = row.line
         row.root = str(path.parent)
+        if row.is_synthetic and row.split != "train":
+            raise UserError(
+                f"{path} line {row.line}: case {row.case_id} names a synthetic image; give it the split "
+                "train: it may be learned from, and nothing is chosen, calibrated or scored on it"
+            )
     return rows
+
+
+def acquired_alone(path: Path, rows: list[ManifestRow]) -> None:
+    """Raises UserError where a row that something is measured on names a synthetic image."""
+    for row in rows:
+        if row.is_synthetic:
+            raise UserError(
+                f"{path} line {row.line}: case {row.case_id} names a synthetic image, made by a model; "
+                "nothing is measured on it: leave the case out, or choose another --split"
+            )
 
 
 def write_rows(path: Path, rows: Iterable[ManifestRow]) -> None:

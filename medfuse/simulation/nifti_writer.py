@@ -8,14 +8,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 
-from ..io.export import set_place
+from ..io.export import SIMULATED_DESCRIPTION, set_place
 from ..io.manifest import ManifestImage
 from .patient import SimulatedPatient
 
 
 def _save(array: np.ndarray, affine: np.ndarray | None, zooms: tuple, path: Path, ms: float = 0.0) -> None:
     image = nib.Nifti1Image(array, affine)
-    image.header["descrip"] = b"SIMULATED by medfuse, not a patient"
+    image.header["descrip"] = SIMULATED_DESCRIPTION
     if affine is None:  # ultrasound: pixel size, but no place in the patient
         image.header.set_zooms(zooms)
         image.header["sform_code"] = 0

@@ -42,7 +42,7 @@ def _extents(run: TrainingRun) -> dict[str, tuple[float, float]]:
     """Modality → least and greatest longest side of its volumes in mm, a fifth beyond what was seen."""
     sides: dict[str, list[float]] = {}
     for row in run.rows:
-        for image in open_case(row).images:
+        for image in (i for i in open_case(row).images if not i.source.synthetic):
             sides.setdefault(image.modality, []).append(longest_side(image))
     return {m: (round(0.8 * min(seen), 1), round(1.2 * max(seen), 1)) for m, seen in sides.items()}
 
