@@ -37,10 +37,12 @@ def cli(monkeypatch, capsys):
 
 
 def test_a_program_starts_without_what_it_does_not_need():
-    """A node that only receives starts without torch; MONAI without what its other nets would bring."""
+    """A node that only receives starts without torch; MONAI without what its other nets would bring; a batch
+    and its workers without what registrations and reports take."""
     said = {
         "medfuse.network.service": ("torch", "monai", "dask"),
-        "medfuse.models.encoders": ("transformers", "sklearn", "pandas", "matplotlib"),
+        "medfuse.models.encoders": ("transformers", "sklearn", "pandas", "matplotlib", "scipy.signal"),
+        "medfuse.batch.run": ("SimpleITK", "highdicom", "scipy.stats", "scipy.signal"),
     }
     for module, heavy in said.items():
         code = f"import sys, {module}; print([m for m in {heavy} if m in sys.modules])"

@@ -5,8 +5,7 @@ from __future__ import annotations
 import numpy as np
 from jaxtyping import Float, Int
 from scipy.optimize import minimize_scalar
-from scipy.special import expit
-from scipy.stats import binomtest
+from scipy.special import betaincinv, expit
 
 # bins of probability, and the fewest validation answers in one that are worth an interval
 BINS = 10
@@ -67,5 +66,7 @@ def interval(probability: float, table: list[list[int]], confidence: float = 0.9
     n, true = table[min(int(probability * BINS), BINS - 1)]
     if n < ENOUGH:
         return None
-    found = binomtest(true, n).proportion_ci(confidence)
-    return [round(float(found.low), 3), round(float(found.high), 3)]
+    tail = (1 - confidence) / 2
+    low = betaincinv(true, n - true + 1, tail) if true else 0.0
+    high = betaincinv(true + 1, n - true, 1 - tail) if true < n else 1.0
+    return [round(float(low), 3), round(float(high), 3)]

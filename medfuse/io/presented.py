@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from typing import Any, Literal
 
 import numpy as np
-from highdicom.color import CIELabColor
 from pydicom.dataset import Dataset
 from pydicom.multival import MultiValue
 
@@ -180,6 +179,8 @@ def _lab(value: Any) -> str:
     """A colour as the web writes it; empty where there is none."""
     if value is None or len(value) != 3:
         return ""
+    from highdicom.color import CIELabColor  # few states have a colour, and highdicom takes its time
+
     return "#" + "".join(f"{c:02x}" for c in CIELabColor.from_dicom_value(list(value)).to_rgb(clip=True))
 
 

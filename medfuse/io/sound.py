@@ -10,7 +10,6 @@ from pathlib import Path
 
 import numpy as np
 from scipy.io import wavfile
-from scipy.signal import resample_poly
 
 from ..errors import UnreadableError
 
@@ -37,6 +36,8 @@ class Sound:
         """The same sound at another rate (polyphase, with its low-pass)."""
         if rate == self.rate:
             return self
+        from scipy.signal import resample_poly  # half a second, for the few who listen at another rate
+
         ratio = Fraction(rate, self.rate)
         samples = resample_poly(self.samples, ratio.numerator, ratio.denominator).astype(np.float32)
         return Sound(samples=samples, rate=rate)

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
-import SimpleITK as sitk
 from pydantic import BaseModel, ValidationError
 
 from ..affine import transform_in_other_frame
@@ -18,11 +17,13 @@ from ..case import Case, Image
 from ..display.frames import FrameLink
 from ..errors import UserError, WrongUse, fault_of
 from ..io.names import uid_name
-from ..registration.quality import Quality
 from .accounts import Account, need
 from .audit import record
 
 if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from ..registration.quality import Quality
     from .library import Library
 
 
@@ -191,6 +192,8 @@ def _keep(library: Library, out: Path, quality: Quality, moving: Image, fixed: I
 
 def load_transform(folder: Path) -> sitk.Transform:
     """A registration's transform. Raises UserError for one that failed."""
+    import SimpleITK as sitk
+
     try:
         quality = json.loads((folder / "quality.json").read_text())
     except (OSError, ValueError) as e:

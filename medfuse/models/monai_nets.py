@@ -1,7 +1,8 @@
 """The nets and blocks of MONAI that medfuse builds on, imported without what they do not need.
 
 Importing MONAI imports every net, transform and plot that it has, and with them transformers, scikit-learn,
-pandas and matplotlib where those are installed: half of what the import costs, for parts not used here.
+pandas, matplotlib and scipy.signal where those are installed: half of what the import costs, for parts not
+used here.
 """
 
 from __future__ import annotations
@@ -10,7 +11,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-NOT_NEEDED = ("transformers", "sklearn", "pandas", "matplotlib")
+NOT_NEEDED = ("transformers", "sklearn", "pandas", "matplotlib", "scipy.signal")
 
 
 @contextmanager
