@@ -227,7 +227,7 @@ def test_lirads_core_table(finding, long, category):
         ("cirrhosis", ("arterial", "portal", "delayed"), "LR-5"),
         ("Cirrhosis; chronic hepatitis B", ("arterial", "portal", "delayed"), "LR-5"),
         ("", ("arterial", "portal", "delayed"), "no risk status is documented"),
-        ("none known", ("arterial", "portal", "delayed"), "the documented risk status is none known"),
+        ("none known", ("arterial", "portal", "delayed"), "no risk factor is known"),
         ("no cirrhosis", ("arterial", "portal", "delayed"), "the documented risk status is no cirrhosis"),
         ("cirrhosis", ("arterial", "portal"), "the series lack delayed phase"),
     ],
@@ -239,7 +239,8 @@ def test_lirads_only_where_its_conditions_are_documented(risk, phases, said):
         {"hcc_like": 0.95, "focal_lesion": 0.97, "solid_lesion": 0.97}, [lesion("hcc_like", 25.0)], *phases
     )
     report = compose(made, who, TASK)
-    place = texts(report, "findings") if risk else report.footer  # nobody asked for it without a risk
+    asked = risk not in ("", "none known")  # nobody asks for it without a risk
+    place = texts(report, "findings") if asked else report.footer
     found = [t for t in place if "LI-RADS" in t]
     assert len(found) == 1
     assert said in found[0]
@@ -255,8 +256,9 @@ def test_children_get_no_category_and_ultrasound_its_own_score():
     assert any("under 18" in t for t in texts(compose(made, who, TASK), "findings"))
     made.organ_in_view = {"US": 0.5}
     assert visualisation(made, who).category == "B"
-    who.risk = ""
-    assert visualisation(made, who).reason == "no_risk"
+    for risk, why in (("", "no_risk"), ("None known.", "none_known")):
+        who.risk = risk
+        assert visualisation(made, who).reason == why
 
 
 def test_priors_are_compared_with_both_measurements_and_dates():

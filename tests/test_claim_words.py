@@ -10,6 +10,7 @@ import yaml
 from test_claims import EVERY, on, three
 from test_report import TASK, case, prediction, texts
 
+from medfuse.drafting.check import checked_report
 from medfuse.drafting.compose import Wish, compose
 from medfuse.drafting.styles import styles
 from medfuse.drafting.templates import sentences
@@ -108,6 +109,40 @@ def test_the_impression_puts_the_sure_before_the_possible():
         "simple_cyst",
         "abscess",
     ]
+
+
+def test_what_the_only_lesion_may_be_is_said_with_it():
+    """A lesion of a wider name stood beside a finding "which of the lesions it is cannot be told"."""
+    pair = [on(m, 1, "solid_lesion", side="right") for m in ("CT", "MR")]
+    same = [LesionMatch(lesions=["CT-1", "MR-1"], certainty="same", by="frame", distance_mm=3.0)]
+    sure = {"haemangioma": 0.95, "solid_lesion": 0.97, "focal_lesion": 0.97}
+    made = three(sure, {"MR": sure}, lesions=pair, matches=same)
+    assert any(
+        "Haemangioma is present" in x and x.endswith("perhaps the lesion above.") for x in drafted(made)
+    )
+    assert drafted(made, "impression") == [
+        "Haemangioma is present: perhaps the lesion of 32 × 22 mm, right hepatic lobe."
+    ]
+    assert drafted(made, "impression", "zh-TW") == ["可見血管瘤：可能即 32 × 22 mm、肝右葉之病灶。"]
+    both = three({**sure, "fnh_like": 0.92}, {"MR": sure}, lesions=pair, matches=same)
+    assert sum("32 × 22 mm" in x for x in drafted(both, "impression")) == 1  # one lesion, named once
+
+
+def test_a_sure_lesion_of_unsure_nature_is_one_line():
+    """It was two problems: the lesion without its size, and what it may be with it."""
+    pair = [on(m, 1, "abscess", side="right") for m in ("CT", "MR")]
+    same = [LesionMatch(lesions=["CT-1", "MR-1"], certainty="same", by="frame", distance_mm=3.0)]
+    unsure = {"abscess": 0.5, "septated_cyst": 0.45, "focal_lesion": 0.97}
+    made = three(unsure, {"CT": unsure}, lesions=pair, matches=same)
+    assert drafted(made, "impression") == [
+        "Focal liver lesion is present: 32 × 22 mm, right hepatic lobe; rim-enhancing collection, "
+        "abscess-like or septated cyst is possible."
+    ]
+    (told,) = [x for x in drafted(made) if x.startswith("Focal liver lesion")]
+    assert told.endswith("described above.")
+    written = "FINDINGS: Focal liver lesion is present.\nIMPRESSION: Focal liver lesion is present."
+    checked = checked_report(written, made, case(), TASK, "en", writer="learned")
+    assert any("abscess-like" in x for x in texts(checked, "impression"))  # what it may be is not lost
 
 
 def test_outlines_of_a_cine_are_told_together():
@@ -213,6 +248,7 @@ def test_a_third_language_comes_through_a_template_alone(own, tmp_path):
 
     from pypdf import PdfReader
 
+    from medfuse.display.key_images import key_images
     from medfuse.exports.pdf import report_pdf
 
     shutil.copy(Path(__file__).parent / "templates" / "de.yaml", tmp_path / "task/templates/de.yaml")
@@ -221,10 +257,12 @@ def test_a_third_language_comes_through_a_template_alone(own, tmp_path):
     assert "Nachweis: einfache Zyste: 32 × 22 mm, rechter Leberlappen." in text
     assert "nicht sichtbar in Ultraschall bei eingeschränktem Schallfenster" in text
     assert "Kein Anhalt für Steatosis hepatis, Leberzirrhose oder Eisenüberladung." in text
-    pdf = PdfReader(io.BytesIO(report_pdf(report, case(), [], task=own)))
+    picture = key_images(cyst_on_two(), case())[0]
+    pdf = PdfReader(io.BytesIO(report_pdf(report, case(), [picture], task=own)))
     shown = "".join(page.extract_text() for page in pdf.pages)
     assert "Radiologischer Befund" in shown
     assert "Entwurf" in shown
+    assert "einfache Zyste, CT, Serie portalvenös, Schicht 4" in shown  # not as the file is called
     with pytest.raises(WrongUse, match="templates for en, zh-TW"):
         compose(cyst_on_two(), case(), TASK, "de")
 

@@ -18,6 +18,18 @@ from .views import count
 MAX_PICTURES = 12
 
 
+@dataclass(frozen=True, kw_only=True)
+class Shown:
+    """What a picture shows, to be said in any language: a finding ("" for none) on a modality, in a series
+    of a role, at slice or frame ``n`` (from 1)."""
+
+    finding: str
+    modality: str
+    role: str
+    n: int
+    frame: bool
+
+
 @dataclass(frozen=True)
 class KeyImage:
     """png: the picture as PNG bytes; name: of its file, without ending; label: one line of what it shows."""
@@ -26,6 +38,7 @@ class KeyImage:
     png: bytes
     label: str
     plain: bool = False  # shows a modality, not evidence
+    shows: Shown | None = None
 
 
 def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) -> list[KeyImage]:
@@ -34,8 +47,8 @@ def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) 
 
     No score stands on a lesion: it is the detector's own, and would read like the calibrated probability of
     the finding."""
-    wanted: list[tuple[str, Place, str]] = [
-        (f"lesion_{x.id}", x.place, x.finding.replace("_", " "))
+    wanted: list[tuple[str, Place, str, str]] = [
+        (f"lesion_{x.id}", x.place, x.finding.replace("_", " "), x.finding)
         for x in (
             *(t.lesion for t in prediction.together),
             *sorted(prediction.lesions, key=lambda x: -x.probability),
@@ -43,16 +56,17 @@ def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) 
     ]
     for finding in prediction.findings:
         if finding.group != "focal" and finding.evidence and finding.assessed:
-            wanted.append(
-                (f"finding_{finding.id}", finding.evidence[0], f"{finding.id} {finding.probability:.2f}")
-            )
+            label = f"{finding.id} {finding.probability:.2f}"
+            wanted.append((f"finding_{finding.id}", finding.evidence[0], label, finding.id))
     out = []
-    for name, place, label in wanted[:most]:
+    for name, place, label, about in wanted[:most]:
         image = case.images[place.image]
         index = display_slice(image, place)
         caption = _caption(case, place.image, index)
         picture = render(image, index, places=[(place, label)], caption=caption)
-        out.append(KeyImage(plain_name(name), _png(picture), f"{label.replace('_', ' ')}: {caption}"))
+        line = f"{label.replace('_', ' ')}: {caption}"
+        shows = _shown(case, place.image, index, about)
+        out.append(KeyImage(plain_name(name), _png(picture), line, shows=shows))
     for modality in prediction.modalities:
         images = [i for i, image in enumerate(case.images) if image.modality == modality]
         if images:
@@ -64,9 +78,17 @@ def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) 
                     _png(render(case.images[images[0]], index, caption=caption)),
                     caption,
                     True,
+                    _shown(case, images[0], index, ""),
                 )
             )
     return out
+
+
+def _shown(case: Case, index: int, at: int, finding: str) -> Shown:
+    image = case.images[index]
+    return Shown(
+        finding=finding, modality=image.modality, role=image.role, n=at + 1, frame=image.kind == "cine"
+    )
 
 
 def _png(picture: Picture.Image) -> bytes:

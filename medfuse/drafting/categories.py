@@ -8,6 +8,8 @@ from .lesions import possible_lesions
 from .lirads import Category, applies, visualisation
 from .telling import Telling
 
+UNASKED = ("no_risk", "none_known")  # reasons for which nobody asks for a category
+
 
 def categories(t: Telling) -> list[Sentence]:
     """The visualisation score of ultrasound, and why lesions of CT and MR have no category; nothing where the
@@ -24,7 +26,7 @@ def categories(t: Telling) -> list[Sentence]:
             rows += _score(modality, t)
             continue
         rule = applies(t.prediction, t.case, t.task, modality)
-        if rule.reason == "no_risk":
+        if rule.reason in UNASKED:
             continue  # see `unasked`
         if not rule.category and any(x.modality == modality for x in lesions):
             barred.setdefault(_reason(rule, t), []).append(modality)
@@ -32,13 +34,16 @@ def categories(t: Telling) -> list[Sentence]:
 
 
 def unasked(t: Telling) -> list[str]:
-    """That no category was asked for, where nobody documented a risk: a line for the footer."""
+    """That no category was asked for, where no risk is documented or none is known: for the footer."""
     lesions = {x.modality for x in possible_lesions(t.prediction, t.task) if not is_cine(x.modality)}
     if "lirads" not in t.task.rules or not lesions:
         return []
     rules = {m: applies(t.prediction, t.case, t.task, m) for m in t.prediction.modalities if m in lesions}
-    named = [m for m, rule in rules.items() if not rule.category and rule.reason == "no_risk"]
-    return [_not_applicable(t.s.get("lirads.no_risk"), named, t).text] if named else []
+    named: dict[str, list[str]] = {}
+    for m, rule in rules.items():
+        if rule.reason in UNASKED:
+            named.setdefault(rule.reason, []).append(m)
+    return [_not_applicable(t.s.get(f"lirads.{why}"), found, t).text for why, found in named.items()]
 
 
 def _score(modality: str, t: Telling) -> list[Sentence]:

@@ -314,12 +314,7 @@ def _complete(
     report must say."""
     composed = section.sentences
     added = [
-        x
-        for x in composed
-        if x.finding
-        and x.finding not in mentioned
-        and x.assertion in ("present", "possible")
-        and not (_narrower(x.finding, t.task) & mentioned)
+        x for x in composed if x.assertion in ("present", "possible") and _unwritten(x, section, t, mentioned)
     ]
     provenance += [
         Check(
@@ -335,6 +330,17 @@ def _complete(
         section.sentences = [*rows, *added, *unassessed, *notices(t.prediction, t.s)]
     else:
         section.sentences = [*rows, *added] or composed
+
+
+def _unwritten(composed: Sentence, section: Section, t: Telling, mentioned: set[str]) -> bool:
+    """Whether nobody wrote what a composed sentence says of its finding, or a line of the impression of what
+    that may be."""
+    if not composed.finding or _narrower(composed.finding, t.task) & mentioned:
+        return False
+    said = {composed.finding}
+    if section.id == "impression":
+        said |= {c.finding for c in t.findings.values() if c.id in composed.claims}
+    return bool(said - mentioned)
 
 
 def _narrower(finding_id: str, task: Task) -> set[str]:

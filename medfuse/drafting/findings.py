@@ -16,7 +16,8 @@ def finding_sentence(claim: Claim, t: Telling) -> Sentence:
     """One finding in words of the documented scale, and who shows it."""
     then = t.s.get("list.then")
     witnesses = witness_words(claim, t) if claim.claimed else []
-    outline = t.best.get(claim.finding) if claim.claimed else None
+    told = t.narrower_told(claim.finding)
+    outline = t.best.get(claim.finding) if claim.claimed and not told else None
     if claim.claimed and t.task.finding(claim.finding).group == "focal" and t.task.dense:
         witnesses.append(_outline(claim, outline, t))
     text = t.s.render(
@@ -29,10 +30,14 @@ def finding_sentence(claim: Claim, t: Telling) -> Sentence:
 
 
 def _outline(claim: Claim, outline: Claim | None, t: Telling) -> str:
-    """The outline that a finding may be, or that there is none of its own."""
+    """The outline or the lesion that a finding may be, or that there is none of its own."""
     if outline is not None:
         modality = t.s.inside(t.records[outline.lesions[0]].modality)
         return t.s.render("claim.perhaps", modality=modality, where=outline_words(outline, t))
+    if t.narrower_told(claim.finding):
+        return t.s.get("claim.told")
+    if t.perhaps(claim.finding):
+        return t.s.get("claim.above")
     wider = {f.id for f in t.task.wider(claim.finding)}
     unnamed = any(c.finding in wider for c in t.lesions)
     return t.s.get("claim.unnamed" if unnamed else "claim.no_outline")

@@ -117,7 +117,7 @@ def _each(rows: list[tuple[str, str]], t: Telling) -> str:
     if len(words) == 1:
         return words[0]
     named = [t.s.render("claim.at", what=what, modality=t.s.inside(m)) for m, what in rows]
-    return t.s.get("list.comma").join(named)
+    return t.s.get("list.each").join(named)
 
 
 def _features(claim: Claim, t: Telling) -> str:

@@ -22,6 +22,7 @@ VISUALISATION = (
     (0.4, "B"),
     (0.0, "C"),
 )
+NONE = ("none", "none known", "no known risk", "no risk factors")  # of a documented risk status
 SURE = 0.7  # calibrated probability from which a lesion's features count
 
 
@@ -40,6 +41,8 @@ def applies(prediction: Prediction, case: Case, task: Task, modality: str) -> Ca
     rule = task.rules.get("lirads", {})
     if not case.risk:
         return Category("", "no_risk")
+    if nothing_known(case):
+        return Category("", "none_known")
     documented = {part.strip().casefold() for part in re.split("[,;.]", case.risk)}
     if not documented & {r.casefold() for r in rule.get("risk", ())}:
         return Category("", "other_risk", case.risk)
@@ -50,6 +53,11 @@ def applies(prediction: Prediction, case: Case, task: Task, modality: str) -> Ca
     if missing:
         return Category("", "phases", " ".join(missing))
     return Category("-")
+
+
+def nothing_known(case: Case) -> bool:
+    """Whether it is documented that the patient is not known to be at risk."""
+    return case.risk.strip(" .").casefold() in NONE
 
 
 def categorise(lesion: LesionRecord, prediction: Prediction, task: Task) -> Category:
@@ -75,6 +83,8 @@ def visualisation(prediction: Prediction, case: Case) -> Category:
     """The ultrasound visualisation score, estimated."""
     if not case.risk:
         return Category("", "no_risk")
+    if nothing_known(case):
+        return Category("", "none_known")
     if not prediction.organ_in_view:
         return Category("", "not_acquired")
     share = max(prediction.organ_in_view.values())

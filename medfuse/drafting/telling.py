@@ -62,6 +62,20 @@ class Telling:
                 out.setdefault(claim.finding, claim)
         return out
 
+    def narrower_told(self, finding: str) -> bool:
+        """Whether a lesion of a narrower name is told by itself."""
+        return any(finding in self._wider(c.finding) for c in self.placed)
+
+    def perhaps(self, finding: str) -> list[Claim]:
+        """The one lesion that is told by itself under a wider name, and so may be what this finding is; none
+        where there are several."""
+        wider = self._wider(finding)
+        found = [c for c in self.placed if c.finding in wider]
+        return found if len(found) == 1 else []
+
+    def _wider(self, finding: str) -> set[str]:
+        return {f.id for f in self.task.wider(finding)}
+
     @cached_property
     def findings(self) -> dict[str, Claim]:
         """The claim of each finding of the whole case, in the task's order."""

@@ -33,7 +33,7 @@ from reportlab.platypus import (
 from ..case import Case
 from ..display.key_images import KeyImage
 from ..drafting.compose import day
-from ..drafting.templates import labels
+from ..drafting.templates import labels, languages, sentences
 from ..errors import UserError
 from ..report import Report, Section, SignedOff, Targets
 from ..task import Task
@@ -164,7 +164,8 @@ def report_pdf(
         lines = [_markup(line, small) for line in measured]
         flow += [KeepTogether([_markup(words["measured"], head), *lines[:2]]), *lines[2:]]
     if images:
-        flow += _pictures(images, words, head, small)
+        captions = _captions(images, task, report.language)
+        flow += _pictures(images, captions, words, head, small)
     if report.footer:
         flow += [Spacer(1, 4 * mm), *[_markup(line, small) for line in report.footer]]
     if report.bundle:
@@ -286,15 +287,34 @@ def _studies(case: Case) -> str:
     return ", ".join(f"{m} {' / '.join(sorted(d - {''}))}".strip() for m, d in dates.items())
 
 
-def _pictures(images: list[KeyImage], words: dict, head: ParagraphStyle, small: ParagraphStyle) -> list:
+def _caption(one: KeyImage, task: Task | None, language: str) -> str:
+    """What a picture shows, in the report's language where the task has it."""
+    x = one.shows
+    if x is None or task is None or language not in languages(task):
+        return one.label
+    s = sentences(task, language)
+    place = (
+        s.render("place_frame", n=x.n) if x.frame else s.render("place_slice", series=s.role(x.role), n=x.n)
+    )
+    name = [s.name(f) for f in task.findings if f.id == x.finding]
+    return s.get("list.comma").join([*name, s.modality(x.modality), place])
+
+
+def _captions(images: list[KeyImage], task: Task | None, language: str) -> list[str]:
+    return [_caption(one, task, language) for one in images]
+
+
+def _pictures(
+    images: list[KeyImage], captions: list[str], words: dict, head: ParagraphStyle, small: ParagraphStyle
+) -> list:
     """Two in a row, each with what it shows."""
     width = 82 * mm
     cells = []
-    for one in images:
+    for one, caption in zip(images, captions, strict=True):
         picture = Picture.open(BytesIO(one.png))
-        height = min(width * picture.height / picture.width, 70 * mm)
+        height = min(width * picture.height / picture.width, 62 * mm)
         shown = Image(BytesIO(one.png), width=height * picture.width / picture.height, height=height)
-        cells.append([shown, _markup(one.label, small)])
+        cells.append([shown, _markup(caption, small)])
     rows = [cells[i : i + 2] + [""] * (2 - len(cells[i : i + 2])) for i in range(0, len(cells), 2)]
     tables = [
         Table([row], colWidths=[86 * mm, 86 * mm], style=[("VALIGN", (0, 0), (-1, -1), "TOP")])
