@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shutil
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+from pacs import free_port
 from PIL import Image as Picture
 
 T = TypeVar("T")
@@ -34,11 +34,9 @@ FLAGS = [
 
 
 @contextmanager
-def serving(home: Path) -> Iterator[str]:
+def serving(home: Path, port: int | None = None) -> Iterator[str]:
     """The viewer as `medfuse view` starts it; its address."""
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        port = s.getsockname()[1]
+    port = port or free_port()
     process = subprocess.Popen(
         [sys.executable, "-m", "medfuse", "view", "--port", str(port)],
         env={**os.environ, "MEDFUSE_HOME": str(home), "MEDFUSE_FIRST_ACCOUNT": FIRST_WORD},

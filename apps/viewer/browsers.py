@@ -39,6 +39,11 @@ class Browsers:
             known = self._words.get(session, "")
         return bool(known) and secrets.compare_digest(known.encode(), word.encode())
 
+    def has_seen(self, word: str) -> bool:
+        """Whether this browser was ever seen signed in with a provider since it was last signed out."""
+        with self._lock:
+            return word in self._seen
+
     def idle_s(self, word: str, now: float) -> float:
         """Seconds since this browser was last seen signed in, in whatever session; 0 where it never was.
         Notes that it is seen now. One without a name is not told from others, and never idle."""

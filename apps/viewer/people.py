@@ -75,13 +75,13 @@ def _provided_in_time() -> bool:
     """Whether the provider's word is of today, and its browser not idle: a page loaded anew is no new
     sign-in. Who is too late is signed out."""
     said = float(str(st.user.get("iat") or time.time()))  # when the provider said so
+    if not browsers.has_seen(browser()):
+        record(whole_library(), "signed in", who=_from_provider().name, by="identity provider")
     idle = browsers.idle_s(browser(), time.monotonic())
     if time.time() - said < LONGEST_S and idle < IDLE_S:
         return True
     browsers.forget(browser())
-    who = _from_provider()
-    if who is not None:
-        _leave("session ended", who)
+    _leave("session ended", _from_provider())
     st.logout()
     return False
 
@@ -179,7 +179,7 @@ def _has_oidc() -> bool:
     return os.environ.get("MEDFUSE_OIDC") == "1"
 
 
-def _from_provider() -> Account | None:
+def _from_provider() -> Account:
     """The provider says who somebody is; the account list says what they may do. Unknown people only look. An
     address that the provider says it has not verified is anybody's."""
     verified = str(st.user.get("email_verified", True)).lower() != "false"
