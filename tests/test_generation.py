@@ -400,3 +400,53 @@ def test_a_training_stopped_in_the_flow_goes_on_there_and_ends_the_same(tmp_path
         again = train_generator(SMALL, run("stopped"))
     assert weights_digest(again.state_dict()) == weights_digest(whole.state_dict())
     assert not list((tmp_path / "stopped").iterdir())
+
+
+def _random_boxes(c, n, seed):
+    draws = torch.Generator().manual_seed(seed)
+    values = {m: torch.randn(n, 1, *g.shape, generator=draws) for m, g in c.modalities.items()}
+    claims = torch.randint(2, (n, len(TASK.findings)), generator=draws).float()
+    return Boxes(values, torch.ones(n, len(values), dtype=torch.bool), claims)
+
+
+def _standardised(c, boxes):
+    torch.manual_seed(0)
+    generator = Generator(c)
+    for m, net in generator.autoencoders.items():
+        net.standardise(net.encode(boxes.values[m]))
+    return generator.eval()
+
+
+def test_the_benchmark_tells_copies_of_training_from_new_images():
+    from benchmarks.generation import memory
+
+    train, test, new = (_random_boxes(SMALL, n, seed) for n, seed in ((20, 1), (20, 2), (20, 3)))
+    generator = _standardised(SMALL, train)
+    copied = memory(generator, train, test, {m: x + 0.01 for m, x in train.values.items()})
+    assert all(row["repeated"] for row in copied.values())
+    drawn = memory(generator, train, test, new.values)
+    assert not any(row["repeated"] for row in drawn.values())
+
+
+def test_the_benchmark_measures_distances_by_a_network_of_another_seed():
+    from benchmarks.generation import seeded
+
+    c = config(CT=(16, 16, 8), MR=(16, 16, 8), US=(16, 16))
+    train, test = _random_boxes(c, 12, 1), _random_boxes(c, 12, 2)
+    other = {m: x.abs() + 2 for m, x in test.values.items()}
+    found = seeded(Generator(c), train, test, other, steps=3)
+    assert found["CT"].keys() == {"floor", "generated", "ceiling, MR"}
+    assert found["US"].keys() == {"floor", "generated"}
+    for row in found.values():
+        assert row["generated"]["distance"] > row["floor"]["distance"]
+
+
+def test_a_planted_canary_is_found():
+    """Five of twenty cases twenty times over: a flow trained so draws them, another does not."""
+    from benchmarks.generation import canary
+
+    c = config(US=(16, 16))
+    train, test = _random_boxes(c, 20, 1), _random_boxes(c, 20, 2)
+    found = canary(_standardised(c, train), train, test, Budget(steps=220))
+    assert found["planted, US, claims of canaries"]["found"]
+    assert not found["not planted, US, claims of canaries"]["found"]
