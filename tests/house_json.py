@@ -38,6 +38,7 @@ KINDS: list[tuple[str, str, str]] = [
     ("*audit_check*", "in _anchors", "audit_anchor"),
     ("*desks*", "in keep_desk", "desk"),
     ("*desks*", "in _path", "desk"),
+    ("*made*", "in keep_made", "made_note"),
     ("*registrations*", "in _keep", "registration_note"),
     ("*registrations*", "in _write", "registration_note"),
     ("*training*", "in encoder_note", "encoder_note"),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import replace
 
 import jsonschema
@@ -47,6 +48,10 @@ from medfuse.io.manifest import read_manifest
 from medfuse.io.nifti import read_nifti, sha256
 from medfuse.io.read import open_case
 from medfuse.io.scan import scan
+from medfuse.library import Library
+from medfuse.library.ingest import ingest
+from medfuse.library.made import made_from
+from medfuse.library.store import load_case
 from medfuse.task import load_task
 from medfuse.training.budget import Budget
 from medfuse.training.identity import Identity, weights_digest
@@ -342,6 +347,25 @@ def test_generate_writes_marked_files_for_claims_and_from_a_case(trained, six_pa
     generate(request)
     given = json.loads((tmp_path / "c" / "provenance.json").read_text())["given"]
     assert given == {"US": sha256(six_patients.parent / ULTRASOUND)}
+
+
+def test_what_was_made_from_images_of_the_library_is_remembered(trained, patient_dicom, home, tmp_path):
+    out, _ = trained
+    ask = GenerateRequest(bundle=f"{out}", out=tmp_path / "a", given=patient_dicom, to=("MR",))
+    generate(ask)
+    assert not (home / "made").exists()  # the library does not know the patient
+    (case_id,) = ingest(Library(), patient_dicom).cases
+    generate(replace(ask, out=tmp_path / "b"))
+    series = {i.source.series_uid for i in load_case(Library(), case_id).images}
+    (note,) = made_from(Library(), series)
+    jsonschema.validate(note.model_dump(mode="json"), schemas_json()["made_note"])
+    assert [p.name for p in note.images] == [
+        p.split("/")[-1] for p in os.listdir(tmp_path / "b") if p.endswith(".nii.gz")
+    ]
+    assert made_from(Library(), series - set(note.sources.values())) == []
+    note.images[0].write_bytes(b"another")
+    assert made_from(Library(), series) == []
+    assert len(load_case(Library(), case_id).images) == len(series)  # it never became an image of the case
 
 
 @pytest.mark.parametrize(

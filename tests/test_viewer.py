@@ -834,6 +834,43 @@ def test_a_registration_is_shown_and_a_failed_one_is_not(library, tmp_path):
     assert not app.radio
 
 
+def test_a_made_image_is_shown_only_beside_its_source_under_a_banner(library, tmp_path, rng):
+    from apps.viewer.made import side_by_side
+    from medfuse.generation.config import BOX, Generated
+    from medfuse.generation.output import picture_of, write_nifti
+    from medfuse.io.nifti import sha256
+    from medfuse.library.made import MadeNote, keep_made
+
+    assert not [t for t in page("reading", case=library).toggle if t.key == f"made-{library}"]
+    of = {"role": "t1_in", "spacing_mm": (7.0, 7.0, 9.0), "centre": 300.0, "width": 100.0, "cases": 9}
+    box = picture_of(
+        "MR", Generated(shape=BOX, low=-3, high=5, **of), rng.normal(size=BOX).astype(np.float32)
+    )
+    path, _ = write_nifti(box, tmp_path)
+    ct = next(i for i in store.load_case(Library(), library).images if i.modality == "CT")
+    note = MadeNote(
+        sources={"CT": ct.source.series_uid},
+        folder=str(tmp_path),
+        files={path.name: sha256(path)},
+        bundle="with-generator",
+        claims={"ascites": False},
+    )
+    assert not keep_made(Library(), note.model_copy(update={"sources": {"CT": "1.2.3"}}))
+    assert not keep_made(Library(), note.model_copy(update={"sources": {}}))
+    assert keep_made(Library(), note)
+    app = page("reading", case=library)
+    assert "SYNTHETIC" not in texts(app)
+    app.toggle(key=f"made-{library}").set_value(True).run()
+    assert not app.exception
+    assert any("SYNTHETIC: made by a model" in str(e.proto) for e in app.get("html"))
+    assert "no ascites" in texts(app)
+    pair = side_by_side(np.full((40, 40), 90, np.uint8), np.full((40, 20), 200, np.uint8))
+    assert pair.getpixel((60, 60)) == (90, 90, 90)
+    assert pair.getpixel((pair.width - 60, 160)) == (200, 200, 200)
+    path.write_bytes(b"exchanged")
+    assert not [t for t in page("reading", case=library).toggle if t.key == f"made-{library}"]
+
+
 def test_other_addresses_need_people(home):
     from medfuse.errors import WrongUse
     from medfuse.workflows.view import serve

@@ -4,7 +4,7 @@ so, and refused wherever acquired images are asked for."""
 from __future__ import annotations
 
 import hashlib
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import torch
@@ -19,6 +19,8 @@ from ..generation.networks import Sampling
 from ..generation.output import Picture, picture_of, write_dicom, write_nifti
 from ..generation.saved import load_generator
 from ..io.read import open_case
+from ..library import Library
+from ..library.made import MadeNote, keep_made
 from ..modalities import stated
 from ..preprocess.prepare import prepare
 from ..preprocess.tensors import CineInput
@@ -55,10 +57,11 @@ class GenerateResult:
 
 @dataclass(frozen=True, kw_only=True)
 class _Given:
-    """Boxes (1, 1, *shape) of a case, and the SHA-256 of the image behind each, by modality."""
+    """Boxes (1, 1, *shape) of a case, and SHA-256 and series of the image behind each, by modality."""
 
     boxes: dict[str, Tensor]
     sources: dict[str, str]
+    series: dict[str, str] = field(default_factory=dict)
 
 
 def generate(request: GenerateRequest) -> GenerateResult:
@@ -108,6 +111,7 @@ def _given(
     case = open_case(str(request.given))
     boxes: dict[str, Tensor] = {}
     sources: dict[str, str] = {}
+    series: dict[str, str] = {}
     for m, items in prepare(case, bundle.task).items():
         if m in asked or m not in config.modalities:
             continue
@@ -117,10 +121,11 @@ def _given(
             role = bundle.task.modalities[m].roles.index(config.modalities[m].role)
             place = items[0].image if isinstance(items[0], CineInput) else items[0].images[role]
             sources[m] = case.images[place].source.sha256
+            series[m] = case.images[place].source.series_uid
     if not boxes:
         wanted = ", ".join(f"{m} {g.role}" for m, g in config.modalities.items() if m not in asked)
         raise UserError(f"{request.given}: holds none of what this generator starts from ({wanted})")
-    return _Given(boxes=boxes, sources=sources)
+    return _Given(boxes=boxes, sources=sources, series=series)
 
 
 def _check_seen(
@@ -160,4 +165,15 @@ def _written(
     )
     path = out / "provenance.json"
     path.write_text(note.model_dump_json(indent=1))
+    _remember(out, note, given.series)
     return GenerateResult(files=tuple(str(p) for p in (*files, path)))
+
+
+def _remember(out: Path, note: GeneratedNote, series: dict[str, str]) -> None:
+    """The library remembers what was made from images of its own, for the viewer to show beside them."""
+    shown = {name: digest for name, digest in note.files.items() if name.endswith(".nii.gz")}
+    if shown and series:
+        made = MadeNote(
+            sources=series, folder=str(out.resolve()), files=shown, bundle=note.bundle, claims=note.claims
+        )
+        keep_made(Library(), made)

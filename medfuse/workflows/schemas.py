@@ -44,6 +44,7 @@ from ..library.accounts import AccountFile
 from ..library.audit_key import AuditAnchor
 from ..library.backup import BackupManifest
 from ..library.desks import Desk
+from ..library.made import MadeNote
 from ..library.registrations import RegistrationNote
 from ..library.training_records import TrainingRecord
 from ..models.pretrained.checks import EncoderCheck
@@ -102,6 +103,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "audit_anchor": AuditAnchor,
     "desk": Desk,
     "backup": BackupManifest,
+    "made_note": MadeNote,
     "registration_note": RegistrationNote,
     "training_record": TrainingRecord,
     "viewer_reader": ReaderData,

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import streamlit as st
 
-from apps.viewer import jobs, people, pixels, referred, registrations
+from apps.viewer import jobs, made, people, pixels, referred, registrations
 from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.pages import ask, findings, images, report
@@ -102,6 +102,7 @@ def _paper(
         ask.show(case_id, places)
     referred.show(case_id, case)
     registrations.show(case_id, case.images)
+    made.show(case_id, case.images)
     for refused in case.refused:
         st.caption(plain(f"⚠ {refused.path}: {refused.reason}"))
 
