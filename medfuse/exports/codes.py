@@ -14,6 +14,16 @@ SHORT_AXIS = CodedConcept("103340004", "SCT", "Short Axis")
 VOLUME = CodedConcept("118565006", "SCT", "Volume")
 MM = CodedConcept("mm", "UCUM", "millimeter")
 ML = CodedConcept("mL", "UCUM", "milliliter")
+GRAM = CodedConcept("g", "UCUM", "gram")
+GLYCOLYSIS = CodedConcept("126033", "DCM", "Total Lesion Glycolysis")
+MEAN = CodedConcept("373098007", "SCT", "Mean")
+# how a value of an outline's voxels was derived (CID 7464)
+DERIVED = {
+    "density": MEAN,
+    "suv_mean": MEAN,
+    "suv_max": CodedConcept("56851009", "SCT", "Maximum"),
+    "suv_peak": CodedConcept("126031", "DCM", "Peak Value Within ROI"),
+}
 UNITY = CodedConcept("1", "UCUM", "no units")
 PROBABILITY = CodedConcept("PROBABILITY", SCHEME, "Calibrated probability")
 ASSERTION = CodedConcept("ASSERTION", SCHEME, "Assertion of the draft")

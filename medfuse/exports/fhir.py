@@ -99,7 +99,8 @@ def _lesion_components(lesion: LesionRecord, name: str) -> list[dict]:
         ("volume", lesion.volume_ml, "mL"),
     ]
     out = [_component(f"{lesion.id} {name}: {what}", v, unit) for what, v, unit in parts if v is not None]
-    return out or [{"code": {"text": f"{lesion.id} {name}"}, "valueString": "size not measured"}]
+    out = out or [{"code": {"text": f"{lesion.id} {name}"}, "valueString": "size not measured"}]
+    return out + [_component(f"{lesion.id} {name}: {m.kind}", m.value, m.unit) for m in lesion.measured]
 
 
 def _observations(prediction: Prediction, report: Report, task: Task, subject: dict) -> dict[str, dict]:

@@ -42,11 +42,15 @@ from ..case import Case, Image
 from ..display.marks import AnyMark
 from ..modalities import modality_of
 from ..prediction import LesionRecord, Place, Prediction
+from ..prediction import Measurement as Measured
 from ..report import Report, SignedOff
 from ..task import Task
 from .codes import (
     ASSERTION,
     ASSERTIONS,
+    DERIVED,
+    GLYCOLYSIS,
+    GRAM,
     LONG_AXIS,
     ML,
     MM,
@@ -101,6 +105,21 @@ def region_of(place: Place, image: Image) -> ImageRegion | ImageRegion3D | None:
     return ImageRegion3D("POLYGON", other_frame(mm), image.frame_of_reference)
 
 
+def _inside(measured: Measured, modality: str) -> Measurement:
+    """What the image's own voxels say inside an outline: HU and SUV with how they were derived, and total
+    lesion glycolysis."""
+    if measured.kind == "tlg":
+        return Measurement(GLYCOLYSIS, measured.value, GRAM)
+    unit = modality_of(modality).unit
+    assert unit is not None  # a modality without one is not measured (inference/measures.py)
+    return Measurement(
+        CodedConcept(*unit.quantity),
+        measured.value,
+        CodedConcept(*unit.ucum),
+        derivation=DERIVED[measured.kind],
+    )
+
+
 def _lesion_group(
     lesion: LesionRecord, case: Case, task: Task, algorithm: AlgorithmIdentification, key: str
 ) -> PlanarROIMeasurementsAndQualitativeEvaluations | MeasurementsAndQualitativeEvaluations:
@@ -115,7 +134,10 @@ def _lesion_group(
         "finding_type": code_of(task.finding(lesion.finding)),
         "algorithm_id": algorithm,
         "finding_sites": [FindingSite(site)] if (site := site_of(task)) is not None else None,
-        "measurements": [Measurement(name, float(v), unit) for name, v, unit in values if v is not None],
+        "measurements": [
+            *(Measurement(name, float(v), unit) for name, v, unit in values if v is not None),
+            *(_inside(m, lesion.modality) for m in lesion.measured),
+        ],
     }
     region = region_of(lesion.place, case.images[lesion.place.image])
     if region is None:

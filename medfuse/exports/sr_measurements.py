@@ -36,7 +36,7 @@ from ..display.marks import (
 from ..display.places import _voxels
 from ..display.views import view_of
 from ..modalities import modality_of
-from .codes import MM
+from .codes import MEAN, MM
 from .dicom_source import from_dicom, uid_of
 
 LENGTH = CodedConcept("410668003", "SCT", "Length")
@@ -45,7 +45,6 @@ LONG_AXIS = CodedConcept("103339001", "SCT", "Long Axis")
 SHORT_AXIS = CodedConcept("103340004", "SCT", "Short Axis")
 ANGLE = CodedConcept("1483009", "SCT", "Angle")
 DEGREES = CodedConcept("deg", "UCUM", "degrees")
-MEAN = CodedConcept("373098007", "SCT", "Mean")
 UNITS = {
     "mm": MM,
     "px": CodedConcept("{pixels}", "UCUM", "pixels"),
