@@ -39,7 +39,7 @@ SAME = 10  # bits
 
 
 def load(data: Path) -> tuple[list[Path], np.ndarray]:
-    paths = [p for c in CLASSES for p in sorted((data / c).glob("*.png"))]
+    paths = [p for c in CLASSES for p in sorted((data / c).glob("*.png")) if "_mask" not in p.stem]
     return paths, np.array([CLASSES.index(p.parent.name) for p in paths])
 
 

@@ -32,10 +32,10 @@ def network() -> nn.Module:
     return net.eval().requires_grad_(False)
 
 
-def maps(pictures: Tensor) -> dict[str, Tensor]:
+def maps(pictures: Tensor, net: nn.Module | None = None) -> dict[str, Tensor]:
     """Feature maps of pictures (B, H, W) of 0…255, by their name: those before each halving, the last, and
-    the head."""
-    net = network()
+    the head. ``net``: another encoder of the same make."""
+    net = net or network()
     x = ((pictures.float() - 127) / 128)[:, None].expand(-1, 3, -1, -1)
     x = net._swish(net._bn0(net._conv_stem(x)))  # type: ignore[operator]
     out = {}
@@ -56,10 +56,15 @@ def features(pictures: np.ndarray) -> dict[str, np.ndarray]:
         return gradients(pictures)
     parts: dict[str, list[np.ndarray]] = {}
     for start in range(0, len(pictures), BATCH):
-        for name, x in maps(torch.from_numpy(pictures[start : start + BATCH])).items():
-            parts.setdefault(name, []).append(x.mean((2, 3)).numpy())
-            parts.setdefault(f"{name}/grid", []).append(F.adaptive_avg_pool2d(x, GRID).flatten(1).numpy())
+        for name, x in pooled(maps(torch.from_numpy(pictures[start : start + BATCH]))).items():
+            parts.setdefault(name, []).append(x)
     return {name: np.concatenate(rows) for name, rows in parts.items()}
+
+
+def pooled(found: dict[str, Tensor]) -> dict[str, np.ndarray]:
+    """Of feature maps (B, C, H, W): NAME and NAME/grid as `features` has them."""
+    out = {name: x.mean((2, 3)).numpy() for name, x in found.items()}
+    return out | {f"{n}/grid": F.adaptive_avg_pool2d(x, GRID).flatten(1).numpy() for n, x in found.items()}
 
 
 def gradients(pictures: np.ndarray) -> dict[str, np.ndarray]:

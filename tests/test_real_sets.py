@@ -15,6 +15,7 @@ from PIL import Image
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
 import real_busi
+import real_busi_parts
 import real_covid
 import real_encoder
 import real_hc18
@@ -151,8 +152,11 @@ def busi(folder: Path, seed: int) -> Path:
         (folder / name).mkdir(parents=True)
         for n in range(6):
             grain = np.kron(rng.integers(90, 250, (12, 12)), np.ones((8, 8)))
-            grey = np.where(np.roll(shape, rng.integers(-9, 9, 2), (0, 1)), 20, grain)
-            Image.fromarray(grey.astype(np.uint8)).save(folder / name / f"{name} ({n}).png")
+            there = np.roll(shape, rng.integers(-9, 9, 2), (0, 1))
+            Image.fromarray(np.where(there, 20, grain).astype(np.uint8)).save(
+                folder / name / f"{name} ({n}).png"
+            )
+            Image.fromarray(there.astype(np.uint8) * 255).save(folder / name / f"{name} ({n})_mask.png")
     return folder
 
 
@@ -163,11 +167,33 @@ def test_busi_trains_on_one_folder_and_scores_the_other(tmp_path):
     assert 12 < found.n_train <= 18  # those alike to a tested one are left out
     assert found.rows["US"]["accuracy"] > 0.8
     assert found.rows["US"]["auroc_malignant"] > 0.9
-    assert set(found.controls) == {"shuffled labels", "size", "nearest thumbnail"}
+    assert set(found.controls) > {"shuffled labels", "size", "nearest thumbnail"}
+    assert found.rows["by parts"]["on_lesion"] > 0.7
+    assert found.controls["largest dark blob"]["on_lesion"] >= 0.5
+    assert found.controls["place at random"]["on_lesion"] < 0.4
+    assert found.notes["outlined_lesions"] == 12
     json.dumps(found.rows)
     (tmp_path / "none").mkdir()
     with pytest.raises(SystemExit, match="no image in benign"):
         real_busi.run(tmp_path / "none", tmp_path / "none", Budget(minutes=1), 0)
+
+
+def test_the_pointing_game_is_played_at_the_outlines_own_size(tmp_path):
+    for home in ("busi/benign", "busi_masks/benign"):
+        (tmp_path / home).mkdir(parents=True)
+    outline = np.zeros((50, 90), np.uint8)
+    outline[40:46, 10:20] = 255
+    images = [tmp_path / "busi/benign" / f"benign ({n}).png" for n in range(3)]
+    Image.fromarray(outline).save(tmp_path / "busi_masks/benign/benign (1)_mask.png")
+    Image.fromarray(0 * outline).save(tmp_path / "busi_masks/benign/benign (2)_mask.png")
+    found = real_busi_parts.outlines(images)
+    assert list(found) == [1]  # one has none, one is empty: nothing to point at
+    evidence = np.zeros((14, 14))
+    evidence[12, 2] = 1
+    assert real_busi_parts.hits(found[1], evidence) == 1
+    assert real_busi_parts.hits(found[1], evidence.T) == 0
+    blob = real_busi_parts.dark_blob(np.where(outline > 0, 10, 200))
+    assert real_busi_parts.hits(found[1], blob) == 1
 
 
 def hc18(folder: Path, names: range) -> Path:
