@@ -177,11 +177,12 @@ def seeded(generator: Generator, train: Boxes, test: Boxes, made: dict, steps: i
             drawn = {m: net.features(made[m]).numpy() for m in group}
         for m in group:
             scale = StandardScaler().fit(deep[m])
-            real = scale.transform(held[m])
+            real = scale.transform(held[m]).clip(-6, 6)
             sets = {"floor": deep[m], "generated": drawn[m]}
             others = [o for o in group if o != m]
             sets |= {f"ceiling, {others[0]}": held[others[0]]} if others else {}
-            out[m] = {name: spread_of_distance(scale.transform(x), real) for name, x in sets.items()}
+            known = {name: scale.transform(x).clip(-6, 6) for name, x in sets.items()}
+            out[m] = {name: spread_of_distance(x, real) for name, x in known.items()}
     return out
 
 

@@ -101,6 +101,13 @@ class Graph:
         """The task's findings that say a concept: itself and those below it."""
         return self._below[concept] & self.findings
 
+    def one_up(self) -> list[list[bool]]:
+        """(F, C): what each finding of the task, in its order, is in one step; a finding that is nothing
+        wider is itself."""
+        every = list(self.concepts)
+        up = [self.concepts[f.id].is_a or (f.id,) for f in self.task.findings]
+        return [[c in wide for c in every] for wide in up]
+
     def places(self, concept: str) -> frozenset[str]:
         """Where a concept lies: what it is part of, by itself or by what it is, and what those are part
         of."""

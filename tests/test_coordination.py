@@ -7,8 +7,10 @@ import math
 import torch
 from torch.nn import functional as F
 
-from medfuse.models.coordination import info_nce_loss, same_findings, siglip_loss
+from medfuse.knowledge import task_graph
+from medfuse.models.coordination import info_nce_loss, near_findings, same_findings, siglip_loss
 from medfuse.models.text import TextTower, tokenize, train_tokenizer
+from medfuse.task import load_task
 from medfuse.training.stages.fusion import drop_words
 
 
@@ -39,6 +41,26 @@ def test_siglip_leaves_out_pairs_with_the_same_findings():
     part = siglip_loss(a, b, torch.tensor(3.0), torch.tensor(-1.0), ignore)
     dropped = sum(math.log(1 + math.exp(3.0 * float(a[i] @ b[j]) - 1.0)) for i, j in ((0, 1), (1, 0))) / 4
     assert math.isclose(float(full - part), dropped, rel_tol=1e-4)
+
+
+def test_patients_near_in_the_graph_are_no_negatives():
+    """A simple and a septated cyst are both cystic: near in the graph, and not the same findings."""
+    task = load_task("upper-abdomen")
+    graph = task_graph(task)
+    up = torch.tensor(graph.one_up())
+    names = [f.id for f in task.findings]
+    labels = torch.zeros(5, len(names), dtype=torch.long)
+    for row, found in enumerate(("simple_cyst", "septated_cyst", "hcc_like", "septated_cyst")):
+        labels[row, names.index(found)] = 1
+        labels[row, [names.index(w.id) for w in task.wider(task.finding(found).id)]] = 1
+    labels[3, names.index("ascites")] = -1  # not known
+    near = near_findings(labels, up)
+    assert near[0, 1]
+    assert not same_findings(labels)[0, 1]
+    assert not near[0, 2]
+    assert not near[1, 3]
+    assert not near[0, 4]
+    assert torch.equal(near, near.T)
 
 
 def test_info_nce_equals_its_definition():

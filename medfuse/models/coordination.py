@@ -56,6 +56,13 @@ def same_findings(labels: Num[Tensor, "b f"]) -> Bool[Tensor, "b b"]:
     return (labels[:, None] == labels[None]).all(-1)
 
 
+def near_findings(labels: Num[Tensor, "b f"], up: Bool[Tensor, "f c"]) -> Bool[Tensor, "b b"]:
+    """(B, B) bool: pairs that are the same one step up a knowledge graph, such as a simple and a septated
+    cyst (both cystic), and where the same is unknown (-1). up (F, C): what each finding is in one step."""
+    wide = (labels == 1).float() @ up.float() > 0
+    return same_findings(wide) & same_findings(labels < 0)
+
+
 @dataclass(frozen=True)
 class LinearCCA:
     """Two linear maps whose outputs agree most (Hotelling 1936): no training loop, the yardstick for learned

@@ -36,6 +36,7 @@ class FusionTraining:
     seed: of every draw. log: told the epoch, its loss and the validation score. peak: of the learning rate.
     max_epochs: at most. whole: a specialist for all of the model's modalities together, with no modality
     dropped and no subset scored. word_dropout: share of a report's tokens that a training step does not see.
+    near: labels (B, F) to pairs (B, B) of patients that are no negatives of each other in the shared space.
     """
 
     seed: int
@@ -44,6 +45,7 @@ class FusionTraining:
     max_epochs: int = 60
     whole: bool = False
     word_dropout: float = 0.0
+    near: Callable[[Tensor], Tensor] = same_findings
 
 
 def masked_bce(logits: Tensor, labels: Tensor) -> Tensor:
@@ -170,7 +172,8 @@ class FusionStage(Stage[FusionData]):
         if batch.ids is None or batch.ids_mask is None:
             return loss
         kept = drop_words(batch.ids_mask, self.how.word_dropout, self.draws.torch)
-        return loss + coordination_loss(model, full, part, model.embed_text(batch.ids, kept), batch.labels)
+        near = self.how.near(batch.labels)
+        return loss + coordination_loss(model, full, part, model.embed_text(batch.ids, kept), near)
 
     def _late_loss(self, model: LateConcat, batch: FusionData, tokens: TokenBatch) -> Tensor:
         if self.how.whole:
@@ -189,9 +192,9 @@ class FusionStage(Stage[FusionData]):
         return {name: found}
 
 
-def coordination_loss(model: FusionModel, full: Output, part: Output, text: Tensor, labels: Tensor) -> Tensor:
-    """What brings the joint embedding, that of a subset and each modality's own to the report's (B, D)."""
-    ignore = same_findings(labels)
+def coordination_loss(model: FusionModel, full: Output, part: Output, text: Tensor, near: Tensor) -> Tensor:
+    """What brings the joint embedding, that of a subset and each modality's own to the report's (B, D).
+    near (B, B): pairs of patients that are no negatives."""
     scale = model.log_scale.exp()
     objective = OBJECTIVES[model.config.coordination]
     senses = [
@@ -201,7 +204,7 @@ def coordination_loss(model: FusionModel, full: Output, part: Output, text: Tens
     ]
     loss = text.new_zeros(())
     for weight, sense in senses:
-        loss = loss + 0.12 * weight * objective(sense, text, scale, model.bias, ignore)
+        loss = loss + 0.12 * weight * objective(sense, text, scale, model.bias, near)
     return loss
 
 
