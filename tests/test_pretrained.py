@@ -372,6 +372,29 @@ def test_clips_of_ultrasound(tmp_path):
     assert check_encoder(encoder).axes_seen[1:] == [True, True]
 
 
+def test_a_cine_encoder_of_the_real_class(tmp_path):
+    """A video transformer takes clips frame by frame, and was given channel by channel."""
+    transformers = pytest.importorskip("transformers")
+    torch.manual_seed(0)
+    layers = {"num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 32}
+    config = transformers.VideoMAEConfig(
+        image_size=32, patch_size=8, num_frames=8, tubelet_size=2, hidden_size=16, **layers
+    )
+    network = transformers.VideoMAEModel(config).eval()
+    network.save_pretrained(tmp_path / "weights")
+    said = yaml.safe_load(template("videomae").text)
+    said["geometry"] |= {"size": [32, 32], "frames": 8, "clips": 3}
+    said["gives"]["width"] = 16
+    (tmp_path / "weights" / "encoder.yaml").write_text(yaml.safe_dump(said))
+    assert add(tmp_path / "weights", tmp_path / "home").data["width"] == 16
+    encoder = load_encoder(tmp_path / "weights")
+    assert encoder.tokens([probe("US")]).shape == (1, 16)
+    clip = next(lay_out([probe("US")], encoder.file).pieces()).values  # (C, T, H, W)
+    with torch.inference_mode():
+        wanted = network(torch.from_numpy(clip).transpose(0, 1)[None]).last_hidden_state[0]
+    np.testing.assert_allclose(encoder.run(clip[None])[0], wanted, rtol=1e-4, atol=1e-5)
+
+
 @pytest.mark.parametrize("loader", ["timm", "open_clip", "torchvision_video", "onnx"])
 def test_what_is_not_installed_or_not_there_is_one_sentence(tmp_path, loader):
     folder = written(tmp_path, loader=loader, weights={"file": "w.pt"}, gives={"output": 0, "width": 4})

@@ -10,6 +10,7 @@ import nibabel as nib
 import numpy as np
 import pytest
 import yaml
+from test_cli import run
 from test_masks import SHAPE, ct, save, truth, write_seg
 
 from medfuse.cohort.masks import build_masks, view_of
@@ -78,6 +79,31 @@ def test_names_of_a_folder_a_seg_and_a_dataset_of_nnunet(ct, tmp_path):
     (tmp_path / "dataset.json").write_text(json.dumps({"labels": {"background": 0, "liver": 1, "spleen": 2}}))
     both = labels(tmp_path, names="dataset.json", classes={"liver": "liver", "spleen": "spleen"})
     np.testing.assert_array_equal(taught(cohort(tmp_path, "m.nii.gz"), both, tmp_path / "c"), wanted())
+
+
+def test_a_folder_as_nnunet_leaves_it(ct, tmp_path, monkeypatch, capsys):
+    """Regions that hold others are lists in nnU-Net's dataset.json, and were not found by their name."""
+    folder = tmp_path / "predicted"
+    folder.mkdir()
+    save(folder / "a.nii.gz", truth(), ct.affine)
+    said = {
+        "channel_names": {"0": "CT"},
+        "labels": {"background": 0, "whole liver": [1, 2], "lesion": [2]},
+        "regions_class_order": [1, 2],
+        "numTraining": 1,
+        "file_ending": ".nii.gz",
+    }
+    for name in ("dataset.json", "plans.json", "predict_from_raw_data_args.json"):
+        (folder / name).write_text(json.dumps(said if name == "dataset.json" else {}))
+    (tmp_path / "dataset.json").write_bytes((folder / "dataset.json").read_bytes())
+    path = labels(tmp_path, names="dataset.json", classes={"liver": "whole liver", "simple_cyst": "lesion"})
+    manifest = cohort(tmp_path, "predicted/a.nii.gz")
+    command = ("cohort", "masks", manifest, "--task", "upper-abdomen", "--labels", path)
+    assert run(monkeypatch, capsys, *command, "--out", tmp_path / "out")[0] == 0
+    (row,) = read_manifest(tmp_path / "out" / "manifest.jsonl")
+    (mask,) = labelled(row).masks.values()
+    liver, cyst = (TASK.dense.index(n) for n in ("liver", "simple_cyst"))
+    np.testing.assert_array_equal(mask, np.where(truth() == 2, cyst, np.where(truth() == 1, liver, 0)))
 
 
 def test_later_classes_lie_over_earlier_ones(ct, tmp_path):

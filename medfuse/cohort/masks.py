@@ -103,23 +103,27 @@ def read_labels(path: Path, task: Task) -> MaskLabels:
     return found
 
 
-def _numbers(path: Path, labels: MaskLabels) -> dict[str, int]:
-    """Numbers by name, of the file that ``names`` gives; nnU-Net writes name → number."""
+def _numbers(path: Path, labels: MaskLabels) -> dict[str, tuple[int, ...]]:
+    """Numbers by name, of the file that ``names`` gives; nnU-Net writes name → number, and for a region that
+    holds others name → numbers."""
     if not labels.names:
         return {}
     place = path.parent / Path(labels.names).name
     try:
         said = yaml.safe_load(place.read_text(encoding="utf-8"))["labels"]  # JSON is YAML too
         pairs = [(str(a), b) for a, b in said.items()]
-        return {n: v for n, v in pairs if isinstance(v, int)} or {str(b): int(a) for a, b in pairs}
+        if any(isinstance(b, int) for _, b in pairs):
+            return {a: tuple(map(int, b if isinstance(b, list) else [b])) for a, b in pairs}
+        return {str(b): (int(a),) for a, b in pairs}
     except (OSError, yaml.YAMLError, ValueError, KeyError, AttributeError, TypeError) as e:
         raise UserError(f"{place}: names no labels ({type(e).__name__}); give nnU-Net's dataset.json") from e
 
 
-def _structures(path: Path, image: Image, numbers: dict[str, int]) -> dict[Called, np.ndarray]:
+def _structures(path: Path, image: Image, numbers: dict[str, tuple[int, ...]]) -> dict[Called, np.ndarray]:
     """Every structure of a mask on the grid of its image, by number and by name."""
     found = read_structures(path, image)
-    return found | {name: found[n] for name, n in numbers.items() if n in found}
+    parts = {name: [found[n] for n in of if n in found] for name, of in numbers.items()}
+    return found | {name: np.logical_or.reduce(of) for name, of in parts.items() if of}
 
 
 def label_map(
@@ -162,7 +166,7 @@ class _Wanted:
 
     task: Task
     labels: MaskLabels
-    numbers: dict[str, int]
+    numbers: dict[str, tuple[int, ...]]
     out: Path
 
     def row(self, row: ManifestRow) -> _Row:

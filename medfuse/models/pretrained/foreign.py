@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import cast
 
 import torch
+from jaxtyping import Float
 from torch import Tensor, nn
 
 from ...errors import UserError
@@ -17,7 +18,7 @@ from .weights import Matching, refuse_unmatched
 
 
 def transformers_vision(file: EncoderFile, folder: Path) -> tuple[nn.Module, Matching]:
-    """The vision network of a Hugging Face folder. Code of its authors is never run."""
+    """The vision network of a Hugging Face folder, of images or clips. Code of its authors is never run."""
     os.environ.setdefault("HF_HUB_OFFLINE", "1")
     try:
         from transformers import AutoModel
@@ -40,7 +41,20 @@ def transformers_vision(file: EncoderFile, folder: Path) -> tuple[nn.Module, Mat
     tensors = len(model.state_dict())
     refuse_unmatched(str(folder), Matching(tensors=tensors, missing=missing, left_over=left))
     inner = getattr(model, "vision_model", None) or getattr(model, "vision_tower", None) or model
-    return inner, Matching(tensors=tensors)
+    return Clips(inner) if file.geometry.dims == "2+t" else inner, Matching(tensors=tensors)
+
+
+class Clips(nn.Module):
+    """A video transformer of Hugging Face, which takes clips frame by frame: (B, C, T, H, W) becomes
+    (B, T, C, H, W)."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, x: Float[Tensor, "b c t h w"]) -> dict[str, Tensor]:
+        """What the network gives for a clip, by name."""
+        return cast(dict[str, Tensor], self.network(pixel_values=x.transpose(1, 2)))
 
 
 def _same_normalisation(file: EncoderFile, folder: Path) -> None:

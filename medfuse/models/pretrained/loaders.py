@@ -162,8 +162,8 @@ LOADERS: dict[str, Loader] = {
         ),
         Loader(
             name="transformers_vision",
-            about="A Hugging Face folder of 2D images: RAD-DINO, DINOv2, ViT, the vision tower of CLIP and "
-            "SigLIP; needs the extra llm",
+            about="A Hugging Face folder of 2D images or clips: RAD-DINO, DINOv2, ViT, VideoMAE, the vision "
+            "tower of CLIP and SigLIP; needs the extra llm",
             build=foreign.transformers_vision,
         ),
         Loader(
