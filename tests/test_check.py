@@ -318,6 +318,16 @@ def test_claims_are_checked_for_any_writer(text, action, why):
     assert (got.action, why in got.why) == (action, True), got.why
 
 
+def test_a_wider_finding_is_not_denied_where_a_narrower_one_is_claimed():
+    """It was kept where the wider one's own probability was below .40."""
+    made = prediction({"haemangioma": 0.45, "solid_lesion": 0.3, "focal_lesion": 0.6})
+    verdict = check_sentence("No solid liver lesion.", made, TASK, LEXICON)
+    assert (verdict.text, verdict.action) == ("", "dropped")
+    assert "haemangioma is possible" in verdict.why
+    low = prediction({"haemangioma": 0.2, "solid_lesion": 0.3, "focal_lesion": 0.6})
+    assert check_sentence("No solid liver lesion.", low, TASK, LEXICON).action == "kept"
+
+
 def test_planted_errors_are_caught_and_true_sentences_left_alone():
     from test_claims import three
 

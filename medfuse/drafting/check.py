@@ -99,11 +99,20 @@ def _refuted(text: str, told: list[Claim], prediction: Prediction, task: Task) -
         if claim.finding not in whole:
             return Verdict("", "dropped", f"{claim.finding} is outside the validated domain", told)
         why = unsupported(claim, whole[claim.finding], record, complete=complete_cover(prediction, task))
+        why = why or _denied_below(claim, whole, task)
         why = why or _elsewhere(claim, text, task) or _wrong_role(claim, text, ours, task)
         if why:
             soft = claim.said == "present" and _may_be_hedged(record)
             return Verdict("", "hedged" if soft else "dropped", why, told)
     return None
+
+
+def _denied_below(claim: Claim, whole: dict[str, OurClaim], task: Task) -> str:
+    """Why a finding may not be denied: a narrower one, which it would deny too, is claimed."""
+    if claim.said != "absent":
+        return ""
+    narrower = (c for c in whole.values() if c.claimed and claim.finding in _wider(c.finding, task))
+    return next((f"{claim.finding} is denied, and {c.finding} is {c.certainty}" for c in narrower), "")
 
 
 def _as_doubted(told: list[Claim], text: str, lexicon: Lexicon) -> list[Claim]:
