@@ -15,8 +15,10 @@ MEDFUSE_SHARED ?= ../shared
 demo: $(VENV)/.demo
 	$(BIN)/medfuse demo --out $(OUT) --cases $(CASES) $(if $(filter no,$(VIEWER)),--no-viewer,--viewer)
 
-# three processes for two cores: browsers, servers and batches are waited for
+# three processes for two cores: browsers, servers and batches are waited for; compiled once, where each of the
+# programs that tests start would compile again if PYTHONDONTWRITEBYTECODE is set
 test: $(VENV)/.dev lint
+	$(BIN)/python -m compileall -q medfuse apps
 	$(BIN)/python -m pytest -n 3 --dist loadfile --no-loadscope-reorder --cov --cov-report=term $(if $(SLOW),--slow,)
 
 lint: $(VENV)/.dev

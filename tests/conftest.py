@@ -139,7 +139,12 @@ def _main():
 
 @pytest.fixture(scope="session", autouse=True)
 def _threads():
+    """One thread here and in each program that a test starts: several tests share the cores already."""
     torch.set_num_threads(1)
+    with pytest.MonkeyPatch.context() as patch:
+        for library in ("OMP", "MKL", "OPENBLAS"):
+            patch.setenv(f"{library}_NUM_THREADS", os.environ.get(f"{library}_NUM_THREADS", "1"))
+        yield
 
 
 @pytest.fixture(scope="session")
