@@ -269,7 +269,7 @@ def _facts(
     cells = [[_markup(t, label if n % 2 == 0 else value) for n, t in enumerate(row)] for row in rows]
     return Table(
         cells,
-        colWidths=[22 * mm, 72 * mm, 24 * mm, 52 * mm],
+        colWidths=[28 * mm, 66 * mm, 24 * mm, 52 * mm],
         style=[
             ("BACKGROUND", (0, 0), (-1, -1), PALE),
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
