@@ -406,7 +406,8 @@ def main() -> None:
     train = boxes_of(bundle, generator, options.train, options.work, options.cases)
     test = boxes_of(bundle, generator, options.test, options.work, options.cases)
     codes = tuple(generator.config.modalities)
-    made = draw(generator, {}, codes, test.claims)
+    drawn = set(options.only or PARTS) - {"imputed", "canary"}
+    made = draw(generator, {}, codes, test.claims) if drawn else {}
     result: dict = {"train": len(train), "test": len(test)}
 
     def say(name: str, found: dict) -> None:
@@ -425,7 +426,11 @@ def main() -> None:
         "canary": (
             "canary",
             lambda: canary(
-                generator, train, test, Budget(minutes=options.canary, steps=options.canary_steps)
+                generator,
+                train,
+                test,
+                Budget(minutes=options.canary, steps=options.canary_steps),
+                options.canary_of,
             ),
         ),
     }
