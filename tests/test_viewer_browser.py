@@ -374,8 +374,11 @@ def test_bad_uploads_and_a_case_that_went(mine, tmp_path):
         assert page.locator("[data-testid=stException]").count() == 0
 
 
-@pytest.mark.parametrize(("language", "width"), [("en", 1280), ("en", 1920), ("zh", 1280), ("zh", 1920)])
-def test_every_page_in_both_languages(mine, language, width):
+WIDTHS = (1280, 1920)
+
+
+@pytest.mark.parametrize("language", ["en", "zh"])
+def test_every_page_in_both_languages(mine, language):
     """Each page comes up whole at both widths: no error, nothing wider than the window."""
     _, url, case_id = mine
     accounts.add_account(
@@ -385,7 +388,7 @@ def test_every_page_in_both_languages(mine, language, width):
         "en": ("Worklist", "Search", "Cohort", "Rate reports", "People"),
         "zh": ("工作清單", "搜尋", "世代", "報告評分", "帳號"),
     }[language]
-    with browsing(url, width=width, height=1000) as page:
+    with browsing(url, width=WIDTHS[0], height=1000) as page:
         page.goto(url)
         sign_in(page, "ad", "long enough")
         page.get_by_text("Ada Ho (admin)").wait_for()
@@ -395,14 +398,18 @@ def test_every_page_in_both_languages(mine, language, width):
         for title, name in zip(titles, ("worklist", "search", "cohort", "rate", "people"), strict=True):
             page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title).click()
             page.locator("h3", has_text=title).first.wait_for()
-            page.wait_for_timeout(800)
-            assert page.locator("[data-testid=stException]").count() == 0, name
-            assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
-            if name == "search" and width == 1920:
-                page.locator(".st-key-search-words input").fill("liver lesion")
-                page.locator(".st-key-search-words input").press("Enter")
-                page.locator(".st-key-search-go button").click()
-                page.locator("img[src^='data:image/png']").first.wait_for(timeout=60_000)
+            for width in WIDTHS:
+                page.set_viewport_size({"width": width, "height": 1000})
+                page.wait_for_timeout(800)
+                assert page.locator("[data-testid=stException]").count() == 0, name
+                assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), name
+                if name == "search" and width == WIDTHS[-1]:
+                    page.locator(".st-key-search-words input").fill("liver lesion")
+                    page.locator(".st-key-search-words input").press("Enter")
+                    page.locator(".st-key-search-go button").click()
+                    page.locator("img[src^='data:image/png']").first.wait_for(timeout=60_000)
+                shot(page, f"{name}-{language}-{width}")
+            page.set_viewport_size({"width": WIDTHS[0], "height": 1000})
             if name == "rate":  # while a text is rated its case shows images alone
                 page.locator(".st-key-rate-open button").first.click()
                 page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
@@ -410,13 +417,14 @@ def test_every_page_in_both_languages(mine, language, width):
                 assert page.locator(".report").count() == page.locator(".findings").count() == 0
                 page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=title).click()
                 page.locator(".st-key-rate-open").first.wait_for()
-            shot(page, f"{name}-{language}-{width}")
         page.locator("[data-testid=stSidebarNav]").get_by_role("link", name=titles[0]).click()
         choose_row(page)
         page.locator(".st-key-open button").click()
-        page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
-        page.locator(".acts").first.wait_for()
-        shot(page, f"read-{language}-{width}")
+        for width in WIDTHS:
+            page.set_viewport_size({"width": width, "height": 1000})
+            page.locator(".viewport[data-loaded='1']").nth(2).wait_for()
+            page.locator(".acts").first.wait_for()
+            shot(page, f"read-{language}-{width}")
         assert not page.outside
         assert not page.problems
 
