@@ -7,16 +7,24 @@ import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from types import ModuleType
 
+from apps.viewer import seats, tries
 from apps.viewer.registry import PAGES
 from apps.viewer.words import table_of
+from medfuse.bundles import pins
+from medfuse.cohort import tables
+from medfuse.drafting import templates
 from medfuse.exports.registry import FORMATS
+from medfuse.io import archives, decode, presented, referring, sound, unpack, volume_files
+from medfuse.library import health, library
 from medfuse.modalities import MODALITIES
 from medfuse.models.coordination import OBJECTIVES
 from medfuse.models.encoders import DENSE_ENCODERS, IMAGE_ENCODERS
 from medfuse.models.fusion import FUSIONS
 from medfuse.models.pretrained.loaders import LOADERS
 from medfuse.models.senses import SENSES
+from medfuse.network import gate, limits
 from medfuse.settings import Settings
 
 # Read where they are used, as they are no settings of the library: name, and what it does.
@@ -30,8 +38,59 @@ FURTHER_VARIABLES = {
 }
 
 
+@dataclass(frozen=True, kw_only=True)
+class Limit:
+    """A limit that is no setting: where it stands in the code, its unit, what it bounds."""
+
+    module: ModuleType
+    name: str
+    unit: str
+    bounds: str
+
+    @property
+    def value(self) -> str:
+        """As it stands in the code, in the unit that is shown."""
+        number = getattr(self.module, self.name)
+        scale = {"GiB": 2**30, "MiB": 2**20, "KiB": 2**10, "min": 60.0, "h": 3600.0}.get(self.unit, 1)
+        return f"{number / scale:,.10g} {self.unit}".strip()
+
+
+LIMITS = (
+    Limit(module=unpack, name="MAX_UNZIPPED", unit="GiB", bounds="an archive, unpacked"),
+    Limit(module=unpack, name="MAX_ZIP_RATIO", unit="", bounds="what a byte of an archive becomes, in bytes"),
+    Limit(module=archives, name="NESTED", unit="", bounds="archives in archives"),
+    Limit(module=decode, name="MAX_PIXEL_BYTES", unit="GiB", bounds="the pixels of one DICOM file"),
+    Limit(
+        module=decode, name="MAX_RATIO", unit="", bounds="what a byte of a file becomes, in bytes of pixels"
+    ),
+    Limit(module=volume_files, name="MAX_BYTES", unit="GiB", bounds="voxels of a NIfTI, NRRD or MetaImage"),
+    Limit(
+        module=volume_files,
+        name="MAX_PACKED_BYTES",
+        unit="MiB",
+        bounds="voxels that are packed tighter than a picture can be",
+    ),
+    Limit(module=sound, name="LONGEST_S", unit="min", bounds="a sound"),
+    Limit(module=referring, name="DEEPEST", unit="", bounds="levels of a structured report"),
+    Limit(module=presented, name="MOST_MARKS", unit="", bounds="marks of a presentation state"),
+    Limit(module=tables, name="LONGEST", unit="", bounds="characters of a field of a table of reports"),
+    Limit(module=limits, name="LONGEST_PDU", unit="MiB", bounds="a PDU that a node takes"),
+    Limit(module=gate, name="PATIENCE_S", unit="s", bounds="the time for an association request to arrive"),
+    Limit(module=limits, name="IDLE_S", unit="s", bounds="silence of an association while another one waits"),
+    Limit(module=library, name="LOCK_WAIT_S", unit="s", bounds="waiting for a locked SQLite database"),
+    Limit(module=health, name="LEAST_FREE", unit="GiB", bounds="free disk that `/healthz` asks for"),
+    Limit(module=pins, name="MOST_FILES", unit="", bounds="files of a bundle"),
+    Limit(module=pins, name="MOST_BYTES", unit="GiB", bounds="a bundle"),
+    Limit(module=templates, name="LONGEST", unit="", bounds="characters that a template writes"),
+    Limit(module=seats, name="IDLE_S", unit="min", bounds="a sign-in without a click"),
+    Limit(module=seats, name="LONGEST_S", unit="h", bounds="a sign-in"),
+    Limit(module=tries, name="MOST", unit="", bounds="wrong passwords for one name at one address"),
+    Limit(module=tries, name="WITHIN_S", unit="min", bounds="the time for which a wrong password counts"),
+)
+
+
 def settings_page() -> str:
-    """Every setting with its type, default and environment variable."""
+    """Every setting with its type, default and environment variable, and every limit that is none."""
     rows = ["| Environment variable | Type | Default | What it does |", "|---|---|---|---|"]
     for name, field in Settings.model_fields.items():
         kind = field.annotation.__name__ if field.annotation else ""
@@ -39,6 +98,15 @@ def settings_page() -> str:
         rows.append(f"| `MEDFUSE_{name.upper()}` | {kind} | {default} | {_cell(field.description or '')} |")
     rows += ["", "Further variables:", "", "| Environment variable | What it does |", "|---|---|"]
     rows += [f"| `{name}` | {text} |" for name, text in FURTHER_VARIABLES.items()]
+    rows += [
+        "",
+        "## Limits",
+        "",
+        "What is larger, longer or deeper is refused with a sentence that says so.",
+        "",
+    ]
+    rows += ["| What | Limit | Where |", "|---|---|---|"]
+    rows += [f"| {x.bounds} | {x.value} | `{x.module.__name__}.{x.name}` |" for x in LIMITS]
     return (
         "# Settings\n\nMedfuse has no file of settings; everything is an environment variable.\n\n"
         + "\n".join([*rows, ""])
