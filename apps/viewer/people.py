@@ -75,7 +75,8 @@ def _provided_in_time() -> bool:
     """Whether the provider's word is of today, and its browser not idle: a page loaded anew is no new
     sign-in. Who is too late is signed out."""
     said = float(str(st.user.get("iat") or time.time()))  # when the provider said so
-    if not browsers.has_seen(browser()):
+    if not (browsers.has_seen(browser()) or st.session_state.get("noted")):
+        st.session_state["noted"] = True  # a browser without a name is not remembered
         record(whole_library(), "signed in", who=_from_provider().name, by="identity provider")
     idle = browsers.idle_s(browser(), time.monotonic())
     if time.time() - said < LONGEST_S and idle < IDLE_S:
