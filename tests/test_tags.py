@@ -1,60 +1,84 @@
-"""The joint baseline of the tags direction: a plain deep Boltzmann machine asked for claims."""
+"""The header of a DICOM file as lines of text."""
 
 from __future__ import annotations
 
-from pathlib import Path
-
 import numpy as np
+import pydicom
 import pytest
-import torch
+from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, ImplicitVRLittleEndian, generate_uid
 
-from medfuse.evaluation.findings import finding_auroc
-
-BENCHMARKS = Path(__file__).resolve().parent.parent / "benchmarks"
-
-
-@pytest.fixture
-def tags(monkeypatch):
-    monkeypatch.syspath_prepend(str(BENCHMARKS))
-    import tags
-
-    return tags
+from medfuse.io import tags
+from medfuse.io.tags import tags_of
 
 
-def planted(tags, count, seed):
-    """Two senses that each show one of two claims, and both a third."""
-    draws = torch.Generator().manual_seed(seed)
-    claims = torch.randint(2, (count, 3), generator=draws).float()
-    x = {m: 0.7 * torch.randn(count, tags.PARTS, generator=draws) for m in ("A", "B")}
-    for n, m in enumerate(x):
-        x[m][:, :4] += 2 * claims[:, n : n + 1] - 1
-        x[m][:, 4:8] += 2 * claims[:, 2:] - 1
-    return x, claims
+@pytest.fixture(params=[ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def header(request, tmp_path):
+    """A file with markup, a private element, a sequence in a sequence and pixels."""
+    meta = FileMetaDataset()
+    meta.TransferSyntaxUID = request.param
+    meta.MediaStorageSOPClassUID = CTImageStorage
+    meta.MediaStorageSOPInstanceUID = generate_uid()
+    ds = FileDataset(str(tmp_path / "a.dcm"), {}, file_meta=meta, preamble=b"\0" * 128)
+    ds.SpecificCharacterSet = "ISO_IR 192"
+    ds.SOPInstanceUID = meta.MediaStorageSOPInstanceUID
+    ds.PatientName = "王^小明"
+    ds.StudyDescription = "<img src=x onerror=alert(1)>\x1b[31m"
+    ds.ImageType = ["ORIGINAL", "PRIMARY"]
+    block = ds.private_block(0x0029, "HOUSE", create=True)
+    block.add_new(0x01, "LO", "a private word")
+    block.add_new(0x02, "OB", bytes(range(100)))
+    inner = Dataset()
+    inner.CodeMeaning = "Inside"
+    outer = Dataset()
+    outer.PurposeOfReferenceCodeSequence = [inner]
+    ds.ReferencedImageSequence = [outer, Dataset()]
+    ds.Rows = ds.Columns = 300
+    ds.BitsAllocated = 16
+    ds.PixelData = np.zeros((300, 300), "<i2").tobytes()
+    ds.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    return tmp_path / "a.dcm"
 
 
-def test_the_boltzmann_machine_learns_claims_and_does_without_a_sense(tags):
-    x, claims = planted(tags, 160, 1)
-    torch.manual_seed(0)
-    machine = tags.Boltzmann(("A", "B"), 3, hidden=32, joint=32)
-    machine.fit(x, claims, 40, seed=1)
-    new, truth = planted(tags, 200, 2)
-    auroc = finding_auroc(truth.int().numpy(), machine.logits(new).numpy())
-    assert auroc.min() > 0.85
-    alone = machine.logits({"A": new["A"], "B": torch.full_like(new["B"], torch.nan)}).numpy()
-    lost = finding_auroc(truth.int().numpy(), alone)
-    assert lost[0] > 0.85
-    assert lost[2] > 0.8
-    assert abs(lost[1] - 0.5) < 0.12  # what the missing sense alone shows is not known
+def test_every_element_is_a_line_of_text(header):
+    found = tags_of(header)
+    by_name = {x.name: x for x in found.lines}
+    assert found.left == 0
+    assert found.lines[0].tag == "(0002,0000)"
+    assert by_name["Patient's Name"].value == "王^小明"
+    assert by_name["Study Description"].value == "<img src=x onerror=alert(1)> [31m"  # one line
+    assert by_name["Image Type"].value == "ORIGINAL\\PRIMARY"
+    assert by_name["Pixel Data"].value == "180000 bytes"
+    private = {x.tag: x.value for x in found.lines if x.tag.startswith("(0029")}
+    assert private == {"(0029,0010)": "HOUSE", "(0029,1001)": "a private word", "(0029,1002)": "100 bytes"}
+    at = next(n for n, x in enumerate(found.lines) if x.name == "Referenced Image Sequence")
+    nested = [(x.depth, x.name, x.value) for x in found.lines[at : at + 6]]
+    assert nested == [
+        (0, "Referenced Image Sequence", "2 item(s)"),
+        (1, "Item 1", ""),
+        (2, "Purpose of Reference Code Sequence", "1 item(s)"),
+        (3, "Item 1", ""),
+        (4, "Code Meaning", "Inside"),
+        (1, "Item 2", ""),
+    ]
 
 
-def test_probabilities_are_calibrated_on_cases_of_their_own(tags):
-    rng = np.random.default_rng(0)
-    truth = rng.random((400, 3))
-    labels = (rng.random(truth.shape) < truth).astype(int)
-    loud = 4 * np.log(truth / (1 - truth))  # four times too sure
-    found = tags.cooled(loud[:200], labels[:200], loud[200:])
-    rows = [tags.scores(labels[200:], p) for p in (1 / (1 + np.exp(-loud[200:])), found)]
-    assert rows[1]["ECE"][0] < 0.5 * rows[0]["ECE"][0]
-    assert rows[1]["AUROC"] == rows[0]["AUROC"]  # one slope changes no order
-    low, high = rows[1]["AUROC"][1:]
-    assert low < rows[1]["AUROC"][0] < high
+def test_a_long_header_is_cut_and_says_so(header, monkeypatch):
+    monkeypatch.setattr(tags, "MOST", 5)
+    found = tags._read(header)
+    assert (len(found.lines), found.left > 5) == (5, True)
+
+
+def test_what_is_no_dicom_file_is_one_clause(tmp_path):
+    (tmp_path / "x").write_bytes(b"nothing of the kind" * 20)
+    assert tags_of(tmp_path / "x").startswith("cannot be read (InvalidDicomError")
+
+
+def test_one_broken_element_hides_no_other(header):
+    ds = pydicom.dcmread(header)
+    ds.PixelSpacing = [1.5, 1.5]
+    ds.save_as(header)
+    header.write_bytes(header.read_bytes().replace(b"1.5\\1.5", b"1.5\\x.5"))
+    names = {x.name: x.value for x in tags_of(header).lines}
+    assert names["Pixel Data"] == "180000 bytes"
+    assert names["Pixel Spacing"] == "1.5\\x.5"  # as it stands there
