@@ -26,6 +26,7 @@ PEOPLE = {
     "8": {"name": "Somebody", "email": "bo@hospital.example", "email_verified": False},  # says so
     "9": {"name": "Kim Lee", "email": "kim@hospital.example", "email_verified": True},  # has no account here
 }
+RESTING = "[data-testid=stApp][data-test-script-state=notRunning]"  # a click that meets a run is lost
 SECRETS = """[auth]
 redirect_uri = "{viewer}/oauth2callback"
 cookie_secret = "a secret of tests that is long enough"
@@ -81,18 +82,19 @@ def sign_in_as(page, url: str, sub: str) -> None:
 
 def test_who_the_provider_knows_has_the_role_of_their_account(desk):
     home, url = desk
+    before = len(audit.entries(Library(home)))
     with browsing(url) as page:
         sign_in_as(page, url, "7")
         page.get_by_text("Bo Chen (author)").wait_for()
         page.reload()
         page.get_by_text("Bo Chen (author)").wait_for()  # a page loaded anew is no new sign-in
+        page.locator(RESTING).wait_for()
         page.get_by_role("button", name="Sign out").click()
         page.get_by_role("button", name="End").first.click()  # the provider asks too
         page.get_by_role("button", name="Sign in").wait_for()
         assert page.get_by_text("Bo Chen (author)").count() == 0
-    events = [(e.event, e.who) for e in audit.entries(Library(home)) if e.who == "bo@hospital.example"]
-    assert events.count(("signed in", "bo@hospital.example")) == 1
-    assert events.count(("signed out", "bo@hospital.example")) == 1
+    events = [e.event for e in audit.entries(Library(home))[before:] if e.who == "bo@hospital.example"]
+    assert events.count("signed in") == events.count("signed out") == 1
 
 
 @pytest.mark.parametrize(("sub", "shown"), [("8", "Somebody (reader)"), ("9", "Kim Lee (reader)")])

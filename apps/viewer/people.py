@@ -218,6 +218,7 @@ def sidebar() -> None:
             _leave("signed out", who)
             if _has_oidc():
                 st.logout()
+                st.stop()  # running the page anew would drop the way to the provider's sign-out
             st.rerun()
         return
     if _has_oidc():
