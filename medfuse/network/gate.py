@@ -50,8 +50,8 @@ class GatedServer(ThreadedAssociationServer):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         self._selector = selectors.DefaultSelector()
         self._read, self._write = os.pipe()
+        self._never, self._unwritten = os.pipe()
         self._selector.register(self._read, selectors.EVENT_READ, None)
-        self._fresh: list[tuple[socket.socket, Any]] = []
         self._lock = threading.Lock()
         self._open = True
         self._ready: deque[tuple[socket.socket, Any, float]] = deque()  # whole requests that wait for a place
@@ -60,6 +60,7 @@ class GatedServer(ThreadedAssociationServer):
         self._gate = threading.Thread(target=self._watch, name="gate", daemon=True)
         super().__init__(*args, **kwargs)  # closes this where the port is taken
         self.socket.setblocking(False)
+        self._selector.register(self.socket, selectors.EVENT_READ, None)
         self._gate.start()
 
     def get_request(self) -> tuple[socket.socket, tuple[str, int]]:
@@ -76,23 +77,10 @@ class GatedServer(ThreadedAssociationServer):
             log.warning("connection from %s closed: not among the allowed addresses", address)
         return allowed
 
-    def _handle_request_noblock(self) -> None:
-        """Called by the accept loop where somebody connects: take everybody who waits. One a turn, a flood is
-        taken so slowly that the kernel drops who comes after it."""
-        fresh = []
-        with suppress(BlockingIOError):
-            for _ in range(self.request_queue_size):
-                try:
-                    request, address = self.get_request()
-                except ConnectionError:  # it is gone again
-                    continue
-                if self.verify_request(request, address):
-                    fresh.append((request, address))
-                else:
-                    self.shutdown_request(request)
-        with self._lock:
-            self._fresh += fresh
-        os.write(self._write, b".")
+    def fileno(self) -> int:
+        """What socketserver's own loop waits at, in vain: the gate accepts. Two threads that take turns at a
+        flood wait for each other, and the kernel drops who comes meanwhile."""
+        return self._never
 
     def process_request_thread(self, request: socket.socket, client_address: Any) -> None:
         """Called by socketserver in the connection's own thread; when it ends, the association's own runs."""
@@ -154,11 +142,12 @@ class GatedServer(ThreadedAssociationServer):
         swept = time.monotonic()
         while self._open:
             for key, _ in self._selector.select(0.1 if self._ready else 1.0):
-                if key.data is None:
-                    os.read(self._read, 65536)
-                    self._admit()
-                else:
+                if key.data is not None:
                     self._look(key.fileobj, *key.data)
+                elif key.fd == self._read:
+                    os.read(self._read, 65536)
+                else:
+                    self._accept()
             self._hand_over()
             now = time.monotonic()
             if now - swept < SWEEP_S:
@@ -173,28 +162,39 @@ class GatedServer(ThreadedAssociationServer):
         for key in list(self._selector.get_map().values()):
             if key.data is not None:
                 self._drop(key.fileobj)
-        with self._lock:  # accepted, and never looked at
-            fresh = self._fresh
-            self._fresh = []
-        for request in [*(r for r, _ in fresh), *(r for r, _, _ in self._ready)]:
+        for request, _, _ in self._ready:
             self.shutdown_request(request)
         self._selector.close()
-        os.close(self._read)
-        os.close(self._write)
+        for end in (self._read, self._write, self._never, self._unwritten):
+            os.close(end)
 
-    def _admit(self) -> None:
-        with self._lock:
-            fresh = self._fresh
-            self._fresh = []
-        for request, address in fresh:
+    def _accept(self) -> None:
+        """Everybody who waits in the kernel's queue: one a turn, a flood would fill it."""
+        for _ in range(self.request_queue_size):
             try:
-                request.setblocking(False)
-                request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 6)
-                self._selector.register(
-                    request, selectors.EVENT_READ, (address, time.monotonic() + PATIENCE_S, 6)
-                )
-            except (OSError, ValueError):
+                request, address = self.get_request()
+            except BlockingIOError:
+                return
+            except OSError:  # it is gone again, or there are no more files for now
+                continue
+            if self.verify_request(request, address):
+                self._admit(request, address)
+            else:
                 self.shutdown_request(request)
+
+    def _admit(self, request: socket.socket, address: Any) -> None:
+        """It waits at the gate until it has said enough; one that has closed already is closed at once."""
+        try:
+            request.setblocking(False)
+            with suppress(BlockingIOError):
+                if not request.recv(1, socket.MSG_PEEK):
+                    self.shutdown_request(request)
+                    return
+            request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 6)
+            until = time.monotonic() + PATIENCE_S
+            self._selector.register(request, selectors.EVENT_READ, (address, until, 6))
+        except (OSError, ValueError):
+            self.shutdown_request(request)
 
     def _look(self, request: Any, address: Any, until: float, needed: int) -> None:
         try:
