@@ -181,7 +181,7 @@ def test_connections_cut_in_mid_pdu_leave_nothing(node, slices, home):
     assert echo_soon(node)
     assert not [p for p in files_on_disk(home) if p.name.endswith(".part")]
     assert len(files_on_disk(home)) <= 1  # the whole recording may have been a whole object
-    assert psutil.Process().memory_info().rss - before < 60e6
+    assert psutil.Process().memory_info().rss - before < 120e6  # without the gate it was hundreds of MB
     send_files(peer_of(node), slices[:3])
     assert len(files_on_disk(home)) == 3
 
