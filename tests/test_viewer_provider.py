@@ -7,13 +7,11 @@ import json
 import shutil
 import subprocess
 import sys
-import time
-import urllib.request
 from contextlib import contextmanager
 
 import pytest
 from pacs import free_port
-from viewers import CHROMIUM, browsing, serving
+from viewers import CHROMIUM, browsing, serving, wait_for_answer
 
 from medfuse.library import Library, accounts, audit
 
@@ -48,12 +46,7 @@ def provider():
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(120):
-            try:
-                with urllib.request.urlopen(f"{url}/.well-known/openid-configuration", timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.25)
+        wait_for_answer(f"{url}/.well-known/openid-configuration")
         yield url
     finally:
         process.terminate()

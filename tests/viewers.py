@@ -33,6 +33,16 @@ FLAGS = [
 ]
 
 
+def wait_for_answer(url: str) -> None:
+    """Until a server that was just started answers, for a minute at most."""
+    for _ in range(240):
+        try:
+            with urllib.request.urlopen(url, timeout=1):
+                return
+        except OSError:
+            time.sleep(0.25)
+
+
 @contextmanager
 def serving(home: Path, port: int | None = None) -> Iterator[str]:
     """The viewer as `medfuse view` starts it; its address."""
@@ -45,12 +55,7 @@ def serving(home: Path, port: int | None = None) -> Iterator[str]:
     )
     url = f"http://127.0.0.1:{port}"
     try:
-        for _ in range(240):
-            try:
-                with urllib.request.urlopen(f"{url}/_stcore/health", timeout=1):
-                    break
-            except OSError:
-                time.sleep(0.25)
+        wait_for_answer(f"{url}/_stcore/health")
         yield url
     finally:
         process.terminate()

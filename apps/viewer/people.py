@@ -11,6 +11,7 @@ import os
 import secrets
 import time
 from collections.abc import Callable
+from typing import NoReturn
 
 import streamlit as st
 
@@ -83,8 +84,13 @@ def _provided_in_time() -> bool:
         return True
     browsers.forget(browser())
     _leave("session ended", _from_provider())
+    _leave_the_provider()
+
+
+def _leave_the_provider() -> NoReturn:
+    """Send the browser to the provider's sign-out. Running the page anew now would drop that message."""
     st.logout()
-    return False
+    st.stop()
 
 
 def note_browser() -> None:
@@ -217,8 +223,7 @@ def sidebar() -> None:
         if st.button(w("sign_out"), key="sign-out"):
             _leave("signed out", who)
             if _has_oidc():
-                st.logout()
-                st.stop()  # running the page anew would drop the way to the provider's sign-out
+                _leave_the_provider()
             st.rerun()
         return
     if _has_oidc():
