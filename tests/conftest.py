@@ -63,6 +63,10 @@ def pytest_collection_modifyitems(config, items):
             # a real browser shares two cores with trainings: it can be too late once; the summary names each
             # such test, and a test that fails twice fails
             item.add_marker(pytest.mark.flaky(reruns=1))
+            # its own limit (`viewers.browsing`) comes first: an alarm in Playwright's loop ends nothing
+            item.add_marker(pytest.mark.timeout(0 if "slow" in item.keywords else 1800, method="thread"))
+        elif "slow" in item.keywords:
+            item.add_marker(pytest.mark.timeout(0))
 
 
 @pytest.fixture(autouse=True)

@@ -229,7 +229,10 @@ STEPS = """async (canvas) => {
     const [was, began] = [canvas.dataset.index, performance.now()]
     const key = n % 2 ? 'ArrowUp' : 'ArrowDown'
     document.body.dispatchEvent(new KeyboardEvent('keydown', { key, bubbles: true }))
-    while (canvas.dataset.index === was) await new Promise(requestAnimationFrame)
+    while (canvas.dataset.index === was) {
+      if (performance.now() > began + 30000) throw new Error(`step ${n} from slice ${was} was not drawn`)
+      await new Promise(requestAnimationFrame)
+    }
     took.push(performance.now() - began)
   }
   return took.sort((a, b) => a - b)

@@ -185,7 +185,7 @@ def test_a_real_case_from_a_zip_to_a_signed_report(shared, tmp_path, monkeypatch
     as_earlier_study(images, tmp_path / "earlier", "20010102")
     ingest(Library(home), tmp_path / "earlier")
     packed = shutil.make_archive(str(tmp_path / "study"), "zip", images)
-    with serving(home) as url, browsing(url, width=1920) as page:
+    with serving(home) as url, browsing(url, width=1920, patience_s=3600) as page:
         signed_in(page, url, language)
         case_id = uploaded(page, packed, language)
         opened(page)

@@ -7,14 +7,16 @@ import re
 import shutil
 import subprocess
 import sys
+import threading
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import TypeVar
 
 import numpy as np
+import psutil
 from pacs import free_port
 from PIL import Image as Picture
 
@@ -93,13 +95,28 @@ def predicted_library(home: Path, patient, patient_dicom: Path):
     return home, done, case
 
 
+def _end_browsers() -> None:
+    """Kill the browsers that this process started."""
+    for process in psutil.Process().children(recursive=True):
+        with suppress(psutil.Error):  # it ended meanwhile
+            if process.name().startswith("chrom"):
+                process.kill()
+
+
 @contextmanager
-def browsing(url: str, *more_flags: str, width: int = 1600, height: int = 1000) -> Iterator:
+def browsing(
+    url: str, *more_flags: str, width: int = 1600, height: int = 1000, patience_s: float = 600
+) -> Iterator:
     """A page whose ``outside`` lists every request that left this machine, and ``problems`` every error of
-    its programs."""
+    its programs. What the page itself waits for has no limit in Playwright: after ``patience_s`` the browser
+    is killed, and the test fails instead of the whole suite waiting."""
     from playwright.sync_api import sync_playwright
 
-    with sync_playwright() as play:
+    late = threading.Timer(patience_s, _end_browsers)
+    late.daemon = True
+    with sync_playwright() as play, ExitStack() as after:
+        late.start()
+        after.callback(late.cancel)
         browser = play.chromium.launch(executable_path=CHROMIUM, args=[*FLAGS, *more_flags])
         page = browser.new_page(viewport={"width": width, "height": height}, accept_downloads=True)
         page.outside = []
@@ -124,9 +141,11 @@ def viewport(page, modality: str, plane: str = "axial"):
 def settled(canvas) -> dict[str, float]:
     """Where the canvas lies, once the page around it has stopped moving."""
     canvas.evaluate(
-        """el => new Promise((done) => {
+        """el => new Promise((done, fail) => {
           let [last, same] = ['', 0]
+          const until = performance.now() + 60000
           const look = () => {
+            if (performance.now() > until) return fail(new Error('the image did not settle in a minute'))
             const b = el.getBoundingClientRect()
             const now = [b.x, b.y, b.width, b.height, el.dataset.fit].join()
             same = now === last && el.dataset.loaded === '1' ? same + 1 : 0
