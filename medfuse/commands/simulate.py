@@ -20,8 +20,12 @@ class SimulateArguments:
     out: Annotated[Path, typer.Option(help="Folder for the images and manifest.jsonl.")]
     seed: Seed = 1
     file_format: Annotated[
-        str, typer.Option("--format", help="dicom or nifti (with label maps, for training).")
+        str,
+        typer.Option("--format", help="dicom, nifti (with label maps, for training) or sounds (no image)."),
     ] = "dicom"
+    sounds: Annotated[
+        bool, typer.Option(help="Doppler sounds of the portal vein and hepatic artery too, as WAV.")
+    ] = False
     missing: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Chance that each modality was not acquired.")
     ] = 0.0
@@ -49,8 +53,8 @@ def simulate(given: SimulateArguments) -> None:
     verbosity(given.verbose)
     from ..errors import WrongUse
 
-    if given.file_format not in ("dicom", "nifti"):
-        raise WrongUse(f"--format {given.file_format}: give dicom or nifti")
+    if given.file_format not in ("dicom", "nifti", "sounds"):
+        raise WrongUse(f"--format {given.file_format}: give dicom, nifti or sounds")
     import os
 
     from ..simulation.population import Variant, write_population
@@ -65,6 +69,7 @@ def simulate(given: SimulateArguments) -> None:
             shifted=given.shifted,
             control=given.control,
             held_out=given.held_out_wording,
+            sounds="only" if given.file_format == "sounds" else "too" if given.sounds else "none",
         ),
         split=given.split,
         workers=min(os.cpu_count() or 1, given.cases) if given.cases > 3 else 1,

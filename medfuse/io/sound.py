@@ -6,6 +6,7 @@ import struct
 import warnings
 from dataclasses import dataclass
 from fractions import Fraction
+from io import BytesIO
 from pathlib import Path
 
 import numpy as np
@@ -45,6 +46,32 @@ class Sound:
 
 def read_sound(path: Path) -> Sound:
     """A WAV file (PCM of 8 to 32 bits, or float), its channels averaged. Raises UnreadableError."""
+    samples, rate = _read(path)
+    return Sound(samples=samples.mean(1), rate=rate)
+
+
+def read_sides(path: Path) -> tuple[Sound, ...]:
+    """As `read_sound`, the first two channels apart: left and right, or the one that there is."""
+    samples, rate = _read(path)
+    return tuple(Sound(samples=np.ascontiguousarray(side), rate=rate) for side in samples.T[:2])
+
+
+def write_sound(path: Path, samples: np.ndarray, rate: int, *, comment: str = "") -> None:
+    """(N,) or (N, channels) of full scale ±1 as WAV, PCM of 16 bits; ``comment`` into its INFO chunk."""
+    out = BytesIO()
+    wavfile.write(out, rate, np.round(np.clip(samples, -1, 1) * (2**15 - 1)).astype(np.int16))
+    data = out.getvalue()
+    if comment:
+        said = comment.encode("ascii", "replace") + b"\0"
+        said += b"\0" * (len(said) % 2)
+        part = b"INFOICMT" + struct.pack("<I", len(said)) + said
+        data += b"LIST" + struct.pack("<I", len(part)) + part
+        data = data[:4] + struct.pack("<I", len(data) - 8) + data[8:]
+    path.write_bytes(data)
+
+
+def _read(path: Path) -> tuple[np.ndarray, int]:
+    """(N, channels) float32 of full scale ±1, and the rate."""
     if not path.is_file():
         raise UnreadableError(path, "no such file; give a WAV file")
     _check_size(path)
@@ -61,12 +88,12 @@ def read_sound(path: Path) -> Sound:
     if data.dtype.name == "uint8":
         samples -= 128
     samples /= _FULL_SCALE.get(data.dtype.name, 1)
-    samples = samples.mean(1) if samples.ndim == 2 else samples
-    if not len(samples) or rate < 1000 or not np.isfinite(samples).all():
+    samples = samples if samples.ndim == 2 else samples[:, None]
+    if not samples.size or rate < 1000 or not np.isfinite(samples).all():
         raise UnreadableError(path, "holds no sound that can be used; record it again")
     if len(samples) / rate > LONGEST_S:
         raise UnreadableError(path, f"lasts longer than {LONGEST_S / 60:.0f} minutes; cut it into parts")
-    return Sound(samples=samples, rate=int(rate))
+    return samples, int(rate)
 
 
 def _check_size(path: Path) -> None:

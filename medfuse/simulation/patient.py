@@ -4,16 +4,18 @@ patient."""
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 
 from ..case import Lab
 from . import ct, labs, mr, us, wording
 from .anatomy import Anatomy, draw_anatomy
+from .doppler import DopplerSound, listen
 from .grid import Grid
 from .parameters import FOCAL, SOLID
 
+Sounds = Literal["none", "too", "only"]
 NOT_IN_MR = ("calcified_granuloma", "gallstone")  # calcium has no signal; small stones drown in it
 
 
@@ -42,6 +44,7 @@ class SimulatedPatient:
     indication: str
     labs: list[Lab]
     risk: str
+    sounds: list[DopplerSound]  # where they are asked for
 
     @property
     def case_id(self) -> str:
@@ -72,6 +75,7 @@ class _Streams(NamedTuple):
     words: np.random.Generator
     beside: np.random.Generator  # what lies beside the images
     more_words: np.random.Generator
+    sounds: np.random.Generator
 
 
 def _streams(seed: int, index: int) -> _Streams:
@@ -101,6 +105,7 @@ def simulate(
     control: bool = False,
     held_out: bool = False,
     erase: bool = False,
+    sounds: Sounds = "none",
 ) -> SimulatedPatient:
     """Simulate patient ``index`` of stream ``seed``.
 
@@ -111,6 +116,7 @@ def simulate(
     held_out: ``report`` and ``reports`` use phrasings that are never trained on.
     erase: the same patient without focal lesions, acquired in the same way: what a model says of lesions must
         fall.
+    sounds: Doppler sounds too, or only them and no image.
     """
     streams = _streams(seed, index)
     anatomy = draw_anatomy(streams.anatomy)
@@ -119,7 +125,7 @@ def simulate(
     if erase:
         anatomy = without_lesions(anatomy)
     protocol = _draw_protocol(streams.protocol, missing=missing, control=control)
-    acquisitions = _acquire(streams, anatomy, protocol, shifted=shifted)
+    acquisitions = [] if sounds == "only" else _acquire(streams, anatomy, protocol, shifted=shifted)
     text = wording.report(streams.words, anatomy, held_out=held_out)
     rephrased = wording.report(_streams(seed, index).words, anatomy, held_out=True)
     reports = {
@@ -138,6 +144,7 @@ def simulate(
         indication=labs.draw_indication(streams.beside, anatomy.findings),
         labs=labs.draw_labs(streams.beside, anatomy.findings),
         risk=labs.draw_risk(streams.beside, anatomy.findings),
+        sounds=[] if sounds == "none" else listen(streams.sounds, anatomy),
     )
 
 

@@ -15,20 +15,22 @@ import numpy as np
 from ..case import Lab
 from ..errors import UserError
 from ..io.manifest import TrueLesion
+from .doppler import write_doppler
 from .parameters import digest
-from .patient import SimulatedPatient, simulate
+from .patient import SimulatedPatient, Sounds, simulate
 
 
 @dataclass(frozen=True, kw_only=True)
 class Variant:
     """How a population differs from the usual one. missing: share of acquisitions that are left out. shifted:
     another scanner park. control: one modality is enough. held_out: reported in phrasings kept from training.
-    """
+    sounds: Doppler sounds of the liver's vessels too, or only them and no image."""
 
     missing: float = 0.0
     shifted: bool = False
     control: bool = False
     held_out: bool = False
+    sounds: Sounds = "none"
 
 
 USUAL = Variant()
@@ -41,7 +43,8 @@ def _one(seed: int, index: int, out: Path, file_format: str, variant: Variant) -
         from .dicom_writer import write
     else:
         from .nifti_writer import write
-    images = write(patient, folder)
+    images = write(patient, folder) if patient.acquisitions else []
+    heard = write_doppler(patient.sounds, folder) if patient.sounds else []
     return {
         "case_id": patient.case_id,
         "patient_id": patient.case_id,
@@ -57,6 +60,7 @@ def _one(seed: int, index: int, out: Path, file_format: str, variant: Variant) -
         "labs": [_lab_row(lab) for lab in patient.labs],
         "risk": patient.risk,
         "lesions": [lesion.model_dump(mode="json") for lesion in lesions_of(patient)],
+        **({"sounds": heard} if heard else {}),
     }
 
 

@@ -1,8 +1,9 @@
 """Sound: a heart heard through the chest, or the Doppler sound of a vessel: one token for each half second,
 its log-mel spectrum and how much that comes and goes.
 
-All tokens are of one kind: what is heard counts, not when. Each sound is brought to one loudness, so that
-the gain of a microphone says nothing.
+What is heard counts, not when. A sound of two channels has tokens of two kinds, as an ultrasound machine
+plays what flows toward the probe on the left and what flows away on the right; one channel is of the first
+kind. Each sound is brought to one loudness, so that the gain of a microphone says nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from ...io.sound import Sound, read_sound
+from ...io.sound import Sound, read_sides
 from .sense import ClinicalContext, Sense
 
 RATE = 4000  # samples a second: what the body sounds like lies below 2 kHz
@@ -23,7 +24,7 @@ HOP = 64
 STRETCH_S = 0.5
 MOST = 40  # tokens of one case
 SIZE = 2 * BANDS
-KINDS = 1
+KINDS = 2
 
 
 def mel_filters() -> np.ndarray:
@@ -44,11 +45,12 @@ def mel_filters() -> np.ndarray:
 _FILTERS = mel_filters()
 
 
-def tokens(sound: Sound) -> np.ndarray:
+def tokens(sound: Sound, loud: float | None = None) -> np.ndarray:
     """(N, SIZE): of each half second the mean of the log-mel spectrum, and its standard deviation. (0,
-    SIZE) for a sound of less than half a second, or of silence."""
+    SIZE) for a sound of less than half a second, or of silence. loud: root mean square to divide by; its own
+    without one."""
     samples = sound.at(RATE).samples
-    loud = float(np.sqrt(np.mean(samples**2))) if len(samples) else 0.0
+    loud = loudness((sound,)) if loud is None else loud
     per = int(STRETCH_S * RATE) // HOP
     count = (len(samples) - FRAME) // HOP + 1
     if loud < 1e-6 or count < per - FRAME // HOP:
@@ -61,12 +63,24 @@ def tokens(sound: Sound) -> np.ndarray:
     return np.stack([np.concatenate([p.mean(0), p.std(0)]) for p in whole[:MOST]])
 
 
+def loudness(sides: tuple[Sound, ...]) -> float:
+    """Root mean square over all channels at `RATE`; 0 of nothing."""
+    powers = [float(np.mean(side.at(RATE).samples ** 2)) for side in sides if len(side.samples)]
+    return float(np.sqrt(np.mean(powers))) if powers else 0.0
+
+
 def read(context: ClinicalContext) -> tuple[np.ndarray, np.ndarray]:
     """The tokens of all sounds of a case (N, SIZE), and their kind (N,). Raises UserError for a sound that
     cannot be read: it would look like one that was not recorded."""
-    found = [tokens(read_sound(Path(path))) for path in context.heard]
-    values = np.concatenate(found)[:MOST] if found else np.zeros((0, SIZE))
-    return values, np.zeros(len(values), int)
+    values = [np.zeros((0, SIZE))]
+    kinds = [np.zeros(0, int)]
+    for path in context.heard:
+        sides = read_sides(Path(path))
+        loud = loudness(sides)
+        for kind, side in enumerate(sides):
+            values.append(tokens(side, loud))
+            kinds.append(np.full(len(values[-1]), kind))
+    return np.concatenate(values)[:MOST], np.concatenate(kinds)[:MOST]
 
 
 AUDIO = Sense(name="AUDIO", size=SIZE, kinds=KINDS, read=read)
