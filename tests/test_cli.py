@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import json
 import subprocess
 import sys
@@ -9,6 +10,7 @@ import zipfile
 from pathlib import Path
 
 import jsonschema
+import nibabel as nib
 import numpy as np
 import pytest
 from slices import write_slice, write_stack
@@ -254,6 +256,25 @@ def test_ingest_ledger_and_idempotence(cli, patient_dicom, tmp_path, home):
     assert next(i for i in case.images if i.source.series_uid == uid).role == "delayed"
     code, out, _ = cli("cases", "--with", "CT", "--without", "US")
     assert "library is empty" in out
+
+
+def test_an_exported_nifti_says_of_which_case_it_is(cli, patient_dicom, tmp_path, home):
+    code, out, _ = cli("ingest", patient_dicom, "--export", "nifti", "--out", tmp_path / "e", "--json")
+    assert code == 0
+    said = json.loads(out)
+    for image in said["images"]:
+        assert image["case_id"] in said["cases"]
+        written = nib.load(image["nifti"])
+        assert written.header.extensions[0].get_content() == f"medfuse case {image['case_id']}".encode()
+        side = json.loads(Path(image["nifti"].removesuffix(".nii.gz") + ".json").read_text())
+        assert side["medfuse_case"] == image["case_id"]
+    copies = tmp_path / "copies"
+    code, _, _ = cli("deidentify", tmp_path / "e", "--out", copies, "--key", tmp_path / "key", "--json")
+    assert code in (0, 3)
+    names = [json.loads(out)["cases"][0].encode()]
+    raw = [gzip.decompress(p.read_bytes()) for p in copies.rglob("*.nii.gz")]
+    assert raw
+    assert not any(n in data for n in names for data in raw)
 
 
 def test_ingest_of_nothing_is_exit_1(cli, tmp_path):

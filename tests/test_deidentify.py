@@ -237,3 +237,13 @@ def test_real_files_gain_no_error_and_lose_their_names(shared, tmp_path):
             )
         assert errors(tmp_path / str(n) / report.files[0].path) <= errors(source)
     assert json.loads((tmp_path / "0" / "report.json").read_text())["masked"] == 1
+
+
+def test_a_file_that_is_there_twice_is_written_once(tmp_path):
+    write_stack(tmp_path / "in", [(0, 0, 2.5 * k) for k in range(3)])
+    first = sorted((tmp_path / "in").iterdir())[0]
+    shutil.copy(first, tmp_path / "in" / "again.dcm")
+    done = deidentify_folder(tmp_path / "in", tmp_path / "out", key=b"k" * 32, options=Options())
+    assert done.report.written == len(list((tmp_path / "out").rglob("*.dcm"))) == 3
+    (told,) = done.refused
+    assert told.reason == "has the SOP Instance UID of another file; only the first is written"

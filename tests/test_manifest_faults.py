@@ -4,6 +4,7 @@ with its line and what to do."""
 from __future__ import annotations
 
 import json
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -84,7 +85,7 @@ def cohort(tmp_path):
         if i:
             rows[i]["images"].pop()
     volume(tmp_path / "mr0.nii.gz", 100, low=0)
-    write_stack(tmp_path / "dicom", POSITIONS)
+    write_stack(tmp_path / "dicom", POSITIONS, intercept=-1200.0)
     rows[7]["images"] = [{"path": "dicom", "modality": "CT", "role": "portal"}]
     return tmp_path, rows
 
@@ -323,7 +324,82 @@ def lab(value):
     return lambda f, r: r[0].update(labs=[{"loinc": "1742-6", "value": value, "unit": "U/L"}])
 
 
+def empty_labels_of_mr(folder, rows):
+    volume(folder / "mr0.nii.gz", 3, low=0)
+    rewrite(folder, "mr0.nii.gz", lambda v, a: nib.Nifti1Image((v % 3).astype(np.uint8), a))
+
+
+def normalised(folder, rows):
+    rewrite(folder, "ct0.nii.gz", lambda v, a: nib.Nifti1Image((v / 300).astype(np.float32), a))
+
+
+def follow_up(folder, rows):
+    write_stack(folder / "later", [(0, 0, 2.5 * k) for k in range(5)], series="1.2.5", study="1.2.6")
+    rows[1]["images"] = [{"path": "later", "modality": "CT", "role": "portal"}]
+
+
+def without_intercept(folder, rows):
+    write_stack(folder / "raw", POSITIONS, series="1.2.7", intercept=0.0)
+    rows[7]["images"][0]["path"] = "raw"
+
+
+def cut_mask(folder, rows):
+    path = folder / "mask0.nii.gz"
+    path.write_bytes(path.read_bytes()[:-20])
+
+
+def text_as_sound(folder, rows):
+    (folder / "s.wav").write_text("no sound")
+    rows[0]["sounds"] = ["s.wav"]
+
+
+def labs(*values, loinc="1742-6", unit="U/L", date=""):
+    said = [{"loinc": loinc, "value": v, "unit": unit, "date": date} for v in values]
+    return lambda f, r: r[0].update(labs=said)
+
+
+def lesion(diameter, *centre):
+    said = {"kind": "mass", "diameter_mm": diameter, "centre_mm": {"CT": centre}}
+    return lambda f, r: r[0].update(lesions=[said])
+
+
 FAULTS = {
+    "an id in capitals": (
+        lambda f, r: r[1].update(case_id="C0"),
+        "line 2, case C0: its id differs from that of line 1, case c0 in capitals or blanks alone",
+    ),
+    "no id": (lambda f, r: r[0].update(case_id=" "), "line 1: case_id is empty"),
+    "a quotation mark that is open": (
+        lambda f, r: r[0].update(case_id="c0\nc1"),
+        "line 1: case_id holds a line break or a tab",
+    ),
+    "a label map as MR": (
+        empty_labels_of_mr,
+        "mr0.nii.gz: holds 3 whole numbers alone, from 0 to 2, like a label map",
+    ),
+    "normalised CT": (normalised, "alone, so its values are no HU; name the image before"),
+    "one person under two ids": (
+        follow_up,
+        "has the PatientID of case c1, another patient of the manifest, in several splits",
+    ),
+    "a lost intercept": (without_intercept, "raw: never goes below 0, as HU of a body in air do"),
+    "a cut mask": (cut_mask, "has the mask mask0.nii.gz, which is no readable NIfTI file"),
+    "a sound that is none": (text_as_sound, "line 1, case c0: the sound s.wav: not a WAV file"),
+    "a value without a code": (labs(61, loinc="ALT"), "the laboratory value ALT has no LOINC code"),
+    "a value without a unit": (labs(61, unit=""), "1742-6 has no unit; write it in UCUM"),
+    "a value of no day": (labs(61, date="soon"), "1742-6 is of the day 'soon'; write it as 2024-01-31"),
+    "two values at once": (labs(61, 600), "1742-6 is 61 and 600 without a date"),
+    "a report elsewhere": (
+        lambda f, r: r[0].update(report="reports/c0.txt"),
+        "line 1, case c0: its report is the name of a file, reports/c0.txt",
+    ),
+    "a lesion of no size": (lesion(-3, 1, 1, 1), "a lesion has the diameter -3 mm"),
+    "a lesion outside": (lesion(3, 900, 1, 1), "a lesion's centre (900, 1, 1) lies in no CT of the case"),
+    "a finding beside labels": (
+        lambda f, r: [row.update(mass=1) for row in r],
+        "line 1, case c0: the field mass is not read; write the finding into labels (in a CSV as label:mass) "
+        "(in 8 cases)",
+    ),
     "a report that holds its patient's id": (
         own_id,
         "line 1, case c0: its report holds the id of its patient",
@@ -519,6 +595,38 @@ def test_columns_of_a_csv_are_checked_too(cohort):
     done = CliRunner().invoke(app, asked)
     assert "line 2, case c0: the field splt is not known and is not read; did you mean split?" in done.output
     assert "lable:mass is not known and is not read; did you mean label" in done.output
+
+
+ROWS = [["case_id", "path", "modality", "split"]] + [
+    [f"c{i}", f"ct{i}.nii.gz", "CT", "train"] for i in (0, 1)
+]
+TABLES = {
+    "semicolons": ("\n".join(";".join(r) for r in ROWS), "write the table with commas between its columns"),
+    "a column twice": ("\n".join(",".join([*r, r[-1]]) for r in ROWS), "the column split stands there twice"),
+    "too few cells": ("\n".join(",".join(r) for r in ROWS) + "\nc2,x", "line 4: has fewer cells than the"),
+    "too many cells": ("\n".join(",".join(r) for r in ROWS) + ",7", "line 3: has more cells than the"),
+    "an empty line of commas": ("\n".join(",".join(r) for r in ROWS) + "\n,,,", "line 4: case_id is empty"),
+    "capitals": (
+        "\n".join(",".join(r) for r in ROWS).replace("case_id", "Case_ID"),
+        "write case_id where it",
+    ),
+    "damage": ("\n".join(",".join(r) for r in ROWS).replace("c1", "c\0"), "line 3: holds a zero byte"),
+    "a workbook": ("PK\3\4", "is a workbook or an archive, no text; save the table as CSV"),
+}
+
+
+@pytest.mark.parametrize("kind", TABLES)
+def test_a_table_that_is_none_is_refused_in_one_sentence(tmp_path, kind):
+    text, words = TABLES[kind]
+    (tmp_path / "m.csv").write_text(text)
+    with pytest.raises(UserError, match=re.escape(words)):
+        read_manifest(tmp_path / "m.csv")
+
+
+def test_a_field_that_stands_twice_in_a_line_is_named(tmp_path):
+    (tmp_path / "m.jsonl").write_text('{"case_id": "a", "labels": {"x": 1}, "labels": {"x": 0}}\n')
+    with pytest.raises(UserError, match=r"line 1: labels stands twice"):
+        read_manifest(tmp_path / "m.jsonl")
 
 
 @pytest.mark.parametrize("second", ["p0,val,1", "p1,train,1", "p0,train,0"])

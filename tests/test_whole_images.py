@@ -105,6 +105,18 @@ def test_a_picture_unlike_the_others_is_outside(bundle_path, tmp_path):
     assert "looks unlike" in done.data["images"][0]["why"]
 
 
+def test_a_limit_from_few_patients_is_said_in_output_and_card(manifest, tmp_path, monkeypatch):
+    monkeypatch.setattr("medfuse.bundles.domain.PATIENTS", 30)
+    said: list[str] = []
+    options = TrainOptions(seed=1, encoder_steps=1)
+    done = train(BREAST, manifest, tmp_path / "few", options, command="test", log=said.append)
+    (note,) = done["notes"]
+    assert "fewer than 30, so the limit of how its images may look comes from cross-validation" in note
+    assert note in said
+    assert note in (tmp_path / "few" / "MODEL_CARD.md").read_text()
+    assert load_bundle(tmp_path / "few").domain.features["US"]["limit"] > 0
+
+
 def test_the_body_part_of_a_header_is_believed():
     domain = Domain(False, ("US",), "breast", {}, {}, ("BREAST",))
     for part, uid, inside in (
@@ -166,20 +178,39 @@ def test_crosses_and_letters_are_painted_over(rng):
     assert np.array_equal(clean[~marks], frame[~marks])
 
 
+class Set:
+    """Features of cases with one ultrasound token each."""
+
+    def __init__(self, rows):
+        self.features = [
+            CaseFeatures({"US": r[None]}, {"US": np.ones(1, bool)}, {"US": np.zeros(1, int)}) for r in rows
+        ]
+
+
+def test_few_validation_patients_get_a_cross_validated_limit(rng):
+    basis = rng.normal(size=(3, 20))
+    inside = rng.normal(size=(60, 3)) @ basis + 0.05 * rng.normal(size=(60, 20))
+    people = ([f"p{i // 2}" for i in range(34)], [f"v{i // 3}" for i in range(6)])
+    made = feature_domain(Set(inside[:34]), Set(inside[34:40]), ("US",), people)
+    assert made.notes == [
+        "US: validation has 2 patient(s), fewer than 10, so the limit of how its images may look comes from "
+        "cross-validation over 40 case(s) of 19 patient(s)"
+    ]
+    assert (distance(inside[40:], made.models["US"]) <= made.models["US"]["limit"]).mean() > 0.8
+    assert (distance(rng.normal(size=(50, 20)) * 3, made.models["US"]) > made.models["US"]["limit"]).all()
+
+
+def test_too_few_patients_are_said_to_have_no_limit(rng):
+    rows = rng.normal(size=(40, 20))
+    made = feature_domain(Set(rows[:30]), Set(rows[30:]), ("US", "CT"), (["a", "b"] * 15, ["c"] * 10))
+    assert made.models == {}
+    assert [n.split(": ")[1] for n in made.notes] == ["how its images look is not checked"]
+
+
 def test_distance_is_small_for_what_was_seen(rng):
-    class Set:
-        def __init__(self, rows):
-            self.features = [
-                CaseFeatures({"US": r[None]}, {"US": np.ones(1, bool)}, {"US": np.zeros(1, int)})
-                for r in rows
-            ]
-
-        def has(self, modality):
-            return np.array([modality in f.mask for f in self.features])
-
     basis = rng.normal(size=(3, 20))
     inside = rng.normal(size=(200, 3)) @ basis + 0.05 * rng.normal(size=(200, 20))
-    model = feature_domain(Set(inside[:150]), Set(inside[150:]), ("US",))["US"]
+    model = feature_domain(Set(inside[:150]), Set(inside[150:]), ("US",)).models["US"]
     assert (distance(inside, model) <= model["limit"]).mean() > 0.9
     assert (distance(rng.normal(size=(50, 20)) * 3, model) > model["limit"]).all()
 

@@ -128,35 +128,106 @@ def distance(x: np.ndarray, model: dict) -> np.ndarray:
     return np.sqrt(np.einsum("bi,ij,bj->b", inside, np.array(model["precision"]), inside) + rest**2)
 
 
-def _pooled_cases(data: FeatureSet, modality: str) -> np.ndarray:
-    """(B, F) of the cases that have tokens of a modality."""
-    rows = [pooled(f, modality) for f in data.features if modality in f.mask and f.mask[modality].any()]
-    return np.stack(rows) if rows else np.zeros((0, 1))
+def _pooled_cases(data: FeatureSet, modality: str) -> tuple[np.ndarray, np.ndarray]:
+    """(B, F) of the cases that have tokens of a modality, and their places (B,) in the set."""
+    rows = {
+        i: pooled(f, modality)
+        for i, f in enumerate(data.features)
+        if modality in f.mask and f.mask[modality].any()
+    }
+    return (np.stack(list(rows.values())) if rows else np.zeros((0, 1))), np.array(list(rows), int)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FeatureDomain:
+    """models: `Domain.features`. notes: one sentence a modality whose limit does not come from validation
+    patients, or that has none."""
+
+    models: dict[str, dict[str, Numbers]]
+    notes: list[str]
 
 
 def feature_domain(
-    train: FeatureSet, val: FeatureSet, modalities: tuple[str, ...]
-) -> dict[str, dict[str, Numbers]]:
-    """Fit `Domain.features` on the training set (a FeatureSet); the limit lets INSIDE of the validation set
-    pass. ``modalities``: or the keys of encoders from disk."""
+    train: FeatureSet,
+    val: FeatureSet,
+    modalities: tuple[str, ...],
+    patients: tuple[list[str], list[str]] | None = None,
+) -> FeatureDomain:
+    """Fit `Domain.features` on the training set; the limit lets INSIDE of the validation set pass. With fewer
+    than PATIENTS validation patients the limit is of cases left out in turn, by patient, of both sets.
+
+    modalities: or the keys of encoders from disk. patients: of each case of both sets, else each is one.
+    """
+    found = FeatureDomain(models={}, notes=[])
+    one_each = ([f"t{i}" for i in range(len(train.features))], [f"v{i}" for i in range(len(val.features))])
+    learned_from, held_out = (np.array(p, object) for p in patients or one_each)
+    for modality in modalities:
+        x, at = _pooled_cases(train, modality)
+        v, at_v = _pooled_cases(val, modality)
+        few = len(set(held_out[at_v]))
+        if few >= PATIENTS and _components(x) >= 2:
+            found.models[modality] = _limited(_fitted(x), distance(v, _fitted(x)))
+            continue
+        if not len(x) + len(v):
+            continue
+        both = np.concatenate([s for s in (x, v) if len(s)])
+        who = np.concatenate([learned_from[at], held_out[at_v]])
+        left_out = _left_out(both, who)
+        counts = f"{len(both)} case(s) of {len(set(who))} patient(s)"
+        if left_out is None:
+            found.notes.append(
+                f"{modality}: how its images look is not checked: {counts} are too few ({PATIENTS} patients "
+                "are needed); an image counts as inside the validated domain by its headers alone"
+            )
+            continue
+        found.models[modality] = _limited(_fitted(both), left_out)
+        found.notes.append(
+            f"{modality}: validation has {few} patient(s), fewer than {PATIENTS}, so the limit of how its "
+            f"images may look comes from cross-validation over {counts}"
+        )
+    return found
+
+
+PATIENTS = 10  # validation patients, below which the limit is cross-validated; and the fewest for that
+FOLDS = 5
+
+
+def _components(x: np.ndarray) -> int:
+    """How many components so many rows bear."""
+    return min(COMPONENTS, len(x) // 4, x.shape[1] // 2)
+
+
+def _fitted(x: np.ndarray) -> dict[str, Numbers]:
+    """`Domain.features` of rows (B, F), without its limit."""
     from sklearn.covariance import LedoitWolf  # only training fits; it takes long to import
     from sklearn.decomposition import PCA
 
-    out: dict[str, dict[str, Numbers]] = {}
-    for modality in modalities:
-        x, v = (_pooled_cases(s, modality) for s in (train, val))
-        n = min(COMPONENTS, len(x) // 4, x.shape[1] // 2)
-        if n < 2 or len(v) < 10:
-            continue
-        pca = PCA(n, random_state=0).fit(x)
-        inside = pca.transform(x)
-        rest = np.linalg.norm(x - pca.inverse_transform(inside), axis=1)
-        model = {
-            "mean": pca.mean_.round(5).tolist(),
-            "components": pca.components_.round(5).tolist(),
-            "precision": LedoitWolf().fit(inside).precision_.round(6).tolist(),
-            "rest": max(round(float(rest.mean()), 6), 1e-6),
-            "limit": 0.0,
-        }
-        out[modality] = {**model, "limit": round(float(np.quantile(distance(v, model), INSIDE)), 3)}
+    pca = PCA(_components(x), random_state=0).fit(x)
+    inside = pca.transform(x)
+    rest = np.linalg.norm(x - pca.inverse_transform(inside), axis=1)
+    return {
+        "mean": pca.mean_.round(5).tolist(),
+        "components": pca.components_.round(5).tolist(),
+        "precision": LedoitWolf().fit(inside).precision_.round(6).tolist(),
+        "rest": max(round(float(rest.mean()), 6), 1e-6),
+        "limit": 0.0,
+    }
+
+
+def _limited(model: dict[str, Numbers], distances: np.ndarray) -> dict[str, Numbers]:
+    """The model with the limit that lets INSIDE of the distances pass."""
+    return model | {"limit": round(float(np.quantile(distances, INSIDE)), 3)}
+
+
+def _left_out(x: np.ndarray, who: np.ndarray) -> np.ndarray | None:
+    """(B,) distance of each row from a fit on the rows of other patients; None where they are too few."""
+    from sklearn.model_selection import GroupKFold
+
+    if len(set(who)) < PATIENTS:
+        return None
+    out = np.zeros(len(x))
+    for learned, test in GroupKFold(FOLDS).split(x, groups=who):
+        if _components(x[learned]) < 2:
+            return None
+        out[test] = distance(x[test], _fitted(x[learned]))
     return out

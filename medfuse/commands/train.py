@@ -213,7 +213,8 @@ def _train_bundle(task: Task, out: Path, given: TrainArguments) -> None:
         return
     found = result["validation"]
     text = f"{found['chosen_by']} {found['mean_over_subsets']:.3f}"
-    emit(result, given.as_json, f"{result['bundle']}\nvalidation, mean over subsets: {text}")
+    told = "".join(f"\nnote: {note}" for note in result["notes"])
+    emit(result, given.as_json, f"{result['bundle']}\nvalidation, mean over subsets: {text}{told}")
 
 
 def _as_typed(given: TrainArguments, out: Path) -> str:

@@ -23,8 +23,8 @@ SIMULATED_DESCRIPTION = b"SIMULATED by medfuse, not a patient"
 SAME_PLACE_MM = 0.02  # qform and sform may put a corner so far apart
 
 
-def write_nifti(image: Image, path: Path) -> Path:
-    """Write ``path`` (.nii.gz) and its sidecar.
+def write_nifti(image: Image, path: Path, case_id: str = "") -> Path:
+    """Write ``path`` (.nii.gz) and its sidecar; both say of which case it is, where that is given.
 
     Volumes are float32 with an sform; a qform is written too where it says the same. An irregular stack
     keeps its voxels and gets neither (codes 0): the sidecar holds every slice position. Ultrasound is (W, H,
@@ -47,12 +47,16 @@ def write_nifti(image: Image, path: Path) -> Path:
         nifti.header["descrip"] = SIMULATED_DESCRIPTION
     if image.source.synthetic:
         nifti.header["descrip"] = SYNTHETIC_DESCRIPTION
+    if case_id:
+        nifti.header.extensions.append(
+            nib.nifti1.Nifti1Extension("comment", f"medfuse case {case_id}".encode())
+        )
     try:
         nib.save(nifti, path)
         if image.overlay is not None:
             overlay_of(path).parent.mkdir(exist_ok=True)
             nib.save(_mask(image, nifti), overlay_of(path))
-        side = json.dumps(sidecar_of(image).as_json(), indent=1)
+        side = json.dumps(sidecar_of(image, case_id).as_json(), indent=1)
         path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(side)
     except OSError as e:
         raise UserError(
@@ -122,7 +126,7 @@ class ReadGeometry(BaseModel):
 class ReadImage(BaseModel):
     """One image in `medfuse ingest --json` and in the library. ``spacing_mm`` is None where unknown;
     ``nifti`` is the file that it was exported to, ``overlay`` the mask of what is drawn over it; ``traits``
-    are unset for a series that was refused."""
+    are unset for a series that was refused; ``case_id`` is set in `medfuse ingest --json`."""
 
     model_config = ConfigDict(frozen=True)
     modality: str
@@ -136,6 +140,7 @@ class ReadImage(BaseModel):
     warnings: list[str]
     traits: dict[str, SidecarTrait] = Field(default_factory=dict)
     overlay: str = ""
+    case_id: str = ""
 
     def as_json(self) -> dict[str, object]:
         """As JSON data: what was set, by name."""

@@ -161,10 +161,17 @@ def write_rows(path: Path, rows: Iterable[ManifestRow]) -> None:
 
 
 def _text(path: Path) -> str:
+    data = path.read_bytes()
+    if data.startswith(b"PK\x03\x04"):
+        raise UserError(f"{path}: is a workbook or an archive, no text; save the table as CSV")
     try:
-        return decoded(path.read_bytes())
+        text = decoded(data)
     except ValueError as e:
         raise UserError(f"{path}: is no text in UTF-8 ({e}); save it as UTF-8") from e
+    if "\0" in text:
+        line = text[: text.index("\0")].count("\n") + 1
+        raise UserError(f"{path} line {line}: holds a zero byte, as damaged files do; copy it again")
+    return text
 
 
 def _read_jsonl(path: Path) -> list[ManifestRow]:
@@ -173,8 +180,9 @@ def _read_jsonl(path: Path) -> list[ManifestRow]:
         if not line.strip():
             continue
         try:
-            said = json.loads(line)
+            said = json.loads(line, object_pairs_hook=_said_once)
             row = ManifestRow(**said)
+            _check_id(row.case_id)
         except (ValueError, TypeError, ValidationError) as e:
             raise UserError(
                 f"{path} line {n}: {fault_of(e)}; each line is one JSON object with case_id and images"
@@ -183,6 +191,23 @@ def _read_jsonl(path: Path) -> list[ManifestRow]:
         row.unknown = _unknown(said)
         rows.append(row)
     return rows
+
+
+def _said_once(pairs: list[tuple[str, object]]) -> dict[str, object]:
+    """An object of JSON. Raises ValueError where a name stands twice: the later would win unseen."""
+    said = dict(pairs)
+    if len(said) < len(pairs):
+        names = [name for name, _ in pairs]
+        raise ValueError(f"{next(n for n in names if names.count(n) > 1)} stands twice")
+    return said
+
+
+def _check_id(case_id: str) -> None:
+    """Raises ValueError for an id that tells no case from another."""
+    if not case_id.strip():
+        raise ValueError("case_id is empty")
+    if any(c in case_id for c in "\r\n\t"):
+        raise ValueError("case_id holds a line break or a tab; a quotation mark may not be closed")
 
 
 def _unknown(said: dict[str, object]) -> list[str]:
@@ -195,18 +220,40 @@ def _unknown(said: dict[str, object]) -> list[str]:
 
 
 def _read_csv(path: Path) -> list[ManifestRow]:
-    lines = list(csv.DictReader(StringIO(_text(path), newline="")))
-    needed = {"case_id", "path", "modality"}
-    columns = set(lines[0]) if lines else set()
-    if lines and not needed <= columns:
-        raise UserError(f"{path}: lacks the column(s) {', '.join(sorted(needed - columns))}")
+    reader = csv.DictReader(StringIO(_text(path), newline=""))
+    lines = [(reader.line_num, line) for line in reader]
+    columns = list(reader.fieldnames or ())
+    _check_columns(path, columns)
     rows: dict[str, ManifestRow] = {}
-    for n, line in enumerate(lines, 2):
+    for n, line in lines:
+        if None in line or None in line.values():
+            raise UserError(
+                f"{path} line {n}: has {'more' if None in line else 'fewer'} cells than the first line has "
+                "columns; quote cells that hold a comma, and leave unknown ones empty"
+            )
+        try:
+            _check_id(line["case_id"])
+        except ValueError as e:
+            raise UserError(f"{path} line {n}: {e}; every line names its case") from e
         row = rows.setdefault(line["case_id"], ManifestRow(case_id=line["case_id"], line=n))
-        row.unknown = sorted(c for c in columns if c and c not in CSV_COLUMNS and not c.startswith("label:"))
+        row.unknown = sorted(c for c in columns if c not in CSV_COLUMNS and not c.startswith("label:"))
         row.images.append(_image(path, n, line))
         _take_line(row, line, _labels(path, n, line), f"{path} line {n}")
     return list(rows.values())
+
+
+def _check_columns(path: Path, columns: list[str]) -> None:
+    """Raises UserError where the first line lacks a needed column, or names one twice."""
+    missing = [c for c in ("case_id", "path", "modality") if c not in columns]
+    if missing and columns:
+        other = next((mark for mark in ";\t|" if len(columns) == 1 and mark in columns[0]), "")
+        how = "; write the table with commas between its columns" if other else ""
+        if like := [c for c in columns if c.strip().lower() in missing]:
+            how = f"; write {', '.join(c.strip().lower() for c in like)} where it says {', '.join(like)}"
+        raise UserError(f"{path}: lacks the column(s) {', '.join(sorted(missing))}{how}")
+    twice = sorted({c for c in columns if columns.count(c) > 1})
+    if twice:
+        raise UserError(f"{path}: the column {twice[0]} stands there twice; leave one")
 
 
 def _take_line(

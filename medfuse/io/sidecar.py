@@ -81,7 +81,8 @@ class Sidecar(_Part):
     traits: what the headers said, by name. role_confidence: 0 to 1. study_uid: StudyInstanceUID. description:
     of the series. manufacturer: of the scanner. geometry: outcome of the check. slice_positions: in mm along
     the stack, where they are irregular. text_boxes: (x0, y0, x1, y1) of burned-in text. regions: calibrated
-    parts of ultrasound. synthetic: made by a model, not acquired.
+    parts of ultrasound. synthetic: made by a model, not acquired. case_id: of the case that it was exported
+    from.
     """
 
     model_config = ConfigDict(frozen=True, extra="allow", populate_by_name=True, coerce_numbers_to_str=True)
@@ -109,6 +110,7 @@ class Sidecar(_Part):
     text_boxes: list[tuple[int, int, int, int]] = Field(default_factory=list, alias="TextBoxes")
     regions: list[SidecarRegion] = Field(default_factory=list, alias="Regions")
     warnings: list[str] = Field(default_factory=list, alias="Warnings")
+    case_id: str = Field(default="", alias="medfuse_case")
 
     def as_json(self) -> dict[str, object]:
         """All that is set, by the names of the file."""
@@ -155,8 +157,8 @@ def sidecar_path(path: Path) -> Path | None:
     return beside(path, path.name[: len(path.name) - len(suffix)] + SUFFIX)
 
 
-def sidecar_of(image: Image) -> Sidecar:
-    """What NIfTI cannot hold of an image."""
+def sidecar_of(image: Image, case_id: str = "") -> Sidecar:
+    """What NIfTI cannot hold of an image, and of which case it is where that is given."""
     g = image.geometry
     src = image.source
     unit = modality_of(image.modality).unit
@@ -168,6 +170,7 @@ def sidecar_of(image: Image) -> Sidecar:
         {k: v for k, v in said.items() if v}
         | acquired
         | ({"Synthetic": True} if src.synthetic else {})
+        | ({"medfuse_case": case_id} if case_id else {})
         | {
             "Traits": {k: {"value": v, "confidence": c} for k, (v, c) in image.traits.items()},
             "Modality": image.modality,

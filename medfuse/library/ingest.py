@@ -54,11 +54,12 @@ def ingest(
     window: int = 30,
     reuse: bool = True,
     captures: str = "",
-    each_image: Callable[[Image], str | None] = lambda image: None,
+    each_image: Callable[[Image, str], str | None] = lambda image, case_id: None,
     reading: Progress = lambda done, total: None,
     adding: Progress = lambda done, total: None,
 ) -> Ingested:
-    """Add the cases of a path. Idempotent. ``each_image`` may write an image elsewhere and return where.
+    """Add the cases of a path. Idempotent. ``each_image`` may write an image of a case elsewhere and return
+    where.
 
     reuse=False opens every file, also those that an earlier scan has seen unchanged. captures: the modality
     that Secondary Captures are taken for.
@@ -165,7 +166,7 @@ def _add(
     plan: CaseFiles,
     stats: dict[str, tuple[int, int]],
     done: Ingested,
-    each_image: Callable[[Image], str | None],
+    each_image: Callable[[Image, str], str | None],
 ) -> None:
     """Read one case, add it in one transaction with the notes on its files, and let its pixels go."""
     entries: list[FileEntry] = [e for key in plan.series for e in plan.scan.series[key]] + plan.volumes
@@ -179,4 +180,5 @@ def _add(
     if added:
         done.new.append(case.case_id)
     for image in case.images:
-        done.images.append(describe(image, each_image(image)).as_json())
+        read = describe(image, each_image(image, case.case_id))
+        done.images.append(read.model_copy(update={"case_id": case.case_id}).as_json())

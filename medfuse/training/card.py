@@ -38,6 +38,23 @@ def domain_of(run: TrainingRun, every: FeatureSet) -> Domain:
     )
 
 
+def role_notes(run: TrainingRun) -> list[str]:
+    """One sentence a modality most of whose images have no known role: images of a known role then lie
+    outside the validated domain."""
+    out = []
+    for modality in run.task.image_senses:
+        roles = [i.role for r in run.rows for i in r.images if i.modality == modality]
+        unknown = roles.count("unknown")
+        if 2 * unknown > len(roles):
+            known = sorted(set(roles) - {"", "unknown"})
+            further = f" and of {', '.join(known)}" if known else " alone"
+            out.append(
+                f"{modality}: {unknown} of {len(roles)} images have an unknown role, so the validated domain "
+                f"holds images of unknown role{further}; state roles in the manifest where they are known"
+            )
+    return out
+
+
 def _extents(run: TrainingRun) -> dict[str, tuple[float, float]]:
     """Modality → least and greatest longest side of its volumes in mm, a fifth beyond what was seen."""
     sides: dict[str, list[float]] = {}
@@ -61,8 +78,10 @@ def _borrowed(model: FusionModel) -> dict[str, object]:
     }
 
 
-def card_of(run: TrainingRun, model: FusionModel, figures: dict[str, SubsetFigures]) -> Card:
-    """card.json: how the model was trained, and its validation by subset."""
+def card_of(
+    run: TrainingRun, model: FusionModel, figures: dict[str, SubsetFigures], notes: list[str]
+) -> Card:
+    """card.json: how the model was trained, its validation by subset, and what its domain lacks."""
     task = run.task
     is_train = run.is_train
     of_simulator = {"simulator_parameters_sha256": digest()} if run.simulated else {}
@@ -88,6 +107,7 @@ def card_of(run: TrainingRun, model: FusionModel, figures: dict[str, SubsetFigur
         "versions": {"medfuse": __version__, "torch": torch.__version__},
         "parameters": sum(p.numel() for p in model.parameters()),
         "validation": {subset: asdict(found) for subset, found in figures.items()},
+        **({"validated_domain": "; ".join(notes)} if notes else {}),
         "known_limits": "Outside its validated domain it drafts nothing."
         + (
             ""

@@ -72,9 +72,10 @@ class TrainingRun:
 
 
 class Trained(TypedDict, total=False):
-    """What a training gave: the bundle's folder, its validation scores, and how long it took. Empty in all
-    but torchrun's first process."""
+    """What a training gave: the bundle's folder, its validation scores, what its validated domain lacks, and
+    how long it took. Empty in all but torchrun's first process."""
 
     bundle: str
     validation: dict[str, Any]
+    notes: list[str]
     seconds: float

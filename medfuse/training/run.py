@@ -29,7 +29,7 @@ from ..models.text import train_tokenizer
 from ..task import Task
 from .budget import Budget
 from .calibrate import calibrate
-from .card import card_of, domain_of
+from .card import card_of, domain_of, role_notes
 from .checkpoint import Resume
 from .data.check import check_manifest
 from .data.features import extract_features
@@ -308,11 +308,20 @@ def _finished(
     val_set = every.subset(~run.is_train)
     calibrated = calibrate(run.task, model, val_set)
     domain = domain_of(run, every)
+    notes = role_notes(run)
     looked_at = [k for k in model.sizes if ":" in k]  # of the encoders from disk
     if run.task.whole_images or run.task.around:
         looked_at += run.task.own_senses
     if looked_at:
-        domain = replace(domain, features=feature_domain(train_set, val_set, tuple(looked_at)))
+        people = [
+            np.array([r.patient_id or r.case_id for r in run.rows])[m].tolist()
+            for m in (run.is_train, ~run.is_train)
+        ]
+        looks = feature_domain(train_set, val_set, tuple(looked_at), (people[0], people[1]))
+        domain = replace(domain, features=looks.models)
+        notes += looks.notes
+    for note in notes:
+        run.log(note)
     made = NewBundle(
         task=run.task,
         model=model,
@@ -322,7 +331,7 @@ def _finished(
         late=baselines.late,
         calibration=calibrated.calibration,
         domain=domain,
-        card=card_of(run, model, calibrated.figures),
+        card=card_of(run, model, calibrated.figures, notes),
         tokenizer=tokenizer,
         persons=telling(i for r in run.rows for i in (r.case_id, r.patient_id)),
     )
@@ -335,6 +344,7 @@ def _finished(
             "chosen_by": criterion(torch.from_numpy(val_set.labels)),
             "subsets": {name: asdict(found) for name, found in calibrated.figures.items()},
         },
+        notes=notes,
         seconds=round(time.monotonic() - run.started, 1),
     )
 

@@ -76,10 +76,10 @@ def _ingested(request: IngestRequest, progress: Callable, library: Library) -> I
         export.mkdir(parents=True, exist_ok=True)
     numbers = count(1)
 
-    def write(image: Image) -> str | None:
+    def write(image: Image, case_id: str) -> str | None:
         if export is None:
             return None
-        return str(write_nifti(image, export / export_name(image, next(numbers))))
+        return str(write_nifti(image, export / export_name(image, next(numbers)), case_id))
 
     done = Ingested()
     for path in request.paths:

@@ -21,6 +21,8 @@ from ...models.feature_set import label_matrix
 from ...models.senses import SENSES
 from ...task import Task
 from .words import (
+    ids_alike,
+    misread,
     names_its_patient,
     not_read,
     one_sided,
@@ -87,7 +89,10 @@ def _mask_problem(loaded: Any, image: ManifestImage, mask: Path) -> str:
     """A label map on the same grid."""
     if not is_volume_file(mask) or mask.name.lower().endswith(ITK_SUFFIXES):
         return ""  # looked into when it is read
-    labels: Any = nib.load(mask)
+    try:
+        labels: Any = nib.load(mask)
+    except (OSError, ValueError, EOFError, nib.filebasedimages.ImageFileError):
+        return f"has the mask {image.mask}, which is no readable NIfTI file; copy it again"
     axes = _axes(loaded.shape)
     same = _axes(labels.shape) == (axes if image.volume is None else axes[:3])
     on_one_grid = same and np.allclose(labels.affine, loaded.affine, atol=1e-3)
@@ -135,6 +140,7 @@ def check_manifest(task: Task, rows: list[ManifestRow], *, thorough: bool = Fals
     problems = [f"the task's further sense {s} is not one" for s in task.further if s not in SENSES]
     problems += _in_several_splits(rows)
     problems += [f"no case has split {needed}" for needed in ("train", "val") if needed not in splits]
+    problems += misread(task, rows) if thorough else ()
     for row in rows:
         problems += _row_problems(task, row, thorough=thorough)
     problems += shared_images(rows) if thorough else ()
@@ -148,7 +154,7 @@ def check_manifest(task: Task, rows: list[ManifestRow], *, thorough: bool = Fals
 
 def _notes(task: Task, rows: list[ManifestRow], labels: np.ndarray) -> list[str]:
     """What a training would pass over, or could not learn or show."""
-    notes = [*not_read(rows), *unplaced_roles(task, rows)]
+    notes = [*not_read(task, rows), *ids_alike(rows), *unplaced_roles(task, rows)]
     nobody = [row for row in rows if not row.patient_id]
     if nobody and len(nobody) < len(rows):
         notes.append(

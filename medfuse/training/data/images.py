@@ -14,9 +14,11 @@ import numpy as np
 from ...affine import Affine
 from ...case import Image
 from ...errors import UnreadableError
+from ...io.headers import read_header
 from ...io.manifest import ManifestImage, ManifestRow
 from ...io.masks import read_mask
 from ...io.rows import read_entry
+from ...io.sound import read_sound
 from ...io.volume_files import is_volume_file, load
 from ...modalities import MODALITIES, is_cine
 from ...task import Task
@@ -42,7 +44,7 @@ def check_images(
     for n, row in enumerate(rows, 1):
         problems += look.row(row)
         progress(n, len(rows))
-    return ImagesCheck(problems=problems, notes=look.notes)
+    return ImagesCheck(problems=problems, notes=[*look.notes, *_one_person(look.people, len(rows))])
 
 
 @dataclass(frozen=True)
@@ -63,6 +65,7 @@ class _Look:
     task: Task
     seen: dict[str, tuple[ManifestRow, str]] = field(default_factory=dict)  # by digest of pixels
     studies: dict[str, ManifestRow] = field(default_factory=dict)  # by StudyInstanceUID
+    people: dict[str, list[ManifestRow]] = field(default_factory=dict)  # by PatientID of a DICOM header
     notes: list[str] = field(default_factory=list)
 
     def row(self, row: ManifestRow) -> Iterator[str]:
@@ -86,6 +89,8 @@ class _Look:
                 yield f"{row.at}: {entry.path}: {fault}"
             placed += [_Placed(image, entry) for image in images if image.affine is not None]
         yield from _apart(row, placed)
+        yield from _lesions_beyond(row, placed)
+        yield from _damaged_sounds(row)
         if outlined and all(entry.mask for entry in row.images):
             self.notes += [f"{row.at}: {said}" for said in _labels_apart(self.task, row, outlined)]
 
@@ -106,6 +111,8 @@ class _Look:
                 self.notes.append(
                     f"{row.at}: {entry.path}: is one slice, no volume; name the folder of its series"
                 )
+            self.notes += [f"{row.at}: {entry.path}: {said}" for said in _value_notes(image)]
+            self._person(row, image)
             yield from self._study(row, image)
             yield from self._twin(row, entry, image)
             if entry.mask:
@@ -119,6 +126,13 @@ class _Look:
         other = self.studies.setdefault(uid, row) if uid else row
         if (other.patient_id or other.case_id) != (row.patient_id or row.case_id):
             yield f"is of the study of case {other.case_id}, another patient; give both one patient_id"
+
+    def _person(self, row: ManifestRow, image: Image) -> None:
+        """Note whose the header of a DICOM image says that it is."""
+        if image.source.series_uid and image.source.files:
+            said = read_header(Path(image.source.files[0])).tags.get("PatientID", "").strip()
+            if said:
+                self.people.setdefault(said, []).append(row)
 
     def _twin(self, row: ManifestRow, entry: ManifestImage, image: Image) -> Iterator[str]:
         digest = _digest(image.pixels)
@@ -154,6 +168,47 @@ class _Look:
             theirs = None if stored.affine is None else _corners(stored.affine, stored.data.shape[:3])
             if theirs is None or not _same_corners(_corners(image.affine, image.pixels.shape), theirs):
                 yield f"and its mask {entry.mask} lie on different grids; resample the mask onto the image"
+
+
+def _one_person(people: dict[str, list[ManifestRow]], cases: int) -> list[str]:
+    """PatientIDs of headers that the manifest gives to several patients, one sentence each; an id of more
+    than half the cases is no person's, as de-identified archives have it."""
+    out = []
+    for rows in people.values():
+        patients = {row.patient_id or row.case_id: row for row in rows}
+        if len(patients) > 1 and len({row.case_id for row in rows}) <= cases / 2:
+            first, *others = patients.values()
+            leak = ", in several splits" if len({row.split for row in rows}) > 1 else ""
+            out.append(
+                f"{others[0].at}: its DICOM header has the PatientID of case {first.case_id}, another "
+                f"patient of the manifest{leak}; if they are one person, give both one patient_id"
+            )
+    return out
+
+
+def _lesions_beyond(row: ManifestRow, placed: list[_Placed]) -> Iterator[str]:
+    """Lesions whose centre lies in no image of its modality."""
+    for lesion in row.lesions:
+        for modality, centre in lesion.centre_mm.items():
+            images = [p.image for p in placed if p.image.modality == modality]
+            boxes = [
+                _corners(image.affine, image.pixels.shape) for image in images if image.affine is not None
+            ]
+            if boxes and not any(((b.min(0) - 5 <= centre) & (centre <= b.max(0) + 5)).all() for b in boxes):
+                where = ", ".join(f"{x:g}" for x in centre)
+                yield (
+                    f"{row.at}: a lesion's centre ({where}) lies in no {modality} of the case; write it in "
+                    "RAS+ mm of its frame"
+                )
+
+
+def _damaged_sounds(row: ManifestRow) -> Iterator[str]:
+    for name in row.sounds:
+        if (Path(row.root) / name).is_file():
+            try:
+                read_sound(Path(row.root) / name)
+            except UnreadableError as e:
+                yield f"{row.at}: the sound {name}: {e.reason}"
 
 
 def _empty_files(path: Path) -> list[str]:
@@ -208,12 +263,47 @@ def _value_faults(image: Image, modality: str) -> Iterator[str]:
     if low == high:
         yield f"holds the value {low:g} alone; export it again"
         return
-    if is_cine(modality) or image.source.series_uid:
-        return
-    if modality == "CT" and low >= 0:
+    if not is_cine(modality) and not image.source.series_uid:
+        yield from _scale_faults(values, modality)
+
+
+def _scale_faults(values: np.ndarray, modality: str) -> Iterator[str]:
+    """Values of a volume without a header of DICOM that are not those of its modality."""
+    low, high = float(values.min()), float(values.max())
+    if _like_labels(values):
+        yield (
+            f"holds {len(np.unique(values))} whole numbers alone, from {low:g} to {high:g}, like a label "
+            "map; name the image, and the label map as its mask"
+        )
+    elif modality == "CT" and high - low < LEAST_HU_SPAN:
+        yield (
+            f"goes from {low:.4g} to {high:.4g} alone, so its values are no HU; name the image before it was "
+            "normalised"
+        )
+    elif modality == "CT" and low >= 0:
         yield "never goes below 0, so its values are no HU; apply slope and intercept, or mend the modality"
     elif modality == "MR" and float((values < -500).mean()) > 0.01:
         yield f"goes down to {low:g} like HU of CT, and the manifest says MR; correct the modality"
+
+
+LEAST_HU_SPAN = 50.0
+MOST_CLASSES = 12
+
+
+def _like_labels(values: np.ndarray) -> bool:
+    """Whether an image holds a few small whole numbers from 0 on, as classes are."""
+    some = values.reshape(-1)[:: max(1, values.size // 100_000)]
+    low, high = float(some.min()), float(values.max())
+    if low != 0 or high > 255 or len(np.unique(some)) > MOST_CLASSES:
+        return False
+    seen = np.unique(values)
+    return len(seen) <= MOST_CLASSES and bool((seen == np.round(seen)).all()) and float(values.min()) == 0
+
+
+def _value_notes(image: Image) -> Iterator[str]:
+    """What may be meant so: DICOM CT without a voxel of air."""
+    if image.modality == "CT" and image.source.series_uid and float(image.pixels.min()) >= 0:
+        yield "never goes below 0, as HU of a body in air do; its rescale intercept may be lost"
 
 
 def _corners(affine: np.ndarray, shape: tuple[int, ...]) -> np.ndarray:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from math import isfinite
 from pathlib import Path
 
@@ -53,9 +54,6 @@ def names_its_patient(row: ManifestRow) -> str:
 
 def word_faults(task: Task, row: ManifestRow) -> Iterator[str]:
     """One clause a fault of one case, each with what to do."""
-    for name in row.unknown:
-        if meant := _meant(name, row):
-            yield f"the field {name} is not known and is not read; did you mean {meant}?"
     yield from _split_faults(row)
     yield from _label_faults(task, row)
     yield from _exclusive_faults(task, row)
@@ -78,17 +76,37 @@ def _meant(name: str, row: ManifestRow) -> str:
     return "" if meant in row.model_fields_set else meant
 
 
-def not_read(rows: list[ManifestRow]) -> list[str]:
+def misread(task: Task, rows: list[ManifestRow]) -> list[str]:
+    """Names that were meant for a field or a finding: one sentence a name, with its first line."""
+    out = []
+    for name, at in _unknown_names(rows).items():
+        many = f" (in {len(at)} cases)" if len(at) > 1 else ""
+        if name in (f.id for f in task.findings):
+            how = f"is not read; write the finding into labels (in a CSV as label:{name})"
+            out.append(f"{at[0].at}: the field {name} {how}{many}")
+        elif meant := next((m for row in at if (m := _meant(name, row))), ""):
+            what = f"the field {name} is not known and is not read; did you mean {meant}?"
+            out.append(f"{at[0].at}: {what}{many}")
+    return out
+
+
+def not_read(task: Task, rows: list[ManifestRow]) -> list[str]:
     """Names that no field has or is like: one sentence a name, with its first line."""
-    first: dict[str, list[ManifestRow]] = {}
-    for row in rows:
-        for name in row.unknown:
-            if not _meant(name, row):
-                first.setdefault(name, []).append(row)
+    findings = [f.id for f in task.findings]
     return [
         f"{at[0].at}: the field {name} is not known and is not read (in {len(at)} case(s))"
-        for name, at in first.items()
+        for name, at in _unknown_names(rows).items()
+        if name not in findings and not any(_meant(name, row) for row in at)
     ]
+
+
+def _unknown_names(rows: list[ManifestRow]) -> dict[str, list[ManifestRow]]:
+    """Names that no field has → the cases that say them."""
+    out: dict[str, list[ManifestRow]] = {}
+    for row in rows:
+        for name in row.unknown:
+            out.setdefault(name, []).append(row)
+    return out
 
 
 def _split_faults(row: ManifestRow) -> Iterator[str]:
@@ -131,16 +149,48 @@ MISSING = (-99, -999, -9999, 9999, 99999)  # what stands for no value in many ta
 
 
 def _further_faults(task: Task, row: ManifestRow) -> Iterator[str]:
-    """Sounds that are not there, laboratory values that are none, reports of no language, unknown lesions."""
+    """Sounds that are not there, laboratory values that are none, reports that are none or of no language,
+    unknown lesions."""
     for name in row.sounds:
         if not (Path(row.root) / name).is_file():
             yield f"the sound {name} does not exist"
-    for lab in row.labs:
-        if not isfinite(lab.value) or lab.value in MISSING:
-            yield f"the laboratory value {lab.loinc} is {lab.value:g}; leave out what was not measured"
+    yield from _lab_faults(row)
     for language in (name for name in row.reports if not LANGUAGE.fullmatch(name)):
         yield f"reports has the language {language!r}; write its code, such as en or zh-TW"
+    if A_FILE.fullmatch(row.report):
+        yield f"its report is the name of a file, {row.report}; write the words of the report themselves"
     yield from _lesion_faults(task, row)
+
+
+A_FILE = re.compile(r"\S+\.(txt|pdf|docx?|rtf|xml|json|html?)", re.IGNORECASE)
+LOINC = re.compile(r"[0-9]{1,7}-[0-9]")
+
+
+def _lab_faults(row: ManifestRow) -> Iterator[str]:
+    """Of laboratory values: no number, no code, no unit, no date, or two of one day."""
+    known: dict[tuple[str, str, str], float] = {}
+    for lab in row.labs:
+        named = f"the laboratory value {lab.loinc}"
+        if not isfinite(lab.value) or lab.value in MISSING:
+            yield f"{named} is {lab.value:g}; leave out what was not measured"
+        if not LOINC.fullmatch(lab.loinc.strip()):
+            yield f"{named} has no LOINC code; write one, such as 1742-6"
+        if not lab.unit.strip():
+            yield f"{named} has no unit; write it in UCUM, such as U/L"
+        if lab.date and not _is_date(lab.date):
+            yield f"{named} is of the day {lab.date!r}; write it as 2024-01-31"
+        key = (lab.loinc.strip(), lab.unit.strip(), lab.date)
+        if known.setdefault(key, lab.value) != lab.value:
+            when = f"on {lab.date}" if lab.date else "without a date"
+            yield f"{named} is {known[key]:g} and {lab.value:g} {when}, and one of them is used; date them"
+
+
+def _is_date(text: str) -> bool:
+    try:
+        datetime.fromisoformat(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _lesion_faults(task: Task, row: ManifestRow) -> Iterator[str]:
@@ -151,6 +201,10 @@ def _lesion_faults(task: Task, row: ManifestRow) -> Iterator[str]:
             yield f"a lesion is a {kind}, no finding of the task" + (
                 f"; did you mean {hint}?" if hint else ""
             )
+    for lesion in row.lesions:
+        places = [x for centre in lesion.centre_mm.values() for x in centre]
+        if not (isfinite(lesion.diameter_mm) and lesion.diameter_mm >= 0 and all(map(isfinite, places))):
+            yield f"a lesion has the diameter {lesion.diameter_mm:g} mm or a centre that is none; correct it"
 
 
 def _image_faults(task: Task, image: ManifestImage) -> Iterator[str]:
@@ -166,6 +220,18 @@ def _image_faults(task: Task, image: ManifestImage) -> Iterator[str]:
         near = nearest(image.role, roles) if image.role and image.role not in roles else ""
         if near:
             yield f"{image.path} has the role {image.role!r}, which the task lacks; did you mean {near}?"
+
+
+def ids_alike(rows: list[ManifestRow]) -> list[str]:
+    """Cases whose ids differ in capitals or blanks alone: one may be meant, and their folders are one where
+    a disk does not tell capitals."""
+    first: dict[str, ManifestRow] = {}
+    out = []
+    for row in rows:
+        other = first.setdefault(row.case_id.strip().casefold(), row)
+        if other is not row:
+            out.append(f"{row.at}: its id differs from that of {other.at} in capitals or blanks alone")
+    return out
 
 
 def shared_images(rows: list[ManifestRow]) -> Iterator[str]:
