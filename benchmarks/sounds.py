@@ -7,7 +7,9 @@ python benchmarks/sounds.py --train train/manifest.jsonl --test test/manifest.js
 
 Each pair: R@10 from the row to the column, with 95 % (Wilson) of the patients; by chance; with the sounds of
 the test patients exchanged (mean of five orders); and from all true claims in place of the sound, which is
-what a sound that told everything would give. Beside it: which findings the sound tells, as AUROC.
+what a sound that told everything would give. Beside it: which findings the sound tells, as AUROC; and how
+often the right one of three pictures is found, as `medfuse demo` looks for it. With --ship FOLDER the sense
+is written as the one that comes with medfuse.
 """
 
 from __future__ import annotations
@@ -21,14 +23,16 @@ import numpy as np
 import torch
 from sklearn.metrics import roc_auc_score
 
-from medfuse.bundles.bound import load_bound
+from medfuse.bundles.beside import BesideFile, write_beside
+from medfuse.bundles.bound import bound_temperatures, load_bound
 from medfuse.bundles.bundle import Bundle, load_bundle
+from medfuse.bundles.calibration import calibrated
 from medfuse.cohort.audit import wilson
 from medfuse.evaluation.evaluate import features_of
 from medfuse.evaluation.results import Space
-from medfuse.evaluation.space import CLAIMS, asked_findings, space_of_bundle
-from medfuse.io.manifest import read_manifest
-from medfuse.models.feature_set import FeatureSet
+from medfuse.evaluation.space import CLAIMS, agreement, asked_findings, case_chances, space_of_bundle
+from medfuse.io.manifest import ManifestRow, read_manifest
+from medfuse.models.feature_set import FeatureSet, collect, label_matrix
 from medfuse.workflows.bind import bind
 
 SENSE = "AUDIO"
@@ -72,6 +76,40 @@ def rows_of(true: Space, shuffled: list[Space]) -> list[dict[str, object]]:
     return rows
 
 
+def of_three(bundle: Bundle, data: FeatureSet, rows: list[ManifestRow]) -> float:
+    """How often the picture of the sound's patient comes first of three; 3,000 draws of three patients."""
+    prior = prior_of(bundle, rows)[asked_findings(bundle.task)]
+    fused = collect(bundle.task, bundle.model.sizes, data, bundle.tokenizer)
+    by_image = case_chances(bundle, fused, data)[:, asked_findings(bundle.task)]
+    logits = load_bound(bundle)[SENSE].logits(data.features).numpy()
+    by_sound = calibrated(logits, bound_temperatures(bundle)[SENSE])[:, asked_findings(bundle.task)]
+    score = agreement(by_sound, by_image, prior)
+    rng = np.random.default_rng(0)
+    drawn = np.stack([rng.choice(len(score), 3, replace=False) for _ in range(3000)])
+    return float(np.mean([score[d[0], d].argmax() == 0 for d in drawn]))
+
+
+def prior_of(bundle: Bundle, rows: list[ManifestRow]) -> np.ndarray:
+    """(F,) how often the rows have each finding of the task."""
+    labels = label_matrix(bundle.task, rows)
+    return np.array([y[y >= 0].mean() for y in labels.T])
+
+
+def ship(bundle: Bundle, rows: list[ManifestRow], name: str, seed: int, folder: Path) -> None:
+    """Write what was bound without the bundle's own files."""
+    prior = prior_of(bundle, rows)
+    file = BesideFile(
+        sense=SENSE,
+        bundle=name,
+        temperature=bound_temperatures(bundle)[SENSE],
+        prior={f.id: round(float(p), 4) for f, p in zip(bundle.task.findings, prior, strict=True)},
+        cases=len(rows),
+        seed=seed,
+        simulated=all(r.simulated for r in rows),
+    )
+    write_beside(folder, load_bound(bundle)[SENSE], file)
+
+
 def told(bundle: Bundle, data: FeatureSet) -> dict[str, float]:
     """AUROC of each finding by the sound alone, of those that 10 cases have and 10 have not."""
     logits = load_bound(bundle)[SENSE].logits(data.features).numpy()
@@ -93,6 +131,7 @@ def main() -> None:
     parser.add_argument("--test", type=Path, required=True)
     parser.add_argument("--work", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--ship", type=Path, help="new folder, such as medfuse/bundles/senses/BUNDLE-audio")
     parser.add_argument("--out", type=Path, default=Path("runs/benchmarks"))
     options = parser.parse_args()
     torch.set_num_threads(1)
@@ -101,6 +140,9 @@ def main() -> None:
     if not out.exists():
         bind(options.bundle, SENSE, options.train, out, seed=options.seed)
     bundle = load_bundle(out)
+    learned = [r for r in read_manifest(options.train) if r.split == "train"]
+    if options.ship:
+        ship(bundle, learned, options.bundle, options.seed, options.ship)
     rows = [r for r in read_manifest(options.test) if r.split == "test" and r.images and r.sounds]
     data, refused = features_of(bundle, rows, "cpu", lambda done, total: None)
     shuffled = [space_of_bundle(bundle, exchanged(data, seed)) for seed in range(5)]
@@ -113,8 +155,10 @@ def main() -> None:
     print(f"goal of {GOAL} times chance: {', '.join(reached) or 'reached by no pair of sound and image'}")
     heard = told(bundle, data)
     print("told by the sound (AUROC): " + ", ".join(f"{k} {v}" for k, v in heard.items()))
+    three = of_three(bundle, data, learned)
+    print(f"the right one of three pictures comes first: {three:.3f} (chance .333)")
     options.out.mkdir(parents=True, exist_ok=True)
-    result = {"pairs": table, "auroc": heard, "refused": refused, "seed": options.seed}
+    result = {"pairs": table, "auroc": heard, "refused": refused, "seed": options.seed, "three": three}
     (options.out / "sounds.json").write_text(json.dumps(result, indent=1))
 
 

@@ -14,6 +14,7 @@ from ..drafting.draft import check_writer
 from ..library import Library
 from ..library.ingest import ingest
 from ..simulation.population import write_population
+from .demo_sound import FoundBySound, sound_of_demo
 from .outputs import check_folder
 from .predict import PredictOptions, predict_library_case
 
@@ -30,11 +31,12 @@ class DemoCase:
 
 @dataclass(frozen=True, kw_only=True)
 class DemoResult:
-    """The cases, the bundle that predicted them, and the library's home."""
+    """The cases, the bundle that predicted them, the library's home, and the patient found by a sound."""
 
     cases: list[DemoCase]
     bundle: str
     home: str
+    sound: FoundBySound | None = None  # of simulated patients, where there are several
 
     def as_json(self) -> dict[str, object]:
         """As JSON data."""
@@ -48,7 +50,7 @@ def run_demo(out: Path, *, cases: int, seed: int, language: str, log: Callable[[
     options = PredictOptions(language=language)
     check_writer(bundle, options.writer, language, None)  # before an earlier demo is taken away
     check_folder(out)
-    for name in ("dicom", "home", "results"):
+    for name in ("dicom", "home", "results", "sound"):
         shutil.rmtree(out / name, ignore_errors=True)
     log(f"simulating {cases} patients as DICOM (not patients: every header says SIMULATED)")
     write_population(out / "dicom", cases=cases, seed=seed, file_format="dicom")
@@ -58,7 +60,10 @@ def run_demo(out: Path, *, cases: int, seed: int, language: str, log: Callable[[
     ingested = ingest(library, out / "dicom")
     log(f"ingested {len(ingested.files)} files into {len(ingested.cases)} cases")
     rows = [predicted(case_id, bundle, out, options, library, log) for case_id in sorted(ingested.cases)]
-    return DemoResult(cases=rows, bundle=bundle.name, home=str(out / "home"))
+    sound = sound_of_demo(bundle, out, seed=seed, folders={r.case_id: Path(r.folder) for r in rows})
+    if sound is not None:
+        log(sound.sentence)
+    return DemoResult(cases=rows, bundle=bundle.name, home=str(out / "home"), sound=sound)
 
 
 def predicted(

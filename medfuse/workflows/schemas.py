@@ -9,6 +9,7 @@ from pathlib import Path
 
 from pydantic import BaseModel
 
+from ..bundles.beside import BesideFile
 from ..bundles.bound import BoundFile
 from ..bundles.contracts import BundleConfig, Calibration, Card, DomainFile, VqaExamples, WriterFile
 from ..bundles.pins import BundlePins
@@ -80,6 +81,7 @@ MODELS: dict[str, type[BaseModel]] = {
     "index": TensorIndex,
     "writer_config": WriterFile,
     "bound_config": BoundFile,
+    "beside": BesideFile,
     "generator_config": GeneratorConfig,
     "generated": GeneratedNote,
     "evaluation": Evaluation,
