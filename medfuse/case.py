@@ -216,16 +216,19 @@ class StateArea:
 
 @dataclass(frozen=True, kw_only=True)
 class ReferringObject:
-    """Something of a study that says something of images: how to show them, or which of them are key.
+    """Something of a study that says something of images: how to show them, which of them are key, or what
+    somebody outlined on them.
 
     title, description: as its author wrote them. graphics: how many marks and texts it holds. Of a
     presentation state, windows: (centre, width) in the images' unit; rotation in degrees clockwise; flipped:
     left and right changed, after the rotation; inverted: bright is low; texts: what it writes on the images;
     marks: what it draws, the lowest layer first; areas: what it shows of them; undrawn: how many have no
-    place on an image that can be told.
+    place on an image that can be told. Of outlines, graphics is how many structures there are; outlined: UIDs
+    of the series that they are of; made_by: person, program and date, as far as it says them; file: its name
+    in the store of a library.
     """
 
-    kind: Literal["presentation state", "key objects"]
+    kind: Literal["presentation state", "key objects", "segmentation", "structure set", "label map"]
     path: str
     sop_uid: str
     series_uid: str
@@ -243,6 +246,9 @@ class ReferringObject:
     marks: tuple[StateMark, ...] = ()
     areas: tuple[StateArea, ...] = ()
     undrawn: int = 0
+    outlined: tuple[str, ...] = ()
+    made_by: str = ""
+    file: str = ""
 
 
 @dataclass(frozen=True)
@@ -264,7 +270,7 @@ class Case:
     patient_id: str = ""
     images: list[Image] = field(default_factory=list)
     refused: list[Refusal] = field(default_factory=list)
-    objects: list[ReferringObject] = field(default_factory=list)  # presentation states, key objects
+    objects: list[ReferringObject] = field(default_factory=list)  # states, key objects, outlines of others
     indication: str = ""
     report: str = ""
     sex: str = ""

@@ -16,7 +16,7 @@ from medfuse.bundles import pins
 from medfuse.cohort import tables
 from medfuse.drafting import templates
 from medfuse.exports.registry import FORMATS
-from medfuse.io import archives, decode, presented, referring, sound, unpack, volume_files
+from medfuse.io import archives, decode, outlined, presented, referring, sound, unpack, volume_files
 from medfuse.library import health, library
 from medfuse.modalities import MODALITIES
 from medfuse.models.coordination import OBJECTIVES
@@ -72,6 +72,7 @@ LIMITS = (
     ),
     Limit(module=sound, name="LONGEST_S", unit="min", bounds="a sound"),
     Limit(module=referring, name="DEEPEST", unit="", bounds="levels of a structured report"),
+    Limit(module=outlined, name="MOST_STRUCTURES", unit="", bounds="structures of a file of outlines"),
     Limit(module=presented, name="MOST_MARKS", unit="", bounds="marks of a presentation state"),
     Limit(module=tables, name="LONGEST", unit="", bounds="characters of a field of a table of reports"),
     Limit(module=limits, name="LONGEST_PDU", unit="MiB", bounds="a PDU that a node takes"),

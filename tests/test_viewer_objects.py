@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import highdicom as hd
+import nibabel as nib
 import numpy as np
+import pydicom
 import pytest
+import viewers
 from isal import igzip
 from playwright.sync_api import expect
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
 from pydicom.uid import generate_uid
+from slices import write_slice
 from test_objects import HEAD, drawn, sources, state_of
-from viewers import CHROMIUM, browsing, serving, viewport
+from test_pet import square, write_outline
+from viewers import CHROMIUM, browsing, serving, settled, viewport
 
 from medfuse.case import Image, Source
 from medfuse.display.contract import CaseImages
 from medfuse.library import Library, store
 from medfuse.library.ingest import ingest
+from medfuse.library.integrity import image_names
+from medfuse.library.referring import LABEL_MAP, objects_of
+
+NODE, ORGAN = "<i>node</i> [a](b)", "organ"
 
 
 @pytest.fixture
@@ -135,4 +144,169 @@ def test_a_state_is_drawn_on_its_image_and_shown_as_its_author_saw_it(marked, ho
         expect(canvas).to_have_attribute("data-fit", fit)
         page.get_by_role("button", name="Drawn over the image").click()
         expect(canvas).to_have_attribute("data-stated", "")
+        assert not page.problems
+
+
+def ct_of(folder, size=40, places=8):
+    """A CT of 1 × 1 × 3 mm voxels from (0, 0, 0) LPS."""
+    folder.mkdir()
+    for k in range(places):
+        ds = write_slice(
+            folder / f"{k}.dcm",
+            position=(0, 0, 3.0 * k),
+            number=k + 1,
+            size=(size, size),
+            spacing=(1.0, 1.0),
+            PixelData=np.full((size, size), 1000, np.uint16).tobytes(),
+        )
+        for name in ("PatientBirthDate", "PatientSex", "StudyTime", "StudyID", "AccessionNumber"):
+            setattr(ds, name, ds.get(name, ""))
+        ds.ReferringPhysicianName, ds.StudyDate, ds.PatientName = "", "20260101", "X^"
+        ds.save_as(folder / f"{k}.dcm")
+    return [pydicom.dcmread(folder / f"{k}.dcm") for k in range(places)]
+
+
+def write_segmentation(path, slices):
+    """Two segments that overlap: a node at columns 10 to 14, rows 20 to 27 of slices 3 and 4, in an organ."""
+    pixels = np.zeros((len(slices), 40, 40, 2), np.uint8)
+    pixels[2:4, 20:28, 10:15, 0] = 1
+    pixels[1:6, 15:35, 5:25, 1] = 1
+    described = [
+        hd.seg.SegmentDescription(
+            segment_number=n,
+            segment_label=name,
+            segmented_property_category=codes.SCT.MorphologicallyAbnormalStructure,
+            segmented_property_type=codes.SCT.Neoplasm,
+            algorithm_type=hd.seg.SegmentAlgorithmTypeValues.MANUAL,
+        )
+        for n, name in enumerate((NODE, ORGAN), 1)
+    ]
+    hd.seg.Segmentation(
+        source_images=slices,
+        pixel_array=pixels,
+        segmentation_type=hd.seg.SegmentationTypeValues.BINARY,
+        segment_descriptions=described,
+        sop_instance_uid=generate_uid(),
+        instance_number=1,
+        content_creator_name="Lee^Ann",
+        series_description="drawn <b>by hand</b>",
+        **{**HEAD, "manufacturer": "Hand & Co"},
+    ).save_as(path)
+
+
+def structures_of(case_id):
+    """What the browser is told, and by name the places in LPS mm of the voxels that it is sent."""
+    from apps.viewer import pixels
+
+    folder = pixels.case_pixels(case_id)
+    case = CaseImages.model_validate_json((folder / "case.json").read_text())
+    found = {}
+    for s in case.structures:
+        shape = np.subtract(s.box[1], s.box[0]) + 1
+        bits = np.frombuffer(igzip.decompress((folder / f"{s.image}.{s.bits}.gz").read_bytes()), np.uint8)
+        mask = np.unpackbits(bits, bitorder="little")[: shape.prod()].reshape(shape[::-1]).transpose(2, 1, 0)
+        at = np.argwhere(mask) + s.box[0]
+        affine = np.asarray(case.images[s.image].affine)
+        found[s.name] = (at @ affine[:3, :3].T + affine[:3, 3]) * (-1, -1, 1)
+    return case, found
+
+
+def spans(places):
+    return [tuple(v) for v in np.stack([places.min(0), places.max(0)], 1).round(3).tolist()]
+
+
+def test_a_segmentation_lies_where_its_author_drew_it(home, tmp_path):
+    """Also where its segments overlap, and where it comes after its images."""
+    slices = ct_of(tmp_path / "ct")
+    write_segmentation(tmp_path / "seg.dcm", slices)
+    (case_id,) = ingest(Library(), tmp_path / "ct").cases
+    assert structures_of(case_id)[1] == {}
+    done = ingest(Library(), tmp_path / "seg.dcm")
+    assert [o["kind"] for o in done.objects] == ["segmentation"]
+    case, found = structures_of(case_id)
+    assert spans(found[NODE]) == [(10, 14), (20, 27), (6, 9)]
+    assert spans(found[ORGAN]) == [(5, 24), (15, 34), (3, 15)]
+    assert [s.ml for s in case.structures] == [pytest.approx(5 * 8 * 2 * 3 / 1000), pytest.approx(6)]
+    (one,) = objects_of(Library(), case_id)
+    assert one.made_by.startswith("Lee Ann, X, Hand & Co")
+    with Library().session() as s:
+        assert one.file in image_names(s)  # so a backup holds it
+
+
+def test_a_structure_set_lies_where_its_author_drew_it(home, tmp_path):
+    ct_of(tmp_path / "ct")
+    write_outline(tmp_path / "ct" / "rs.dcm", "1.2.3", [square(2.5, 12.5, 3.0), square(5.5, 8.5, 6.0)])
+    ds = pydicom.dcmread(tmp_path / "ct" / "rs.dcm")
+    ds.StudyInstanceUID, ds.SOPInstanceUID = "1.2.9", ds.file_meta.MediaStorageSOPInstanceUID
+    ds.save_as(tmp_path / "ct" / "rs.dcm")
+    (case_id,) = ingest(Library(), tmp_path / "ct").cases
+    assert spans(structures_of(case_id)[1]["mass"]) == [(3, 12), (3, 12), (3, 6)]
+
+
+def test_a_label_map_lies_on_the_image_that_it_came_with(home, tmp_path):
+    affine = np.diag([-2.0, -2, 3, 1])
+    nib.save(nib.Nifti1Image(np.zeros((20, 18, 9), np.int16), affine), tmp_path / "ct.nii.gz")
+    labels = np.zeros((20, 18, 9), np.uint8)
+    labels[3:6, 4:8, 2] = 2
+    flipped = affine @ [[-1, 0, 0, 19], [0, 1, 0, 0], [0, 0, 1, 0], [0, 0, 0, 1]]
+    nib.save(nib.Nifti1Image(labels[::-1], flipped), tmp_path / "organs.nii.gz")
+    files = [(tmp_path / "ct.nii.gz", "CT"), (tmp_path / "organs.nii.gz", LABEL_MAP)]
+    case_id = store.add_nifti(Library(), files)
+    _, found = structures_of(case_id)
+    assert spans(found["organs.nii.gz 2"]) == [(6, 10), (8, 14), (6, 6)]
+
+
+@pytest.mark.parametrize(
+    ("spoil", "said"),
+    [
+        (lambda ds: setattr(ds, "FrameOfReferenceUID", "9.9"), "frame of reference of no image here"),
+        (
+            lambda ds: ds.__delattr__("SharedFunctionalGroupsSequence"),
+            "not a segmentation that can be placed",
+        ),
+    ],
+)
+def test_outlines_that_cannot_be_placed_are_said(home, tmp_path, spoil, said):
+    slices = ct_of(tmp_path / "ct")
+    write_segmentation(tmp_path / "ct" / "seg.dcm", slices)
+    ds = pydicom.dcmread(tmp_path / "ct" / "seg.dcm")
+    spoil(ds)
+    ds.save_as(tmp_path / "ct" / "seg.dcm")
+    (case_id,) = ingest(Library(), tmp_path / "ct").cases
+    case, found = structures_of(case_id)
+    assert not found
+    assert said in case.unplaced[str(ds.SOPInstanceUID)]
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+def test_outlines_of_others_are_shown_by_name_each_with_a_switch(home, tmp_path):
+    slices = ct_of(tmp_path / "ct")
+    write_segmentation(tmp_path / "ct" / "seg.dcm", slices)
+    (case_id,) = ingest(Library(), tmp_path / "ct").cases
+    with serving(home) as url, browsing(url) as page:
+        page.goto(f"{url}/read?case={case_id}")
+        canvas = viewport(page, "CT")
+        line = page.locator("[data-referred]")
+        expect(line).to_contain_text("drawn <b>by hand</b> — made by Lee Ann, X, Hand & Co", timeout=30_000)
+        line.get_by_role("button", name=f"Show where it is largest: {NODE}").click()
+        expect(canvas).to_have_attribute("data-others", f"{NODE}: 26\n{ORGAN}: 80")
+        box = settled(canvas)
+        x, y, sx, sy = (float(v) for v in canvas.get_attribute("data-fit").split(","))
+        picture = viewers.drawn(canvas).astype(int)
+        ratio = picture.shape[1] / box["width"]
+        blue = (picture[..., 2] > 180) & (picture[..., 0] < 130) & (picture[..., 1] > 150)
+        rows, columns = np.nonzero(blue)
+        across, down = (
+            (columns / ratio - x) / sx,
+            (rows / ratio - y) / sy,
+        )  # pixels of 1 mm, from their outer edges
+        sides = across[(down > 20.5) & (down < 27.5)]  # its name stands above
+        assert [sides.min(), sides.max()] == pytest.approx([10, 15], abs=0.3)
+        assert down[(across > 11) & (across < 14) & (down > 20.5)].max() == pytest.approx(28, abs=0.3)
+        assert canvas.get_attribute("data-outlined") == "0"  # the model's evidence is another thing
+        line.get_by_role("button", name=ORGAN, exact=True).click()
+        expect(canvas).to_have_attribute("data-others", f"{NODE}: 26")
+        page.get_by_role("button", name="Drawn over the image").click()
+        expect(canvas).to_have_attribute("data-others", "")
         assert not page.problems

@@ -24,7 +24,7 @@ from isal import igzip
 from PIL import Image as Picture
 from pydicom.errors import InvalidDicomError
 
-from apps.viewer import overlays, presented, referred
+from apps.viewer import outlined, overlays, presented, referred
 from apps.viewer.desk import cache_limit, library
 from medfuse.case import Case, Image
 from medfuse.display.contract import CaseImages, CineImage, RefusedFile, UltrasoundRegion, VolumeImage
@@ -34,7 +34,7 @@ from medfuse.library import store
 from medfuse.modalities import MODALITIES, modality_of
 
 CHUNK_VOXELS = 4 << 20  # 8 MiB of CT: the first slices arrive while the others are on their way
-FORM = "10"  # of the files here: another number makes them anew
+FORM = "11"  # of the files here: another number makes them anew
 THUMB = 72  # pixels of the longer side
 _pool = ThreadPoolExecutor(2, thread_name_prefix="encode")
 _making: dict[str, threading.Lock] = {}  # folder → held while it is made
@@ -47,7 +47,8 @@ def _folder() -> Path:
 def case_pixels(case_id: str) -> Path:
     """The folder of a case's encoded images (`case.json` names them), made on first use: by one session,
     however many open the case at once. Raises what `store.load_case` does."""
-    key = hashlib.sha256("\n".join([FORM, case_id, *store.files_of(library(), case_id)]).encode()).hexdigest()
+    holds = [*store.files_of(library(), case_id), *outlined.files_of(case_id)]
+    key = hashlib.sha256("\n".join([FORM, case_id, *holds]).encode()).hexdigest()
     folder = _folder() / key
     shown = library()
     with _making.setdefault(key, threading.Lock()):
@@ -67,6 +68,7 @@ def write_case(case: Case, folder: Path) -> None:
         refused = [
             RefusedFile(path=shown(r.path), reason=shown(r.reason), modality=r.modality) for r in case.refused
         ]
+        structures, unplaced = outlined.write(case, images, part)
         data = CaseImages(
             case_id=case.case_id,
             patient_id=case.patient_id,
@@ -76,6 +78,8 @@ def write_case(case: Case, folder: Path) -> None:
             files=[_files(image) for image in case.images],
             instances=referred.instances_of(case.images),
             stored=[presented.stored_of(image) for image in case.images],
+            structures=structures,
+            unplaced=unplaced,
         )
         (part / "case.json").write_text(data.model_dump_json())
         if not folder.exists():  # another session may have been faster

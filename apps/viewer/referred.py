@@ -1,5 +1,6 @@
-"""Presentation states and key object selections of a case: listed with what they say, each image that they
-refer to a click away, and the windows of a state among those of its images."""
+"""Presentation states, key object selections and outlines of others of a case: listed with what they say and
+who made them, each image that they refer to a click away, and the windows of a state among those of its
+images."""
 
 from __future__ import annotations
 
@@ -12,11 +13,11 @@ from apps.viewer import components, presented
 from apps.viewer.desk import library
 from apps.viewer.words import branch, plain, w
 from medfuse.case import Image, ReferredImage, ReferringObject
-from medfuse.display.contract import CaseImages, Chip, CineImage, Spot, VolumeImage
+from medfuse.display.contract import CaseImages, Chip, CineImage, DrawnStructure, Spot, VolumeImage
 from medfuse.display.presented import DrawnState
-from medfuse.display.referred import ReferredData, ReferredLine
+from medfuse.display.referred import ListedStructure, ReferredData, ReferredLine
 from medfuse.display.views import view_of
-from medfuse.library.referring import objects_of
+from medfuse.library.referring import OUTLINES, objects_of
 
 MOST_CHIPS = 12  # of one object
 MOST_WINDOWS = 8  # of one image
@@ -44,7 +45,10 @@ def show(case_id: str, case: CaseImages) -> None:
         return
     with st.expander(w("referred.title"), expanded=True):
         drawn = {d.id: d for d in presented.drawn_states(case_id, case)}
-        lines = [_line(one, case, drawn.get(one.sop_uid)) for one in objects]
+        lines = [
+            _outlines(one, case) if one.kind in OUTLINES else _line(one, case, drawn.get(one.sop_uid))
+            for one in objects
+        ]
         components.referred(ReferredData(objects=lines, words=branch("referred")), key=f"referred-{case_id}")
 
 
@@ -86,6 +90,39 @@ def _line(one: ReferringObject, case: CaseImages, drawn: DrawnState | None) -> R
         draws=drawn is not None and bool(drawn.marks),
         shows=drawn is not None and drawn.view is not None,
     )
+
+
+def _outlines(one: ReferringObject, case: CaseImages) -> ReferredLine:
+    """An object with outlines: what it is, who made it, and its structures."""
+    here = [s for s in case.structures if s.of == one.sop_uid]
+    said = [one.title, one.description, one.made_by and w("referred.made_by", who=one.made_by)]
+    if why := case.unplaced.get(one.sop_uid):
+        said.append(w("referred.unplaced", why=why))
+    elif one.graphics > len(here):
+        said.append(w("referred.unmarked", n=one.graphics - len(here)))
+    return ReferredLine(
+        id=one.sop_uid,
+        name=w(f"referred.{one.kind.replace(' ', '_')}"),
+        said=" — ".join(s for s in said if s),
+        places=[],
+        draws=len(here) > 1,
+        structures=[
+            ListedStructure(
+                id=s.id,
+                name=s.name,
+                said=_size(s, case),
+                colour=s.colour,
+                place=Spot.model_validate(s.model_dump(include=set(Spot.model_fields))),
+            )
+            for s in here
+        ],
+    )
+
+
+def _size(one: DrawnStructure, case: CaseImages) -> str:
+    image = case.images[one.image]
+    size = "" if one.ml is None else f"{one.ml:.1f} ml"
+    return " · ".join(x for x in (size, image.modality, image.title[:40]) if x)
 
 
 def _chips(referred: ReferredImage, case: CaseImages) -> list[Chip]:

@@ -17,6 +17,7 @@ from medfuse.io.volume_files import is_volume_file
 from medfuse.library import store
 from medfuse.library.accounts import acting_as
 from medfuse.library.ingest import ingest
+from medfuse.library.referring import LABEL_MAP
 from medfuse.modalities import MODALITIES, listed
 
 
@@ -30,7 +31,8 @@ def show(*, empty: bool) -> None:
         for column, file in zip(st.columns(max(1, min(4, len(loose)))) * 16, loose, strict=False):
             stated[file.name] = column.selectbox(
                 w("worklist.modality_of") + f": {file.name}",
-                ["", *MODALITIES],
+                ["", *MODALITIES, LABEL_MAP],
+                format_func=lambda m: w("worklist.label_map") if m == LABEL_MAP else m,
                 key=f"modality-{turn}-{file.name}",
             )
         left, right = st.columns([3, 1], vertical_alignment="center")
@@ -92,6 +94,8 @@ def _read(name: str, path: Path, said: list[tuple[str, str]]) -> list[str]:
     if done.refused:
         reasons = "; ".join(dict.fromkeys(r["reason"].replace(str(path), name) for r in done.refused))
         said.append(("warning", f"{name}: {w('worklist.refused', n=len(done.refused))}: {reasons[:400]}"))
+    elif not done.cases and done.objects:
+        said.append(("success", f"{name}: {w('worklist.objects', n=len(done.objects))}"))
     elif not done.cases:
         said.append(("error", f"{name}: holds no image that can be read; give DICOM or NIfTI of {listed()}"))
     return done.cases

@@ -20,9 +20,12 @@ from .hanging import Hanging, WhoseImages, Windows
 from .marks import MEASUREMENT, AnyMark, Measurement
 from .message import Message as Message
 from .presented import DrawnState
+from .spots import DrawnStructure as DrawnStructure
+from .spots import LesionBox as LesionBox
+from .spots import Spot as Spot
+from .spots import Voxel as Voxel
 from .tags import ShownTags
 
-Voxel = tuple[int, int, int]
 Words = dict[str, Any]  # of words.yaml in the reader's language: words by name, in branches
 Kind = TypeVar("Kind", bound="Message")
 
@@ -151,6 +154,7 @@ class CaseImages(Message):
     files: of each image, the names in the store: one a slice or frame as displayed, or one for all.
     instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. stored:
     of each image, the SOP Instance UID of each slice or frame as stored, and its frame in that file, from 1.
+    structures: what others outlined. unplaced: by the id of an object with outlines, why some are not shown.
     """
 
     case_id: str
@@ -161,32 +165,8 @@ class CaseImages(Message):
     files: list[list[str]] = Field(default_factory=list)
     instances: dict[str, tuple[int, int]] = Field(default_factory=dict)
     stored: list[list[tuple[str, int]]] = Field(default_factory=list)
-
-
-class Spot(Message):
-    """Where to jump: the middle of a box, its first and last voxel, and in mm where the image has a place.
-
-    centre: the middle. box: first and last voxel. box_mm: the same in RAS+ mm.
-    """
-
-    id: str
-    image: int
-    centre: Voxel
-    box: tuple[Voxel, Voxel]
-    box_mm: list[list[float]] | None
-
-
-class LesionBox(Spot):
-    """A lesion to outline, or to draw a box around.
-
-    label: what stands beside it. runs: how many voxels of the box, across first, then down, then onward, lie
-    outside of it, then inside, then outside, and so on; empty where only the box is known. lesion: always
-    true, which tells it from other places.
-    """
-
-    label: str
-    runs: list[int] = Field(default_factory=list)
-    lesion: Literal[True] = True
+    structures: list[DrawnStructure] = Field(default_factory=list)
+    unplaced: dict[str, str] = Field(default_factory=dict)
 
 
 class ModalityState(Message):
@@ -205,8 +185,8 @@ class ReaderData(Message):
     prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys.
     keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header
     that is open. windows: this person's own (centre, width), by modality and name. presented: what
-    presentation states draw on the images. links: frames of reference that accepted registrations bring onto
-    each other.
+    presentation states draw on the images. structures: what others outlined on them. links: frames of
+    reference that accepted registrations bring onto each other.
     """
 
     case_id: str
@@ -228,6 +208,7 @@ class ReaderData(Message):
     tags: ShownTags | None = None
     windows: Windows = Field(default_factory=dict)
     presented: list[DrawnState] = Field(default_factory=list)
+    structures: list[DrawnStructure] = Field(default_factory=list)
     links: list[FrameLink] = Field(default_factory=list)
     words: Words
 

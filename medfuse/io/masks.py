@@ -38,7 +38,7 @@ def read_mask(path: Path, image: Image) -> UInt8[np.ndarray, "*grid"]:
     stored = load(path)
     if stored.colour:
         raise UnreadableError(path, "holds colours; a mask holds one class number a voxel")
-    numbers = _class_numbers(path, stored.data)
+    numbers = class_numbers(path, stored.data)
     if image.kind == "cine":
         frames = numbers.reshape(numbers.shape[0], numbers.shape[1], -1).transpose(2, 1, 0)
         if frames.shape != image.pixels.shape[:3]:
@@ -51,7 +51,8 @@ def read_mask(path: Path, image: Image) -> UInt8[np.ndarray, "*grid"]:
     return on_grid(path, numbers.reshape((*numbers.shape, 1, 1)[:3]), stored, image)
 
 
-def _class_numbers(path: Path, data: np.ndarray) -> np.ndarray:
+def class_numbers(path: Path, data: np.ndarray) -> np.ndarray:
+    """Class numbers as uint8. Raises UnreadableError where a voxel holds anything else."""
     numbers = np.asarray(data)
     if numbers.dtype != np.uint8:
         whole = np.isfinite(numbers).all() and (numbers == np.rint(numbers)).all()
@@ -167,7 +168,7 @@ def _of_segments(path: Path, found: _Segments, image: Image) -> np.ndarray:
         raise UnreadableError(path, "its image is an irregular stack, on which no mask can be placed")
     if found.frame_of_reference != image.frame_of_reference:
         raise UnreadableError(path, "is a segmentation in another frame of reference than its image")
-    return place(path, _class_numbers(path, found.numbers), Affine(found.affine), image)
+    return place(path, class_numbers(path, found.numbers), Affine(found.affine), image)
 
 
 def _read_dicom(path: Path) -> _Segments | str | None:

@@ -1,4 +1,4 @@
-"""Presentation states and key objects of a study, and which images they refer to."""
+"""Presentation states, key objects and outlines of a study, and which images they refer to."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import math
 import warnings
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pydicom
 from pydicom.dataset import Dataset
@@ -16,20 +16,29 @@ from ..case import ReferredImage, ReferringObject
 from . import charset
 from .child import ChildFailed, children
 from .presented import Presented, presented, referred_image
+from .rtstruct import STORAGE as STRUCTURE_SET
+from .rtstruct import series_of
 
 KEY_OBJECTS = "1.2.840.10008.5.1.4.1.1.88.59"
 PRESENTATION_STATES = "1.2.840.10008.5.1.4.1.1.11."  # and one number more
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")  # also of label maps
+LONGEST = 128  # letters of a title or name
 DEEPEST = 16  # of a tree of content
 
 
 def refers(sop_class: str) -> bool:
     """Whether objects of a SOP class are read here."""
-    return sop_class == KEY_OBJECTS or sop_class.startswith(PRESENTATION_STATES)
+    return sop_class == KEY_OBJECTS or sop_class.startswith(PRESENTATION_STATES) or outlines(sop_class)
+
+
+def outlines(sop_class: str) -> bool:
+    """Whether objects of a SOP class hold outlines that somebody made."""
+    return sop_class == STRUCTURE_SET or sop_class in SEGMENTATIONS
 
 
 def read_referring(path: Path) -> ReferringObject | str:
-    """One presentation state or key object selection, or one clause that says why it is none. It is read in a
-    child."""
+    """One presentation state, key object selection, segmentation or structure set, without its pixels, or one
+    clause that says why it is none. It is read in a child."""
     try:
         return children().run(_read, path)
     except ChildFailed as e:
@@ -50,6 +59,8 @@ def _read(path: Path) -> ReferringObject | str:
 
 
 def _of(ds: Dataset, path: Path) -> ReferringObject:
+    if outlines(str(ds.SOPClassUID)):
+        return _of_outlines(ds, path)
     key = str(ds.SOPClassUID) == KEY_OBJECTS
     if key:
         title = str(_first(ds, "ConceptNameCodeSequence").get("CodeMeaning", "") or "")
@@ -85,6 +96,49 @@ def _of(ds: Dataset, path: Path) -> ReferringObject:
         areas=drawn.areas,
         undrawn=drawn.undrawn,
     )
+
+
+def _of_outlines(ds: Dataset, path: Path) -> ReferringObject:
+    segmentation = str(ds.SOPClassUID) in SEGMENTATIONS
+    kind: Literal["segmentation", "structure set"] = "segmentation" if segmentation else "structure set"
+    listed = ds.get("SegmentSequence" if segmentation else "StructureSetROISequence") or ()
+    title = _said(ds, "SeriesDescription", "StructureSetLabel", "ContentLabel")
+    words = [_said(ds, "ContentDescription", "StructureSetDescription")]
+    return ReferringObject(
+        kind=kind,
+        path=str(path),
+        sop_uid=str(ds.get("SOPInstanceUID", "")),
+        series_uid=str(ds.get("SeriesInstanceUID", "")),
+        study_uid=str(ds.get("StudyInstanceUID", "")),
+        title=title,
+        description="; ".join(w for w in words if w and w != title),
+        graphics=len(listed),
+        images=(),
+        patient_id=str(ds.get("PatientID", "") or ""),
+        outlined=tuple(sorted(_outlined(ds) if segmentation else series_of(ds))),
+        made_by=_made_by(ds, listed),
+    )
+
+
+def _outlined(ds: Dataset) -> set[str]:
+    return {str(s.get("SeriesInstanceUID", "") or "") for s in ds.get("ReferencedSeriesSequence") or ()} - {
+        ""
+    }
+
+
+def _made_by(ds: Dataset, listed: Any) -> str:
+    """Person, program and date, as far as the file says them."""
+    person = _said(ds, "ContentCreatorName", "OperatorsName").replace("^", " ").strip()
+    programs = [_said(item, "SegmentAlgorithmName") for item in listed]
+    program = next((p for p in programs if p), "") or _said(ds, "ManufacturerModelName")
+    date = _said(ds, "StructureSetDate", "ContentDate", "SeriesDate")
+    return ", ".join(x for x in (person, program, _said(ds, "Manufacturer"), date) if x)
+
+
+def _said(ds: Dataset, *names: str) -> str:
+    """The first of these attributes that says something, on one line."""
+    found = (" ".join(str(ds.get(n, "") or "").split()) for n in names)
+    return next((x[:LONGEST] for x in found if x), "")
 
 
 def _presented(ds: Dataset, images: tuple[ReferredImage, ...], graphics: int) -> Presented:

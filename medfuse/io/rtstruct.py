@@ -7,7 +7,7 @@ slice is refused by name: filling between slices would make up an outline.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,11 +30,13 @@ OFF_SLICE = 0.1  # of the slice step: a contour farther from a slice lies betwee
 
 @dataclass(frozen=True, kw_only=True)
 class Structure:
-    """One outlined region: its ROI number, its name, and (I, J, K) bool on the grid of the image."""
+    """One outlined region: its ROI number, its name, and (I, J, K) bool on the grid of the image, whose place
+    among those given is ``image``."""
 
     number: int
     name: str
     mask: np.ndarray
+    image: int = 0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,16 +70,20 @@ def read_rtstruct(path: Path, images: Sequence[Image]) -> list[Structure]:
     Structures of points and open lines are no regions and are left out. Raises UnreadableError: not an
     RTSTRUCT, another series or frame of reference, a contour that lies on no slice or is no polygon.
     """
+    return list(each_structure(path, images))
+
+
+def each_structure(path: Path, images: Sequence[Image]) -> Iterator[Structure]:
+    """As `read_rtstruct`, one at a time: their masks need not lie in memory together."""
     outlines = _read(path)
     image = _outlined(path, outlines, images)
-    found = [
-        Structure(number=r.number, name=r.name, mask=_mask(path, r.name, r.contours, image))
-        for r in outlines.regions
-        if r.contours
-    ]
-    if not found:
+    closed = [r for r in outlines.regions if r.contours]
+    if not closed:
         raise UnsupportedError(path, "outlines no region: none of its structures has a closed contour")
-    return found
+    at = next(n for n, i in enumerate(images) if i is image)
+    for r in closed:
+        mask = _mask(path, r.name, r.contours, image)
+        yield Structure(number=r.number, name=r.name, mask=mask, image=at)
 
 
 def _read(path: Path) -> _Outlines:
@@ -121,7 +127,7 @@ def _values(ds: Dataset) -> _Outlines:
     names = {int(r.ROINumber): str(r.get("ROIName", "")) for r in ds.get("StructureSetROISequence") or []}
     frames = ds.get("ReferencedFrameOfReferenceSequence") or []
     return _Outlines(
-        series=tuple(sorted(_series(ds))),
+        series=tuple(sorted(series_of(ds))),
         frames=tuple(sorted({str(f.get("FrameOfReferenceUID", "")) for f in frames} - {""})),
         regions=tuple(_region(roi, names) for roi in ds.get("ROIContourSequence") or []),
     )
@@ -144,7 +150,8 @@ def _numbers(contour: Dataset) -> np.ndarray | None:
         return None
 
 
-def _series(ds: Dataset) -> set[str]:
+def series_of(ds: Dataset) -> set[str]:
+    """UIDs of the series that a structure set outlines."""
     return {
         str(series.SeriesInstanceUID)
         for frame in ds.get("ReferencedFrameOfReferenceSequence") or []

@@ -19,7 +19,7 @@ from .folder import files_under
 from .headers import FileEntry
 from .index import index
 from .parametric import PARAMETRIC_MAP, modality_of_sources
-from .referring import read_referring, refers
+from .referring import outlines, read_referring, refers
 from .series import read_series
 from .temporary import temporary_folder
 from .unpack import is_archive, named_archive, unpack
@@ -58,7 +58,7 @@ class Scan:
     series: dict[Key, list[FileEntry]] = field(default_factory=dict)
     # NIfTI and MetaImage files whose modality is stated
     volumes: list[FileEntry] = field(default_factory=list)
-    # presentation states and key objects
+    # presentation states, key objects and outlines of others
     objects: list[ReferringObject] = field(default_factory=list)
     # archives among the files, and why one could not be unpacked
     archives: dict[Path, str] = field(default_factory=dict)
@@ -222,6 +222,8 @@ def _read_referring(result: Scan, there: set[str]) -> None:
             continue
         here = sum(i.sop_uid in there for i in found.images)
         entry.reason = f"{found.kind} {found.title!r}: of {len(found.images)} images, {here} of them here"
+        if outlines(entry.tags["SOPClassUID"]):
+            entry.reason = f"{found.kind} {found.title!r}: {found.graphics} structures, drawn in the viewer"
         result.objects.append(found)
 
 

@@ -37,7 +37,7 @@ class Ingested:
     new: list[str] = field(default_factory=list)
     images: list[dict] = field(default_factory=list)
     refused: list[dict] = field(default_factory=list)
-    objects: list[dict] = field(default_factory=list)  # presentation states and key objects
+    objects: list[dict] = field(default_factory=list)  # presentation states, key objects, outlines
     files: list[tuple[str, str, str]] = field(default_factory=list)  # path, status, reason
 
     @property

@@ -15,6 +15,7 @@ from sqlalchemy.orm import Session
 from .audit import enter
 from .catalogue import FileRow, InstanceRow, SeriesRow
 from .image_files import damaged_path, fault_in, stored_path
+from .referring import outline_files
 
 if TYPE_CHECKING:
     from .library import Library
@@ -44,6 +45,7 @@ def image_names(s: Session | Connection) -> list[str]:
     """The name in the store of every image that the library holds, sorted."""
     names = {name for files in s.execute(select(SeriesRow.files)).scalars() for name in files}
     names.update(s.execute(select(InstanceRow.sha256)).scalars())
+    names.update(name for _, name in outline_files(s))
     return sorted(names)
 
 
@@ -116,5 +118,8 @@ def _holders(library: Library, names: set[str]) -> dict[str, tuple[str, ...]]:
         with library.session() as s:
             for case_id, files in s.execute(select(SeriesRow.case_id, SeriesRow.files)):
                 for name in names.intersection(files):
+                    held[name].add(case_id)
+            for case_id, name in outline_files(s):
+                if name in names:
                     held[name].add(case_id)
     return {name: tuple(sorted(cases)) for name, cases in held.items()}

@@ -14,6 +14,7 @@ from ..errors import UnreadableError, UserError, WrongUse
 from ..io.export import describe
 from ..io.names import shown
 from ..io.nifti import read_nifti
+from ..io.outlined import outlined_structures
 from ..io.read import open_case
 from ..io.scan import scan_files
 from ..io.sidecar import SUFFIX
@@ -25,7 +26,7 @@ from .catalogue import CaseRow, ReportRow, ResultRow, SeriesRow
 from .image_files import place_sidecars, store_file, store_sidecar, stored_path
 from .integrity import why_unusable
 from .labels import label
-from .referring import objects_of
+from .referring import LABEL_MAP, keep_label_map, objects_of
 from .whose import Identity as Identity
 from .whose import age_at as age_at
 from .whose import identity_of as identity_of
@@ -186,40 +187,57 @@ def set_words(
 
 def add_nifti(library: Library, files: list[tuple[Path, str]]) -> str:
     """Add the volume files of one patient (NIfTI, MetaImage, NRRD), each with its stated modality, as one
-    case; its id. Raises UnreadableError."""
+    case; its id. Those that are stated to be label maps (`LABEL_MAP`) are outlines on the others. Raises
+    UnreadableError."""
     need_acting("author", "add a case")
     parts: dict[str, list[Path]] = {}
     for path, modality in files:
         if suffix_of(path) in DETACHED:
             raise UnreadableError(path, "keeps its voxels in another file; give both in one (.nii.gz, .mha)")
         parts.setdefault(modality, []).append(path)
+    maps = parts.pop(LABEL_MAP, [])
+    if maps and not parts:
+        raise UnreadableError(maps[0], "is a label map by itself; give the image that it is of with it")
     case = open_case(parts, allow_empty=True)
     if case.refused:
         raise UnreadableError(case.refused[0].path, case.refused[0].reason)
+    for path in maps:
+        for _ in outlined_structures(path, "label map", case.images):  # refused before anything is kept
+            pass
     with library.session() as s:
         row = s.get(CaseRow, case.case_id)
-        if row is not None:
-            return case.case_id
-        row = CaseRow(id=case.case_id, patient_id="", simulated=case.simulated)
-        s.add(row)
-        for image in case.images:
-            path = Path(image.source.path)
-            kept = store_file(library, path, suffix_of(path))
-            side = store_sidecar(library, path)
-            row.series.append(
-                SeriesRow(
-                    uid=f"file:{image.source.sha256}",
-                    modality=image.modality,
-                    role=image.role,
-                    role_confidence=image.role_confidence,
-                    description=(image.source.description or shown(path.name))[:128],
-                    files=[kept, *side],
-                    images=[describe(image).as_json()],
-                    geometry=image.geometry.outcome,
-                )
-            )
-        enter(s, "case added", case_id=case.case_id, series=len(row.series))
+        known = row is not None
+        if row is None:
+            row = _nifti_row(library, s, case)
+        for path in maps:
+            keep_label_map(library, s, case.case_id, path, suffix_of(path))
+        if not known:
+            enter(s, "case added", case_id=case.case_id, series=len(row.series))
     return case.case_id
+
+
+def _nifti_row(library: Library, s: Session, case: Case) -> CaseRow:
+    """A new row of a case of volume files, with them in the store."""
+    row = CaseRow(id=case.case_id, patient_id="", simulated=case.simulated)
+    s.add(row)
+    for image in case.images:
+        path = Path(image.source.path)
+        kept = store_file(library, path, suffix_of(path))
+        side = store_sidecar(library, path)
+        row.series.append(
+            SeriesRow(
+                uid=f"file:{image.source.sha256}",
+                modality=image.modality,
+                role=image.role,
+                role_confidence=image.role_confidence,
+                description=(image.source.description or shown(path.name))[:128],
+                files=[kept, *side],
+                images=[describe(image).as_json()],
+                geometry=image.geometry.outcome,
+            )
+        )
+    s.flush()
+    return row
 
 
 def words_of(library: Library, case_id: str) -> dict[str, str]:

@@ -51,7 +51,7 @@ export interface Bidirectional {
   unit: "mm" | "px"
 }
 
-/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. stored: of each image, the SOP Instance UID of each slice or frame as stored, and its frame in that file, from 1. */
+/** ``case.json`` beside the pixels of a case.  files: of each image, the names in the store: one a slice or frame as displayed, or one for all. instances: by SOP Instance UID its image and slice as displayed, -1 where one file holds them all. stored: of each image, the SOP Instance UID of each slice or frame as stored, and its frame in that file, from 1. structures: what others outlined. unplaced: by the id of an object with outlines, why some are not shown. */
 export interface CaseImages {
   case_id: string
   patient_id: string
@@ -61,6 +61,8 @@ export interface CaseImages {
   files?: string[][]
   instances?: Record<string, [number, number]>
   stored?: [string, number][][]
+  structures?: DrawnStructure[]
+  unplaced?: Record<string, string>
 }
 
 /** One viewport of a grid.  modality: of its series, empty where it stays empty. role: wanted, such as portal; any where empty. nth: which of the series that fit, from 0. plane: one of them, or mpr for three and a rendering. window: name of a preset; the first where empty. prior: of the earlier study. */
@@ -173,6 +175,20 @@ export interface DrawnState {
   view: StateView | null
 }
 
+/** A region that somebody else outlined in a file that came with the case: never the model's evidence.  name: as its author wrote it. of: the id of the object that holds it. bits: the name of a bit for each voxel of the box, across first, then down, then onward, the lowest of a byte first, at ``URL.BITS.gz`` of its image. ml: its volume, where the image has a size in mm. colour: "#rrggbb". */
+export interface DrawnStructure {
+  id: string
+  image: number
+  centre: [number, number, number]
+  box: [[number, number, number], [number, number, number]]
+  box_mm: number[][] | null
+  name: string
+  of: string
+  bits: string
+  ml: number | null
+  colour: string
+}
+
 /** One finding with its calibrated probability and what each modality added to it.  said: in words. assessed: whether the images can show it. contribution: of each modality. interval: 90 %, see the prediction. place: where it shows. hint: why nothing was said. */
 export interface FindingLine {
   id: string
@@ -280,6 +296,15 @@ export interface LesionLine {
   place: Spot
 }
 
+/** One structure of an object with outlines.  name: as its author wrote it. said: of what size, and on which image. colour: of its outline. place: where it is largest in the middle. */
+export interface ListedStructure {
+  id: string
+  name: string
+  said: string
+  colour: string
+  place: Spot
+}
+
 /** From the browser: what was drawn and is not answered yet. It is sent again until ``ReaderData.taken`` says that it arrived: a page that is being drawn anew may lose a message.  drawings: oldest first. */
 export interface Measured {
   drawings: Drawing[]
@@ -319,7 +344,7 @@ export interface Probe {
   unit: string
 }
 
-/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. presented: what presentation states draw on the images. links: frames of reference that accepted registrations bring onto each other. */
+/** To the browser: the images of a case and what is drawn on them.  states: by modality. places: the lesions to draw. measurements: what readers drew, those included that arrived since. whose: for the corners. earlier: whose the images of the earlier study are, which stand after those of the study. prior_date: of the earlier study in the library, empty without one. prior_open: it is shown. hangings: what can be hung, the first of which is. may_save: a hanging, and keys. keys: by what they do. heard: the serial of the newest message that arrived, by event. tags: the header that is open. windows: this person's own (centre, width), by modality and name. presented: what presentation states draw on the images. structures: what others outlined on them. links: frames of reference that accepted registrations bring onto each other. */
 export interface ReaderData {
   case_id: string
   case_key: string
@@ -340,6 +365,7 @@ export interface ReaderData {
   tags?: ShownTags | null
   windows?: Record<string, Record<string, [number, number]>>
   presented?: DrawnState[]
+  structures?: DrawnStructure[]
   links?: FrameLink[]
   words: Record<string, any>
 }
@@ -370,7 +396,7 @@ export interface ReferredData {
   words?: Record<string, any>
 }
 
-/** One presentation state or key object selection.  name: what it is. said: its title, words, window and marks. places: the images that it refers to. draws: it draws something that can be switched off. shows: it can be shown as its author saw it. */
+/** One presentation state, key object selection, or object with outlines.  name: what it is. said: its title, words, window and marks. places: the images that it refers to. draws: it draws something that can be switched off. shows: it can be shown as its author saw it. structures: what it outlines, each with a switch of its own. */
 export interface ReferredLine {
   id: string
   name: string
@@ -378,6 +404,7 @@ export interface ReferredLine {
   places: Chip[]
   draws?: boolean
   shows?: boolean
+  structures?: ListedStructure[]
 }
 
 /** A file or series that could not be read. */

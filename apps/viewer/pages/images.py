@@ -135,6 +135,7 @@ def _told(
         tags=tags.shown(folder.name),
         windows=remembered.desk().windows,
         presented=presented.drawn_states(case_id, case),
+        structures=case.structures,
         links=_links([*case.images, *prior]),
         words=branch("reader") | {"modalities": modality_words(), "states": branch("states")},
     )

@@ -6,7 +6,7 @@ import { Tilt } from './oblique.js'
 import { MAP_NAMES, meeting, PLANES, shapeOf } from './plane.js'
 import { SLABS, slabValue, THICKNESS, valueOn } from './slab.js'
 import { apply, invert } from './stack.js'
-import { marksOn } from './states.js'
+import { isDrawn, marksOn } from './states.js'
 import { SERIES } from './strip.js'
 import { Viewport } from './viewport.js'
 
@@ -243,18 +243,30 @@ export class Pane {
     if (!this.reader.evidence) return []
     const { places, marked } = this.reader
     const shown = marked && hasExtent(marked, this.reader.images[marked.image]) ? [...places, { ...marked, label: '' }] : places
-    return shown.flatMap((p) => {
-      const seen = { id: p.id, label: p.label, flash: this.reader.flash === p.id }
-      const outline = this.reader.outlineOf(p)
-      if (p.image === this.meta.index) return [{ ...seen, box: p.box, has: outline && ((voxel) => outline.has(voxel)) }]
-      const other = this.reader.images[p.image]
-      const way = this.stack.inverse && p.box_mm && this.reader.across(other.frame_of_reference, this.meta.frame_of_reference)
-      if (!way) return []
-      const corners = cornersOf(p.box_mm).map((mm) => this.stack.toVoxel(apply(way.matrix, mm)))
-      const box = [Math.min, Math.max].map((f) => [0, 1, 2].map((i) => Math.round(f(...corners.map((c) => c[i])))))
-      const back = outline && other.kind === 'volume' && other.affine && this.#into(other)
-      return [{ ...seen, box, has: back && ((voxel) => outline.has(apply(back, voxel))) }]
-    })
+    return shown.flatMap((p) => this.#seen(p, this.reader.outlineOf(p), { id: p.id, label: p.label, flash: this.reader.flash === p.id }))
+  }
+
+  /** What others outlined, on this series and on those that lie with it, as far as it is switched on: never evidence. */
+  structures() {
+    if (!this.overlays) return []
+    const shown = (this.reader.data.structures ?? []).filter((s) => isDrawn(s.of) && isDrawn(s.id) && this.#reaches(s))
+    return shown.flatMap((s) => this.#seen(s, this.reader.structureOf(s), { id: s.id, label: s.name, colour: s.colour, flash: this.reader.flash === s.id }))
+  }
+
+  #reaches({ image }) {
+    return image === this.meta.index || Boolean(this.stack.inverse && this.reader.across(this.reader.images[image].frame_of_reference, this.meta.frame_of_reference))
+  }
+
+  /** A place with its outline in voxels of this series; none where it does not lie on it. has: whether a voxel lies in the outline. */
+  #seen(p, outline, seen) {
+    if (p.image === this.meta.index) return [{ ...seen, box: p.box, has: outline && ((voxel) => outline.has(voxel)) }]
+    const other = this.reader.images[p.image]
+    const way = this.stack.inverse && p.box_mm && this.reader.across(other.frame_of_reference, this.meta.frame_of_reference)
+    if (!way) return []
+    const corners = cornersOf(p.box_mm).map((mm) => this.stack.toVoxel(apply(way.matrix, mm)))
+    const box = [Math.min, Math.max].map((f) => [0, 1, 2].map((i) => Math.round(f(...corners.map((c) => c[i])))))
+    const back = outline && other.kind === 'volume' && other.affine && this.#into(other)
+    return [{ ...seen, box, has: back && ((voxel) => outline.has(apply(back, voxel))) }]
   }
 
   /** From voxels of this series to those of another one that lies with it, (3 × 4). */

@@ -12,6 +12,7 @@ import { Pane } from './pane.js'
 import { apply, Stack } from './stack.js'
 import { present, watch } from './states.js'
 import { Strip } from './strip.js'
+import { Structure } from './structure.js'
 import { TagPage } from './tags.js'
 import { apart, away, send } from './together.js'
 import { SHAPES, TOOLS, toolbar } from './toolbar.js'
@@ -34,6 +35,8 @@ export class Reader {
     this.places = data.places
     this.shape = 'outline' // how evidence is drawn where its outline is known
     this.outlines = new WeakMap()
+    /** @type {Map<string, Structure>} */
+    this.structures = new Map() // of others, by id
     this.outbox = new Outbox((drawings) => tell('measured', { drawings }))
     this.marks = new Marks(this)
     this.tool = 'navigate'
@@ -138,6 +141,14 @@ export class Reader {
     return this.outlines.get(place)
   }
 
+  /** The voxels of what others outlined; null until they have arrived. @param {import('../contract.js').DrawnStructure} one */
+  structureOf(one) {
+    if (!this.structures.has(one.id)) this.structures.set(one.id, new Structure(one))
+    const found = this.structures.get(one.id)
+    found?.load(this.images[one.image].url, () => this.draw())
+    return found?.bits ? found : null
+  }
+
   /** Each series opens on its strongest evidence, without a flash. */
   placeOf(index) {
     return this.places.find((p) => p.image === index && p.lesion)?.centre
@@ -228,7 +239,8 @@ export class Reader {
     const pane = this.panes.find((p) => p.meta?.index === place.image) ?? this.panes.find((p) => p.modality === image.modality && !p.meta.prior) ?? this.current
     this.activate(pane)
     this.flash = place.id ?? null
-    this.marked = this.places.some((p) => p.id === place.id) ? null : place // a box of a finding, beside those of lesions
+    const known = [...this.places, ...(this.data.structures ?? [])].some((p) => p.id === place.id)
+    this.marked = known ? null : place // a box of a finding, beside those of lesions
     if (pane.meta?.index !== place.image) pane.show(place.image)
     pane.viewports.forEach((v) => v.reset())
     pane.goTo(place.centre)

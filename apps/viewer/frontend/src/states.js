@@ -2,11 +2,11 @@
 
 import { bus } from './dom.js'
 import { write } from './ink.js'
-import { say } from './together.js'
+import { say, second, send } from './together.js'
 
 const INK = '#ffd166' // where a state names no colour
 const LINE = 16 // pixels of the screen from one line of words to the next
-const hidden = new Set() // states whose marks are not drawn
+const hidden = new Set() // states, and outlines of others, that are not drawn
 const applied = new Set() // states whose shutters are closed, as one shows them
 
 export const isDrawn = (id) => !hidden.has(id)
@@ -15,15 +15,27 @@ export const isShown = (id) => applied.has(id)
 /** Draw the marks of a state, or no longer. */
 export function toggle(id) {
   if (!hidden.delete(id)) hidden.add(id)
-  say('states')
+  changed()
 }
+
+/** Here, and in the window with the images where this one is beside it. */
+function changed() {
+  say('states')
+  if (second) send('images', 'drawn', { hidden: [...hidden], applied: [...applied] })
+}
+
+bus.addEventListener('drawn', (e) => {
+  const { detail } = /** @type {CustomEvent} */ (e)
+  for (const [set, ids] of [[hidden, detail.hidden], [applied, detail.applied]]) { set.clear(); ids.forEach((id) => set.add(id)) }
+  say('states')
+})
 
 /** Show the first of its images as a state does, or no longer. One of them at a time. */
 export function show(id) {
   const on = !applied.has(id)
   applied.clear()
   if (on) applied.add(id)
-  say('states')
+  changed()
   say('state', { id, on })
 }
 

@@ -29,7 +29,7 @@ export function toolbar(reader) {
     h('span', { class: 'group' }, press('evidence', '⬚', words.evidence, reader.evidence),
       reader.places.some((p) => p.runs?.length) && choose(words.evidence_shape, SHAPES.map((s) => [s, words.evidence_shapes[s]]), reader.shape, (s) => { reader.shape = s; reader.draw() }),
       h('input', { type: 'range', min: 0.1, max: 1, step: 0.1, value: String(reader.opacity), title: words.opacity, 'aria-label': words.opacity, oninput: (e) => { reader.opacity = Number(e.target.value); reader.draw() } }),
-      (data.images.some((i) => i.drawn) || data.presented?.some((s) => s.marks.length)) && press('overlay', '▱', words.overlay, reader.overlays, words.overlay_hint),
+      (data.images.some((i) => i.drawn) || data.presented?.some((s) => s.marks.length) || data.structures?.length) && press('overlay', '▱', words.overlay, reader.overlays, words.overlay_hint),
       press('crosshair', icon('crosshair'), words.crosshair, reader.crosshairOn), press('reference', icon('reference'), words.reference, reader.referenceOn, words.reference_hint), press('flip', icon('flip'), words.flip, reader.flipped, words.flip_hint),
       press('rotate', icon('rotate'), words.rotate), press('invert', icon('invert'), words.invert),
       press('second', icon('second'), words.second, away(), words.second_hint), press('tags', '☰', words.tags), press('full', icon('full'), words.full), press('reset', '⟲', words.reset), press('help', '?', words.keys_title)),

@@ -15,6 +15,7 @@ import { apply } from './stack.js'
 const HIGHLIGHT = '#ffc400'
 const LABEL = '#a0dcff'
 const REFERENCE = '#6fb7ff'
+const MOST_NAMES = 12 // of structures in one plane: beyond it they stand in the list alone
 const NOTCH = 100 // pixels that one notch of a wheel scrolls
 const STEP = 3 // pixels between two points of a line by hand
 const LONGEST = 1000 // points of it
@@ -95,6 +96,7 @@ export class Viewport {
     context.restore()
     const drawn = this.host.overlays ? trace(context, this.host, this.plane, index, shape, (p) => this.toScreen(p), () => this.draw()) : 0
     const stated = this.host.tilt ? '' : drawStates(context, this.host.stated(this.plane, index), (p) => this.toScreen(p), [width, height])
+    const others = this.#others(context, stack, index)
     const outlined = this.#evidence(context, stack, index)
     this.#measurements(context, index)
     const line = this.#reference(context, index)
@@ -104,7 +106,7 @@ export class Viewport {
     corners(context, this.host, width, height)
     Object.assign(this.canvas.dataset, {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','), tilt: (this.host.tilt?.angle ?? 0).toFixed(1), pivot: this.host.tilt?.pivot.join(',') ?? '', outlined,
-      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, stated, reference: line.flat().map((v) => v.toFixed(1)).join(','),
+      where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, stated, others, reference: line.flat().map((v) => v.toFixed(1)).join(','),
     })
     if (this.pointer) this.host.hover(this.#voxelUnder(this.pointer), this.plane) // other pixels came under it
   }
@@ -201,16 +203,29 @@ export class Viewport {
       if (form.traced) ink(context, form.traced, (p) => this.toScreen(p), shape === 'filled')
       else context.strokeRect(x0, y0, x1 - x0, y1 - y0)
     }
-    for (const { place, form } of shown) if (place.label) this.#label(context, place.label, form.around, taken)
+    for (const { place, form } of shown) if (place.label) this.#label(context, place.label, form.around, taken, HIGHLIGHT)
     context.globalAlpha = 1
     return shown.reduce((sum, x) => sum + (x.form.traced?.edges.length ?? 0), 0)
   }
 
-  #label(context, label, around, taken) {
+  /** What others outlined, each in its own colour with its name. Which, and how many edges each has. */
+  #others(context, stack, index) {
+    const shown = this.host.structures().map((one) => ({ one, form: this.#form(one, stack, index, 'outline') })).filter((x) => x.form?.traced)
+    const taken = shown.map((x) => x.form.around)
+    for (const { one, form } of shown) {
+      context.strokeStyle = one.colour
+      context.lineWidth = one.flash ? 3 : 1.4
+      ink(context, form.traced, (p) => this.toScreen(p), false)
+    }
+    if (shown.length <= MOST_NAMES) for (const { one, form } of shown) this.#label(context, one.label, form.around, taken, one.colour)
+    return shown.map(({ one, form }) => `${one.label}: ${form.traced.edges.length}`).join('\n')
+  }
+
+  #label(context, label, around, taken, colour) {
     context.font = '600 13px system-ui, sans-serif'
     const at = free(around, taken, context.measureText(label).width, { width: this.canvas.clientWidth, height: this.canvas.clientHeight })
     taken.push(at.box)
-    write(context, label, at.x, at.y, { colour: HIGHLIGHT, align: 'left', within: this.canvas.clientWidth })
+    write(context, label, at.x, at.y, { colour, align: 'left', within: this.canvas.clientWidth })
   }
 
   /** What of a place this plane cuts, and the part of the screen that it takes; null where it cuts nothing. */
