@@ -332,7 +332,7 @@ def test_workers_that_cannot_start_in_time_are_one_sentence(cases, tmp_path, hom
     def late(**options):
         raise error
 
-    monkeypatch.setattr(batch_run, "LocalCluster", late)
+    monkeypatch.setattr("medfuse.batch.cluster.LocalCluster", late)
     with pytest.raises(UserError, match="the 2 workers cannot start"):
         run_batch(plan_batch(str(cases)), tmp_path / "out", QUICK, BatchOptions(2), bundle=None)
 

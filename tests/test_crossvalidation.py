@@ -145,6 +145,41 @@ def test_finished_folds_are_kept_and_those_of_other_data_refused(ran, monkeypatc
     assert "made from other data or settings (the settings)" in str(other.exception)
 
 
+def test_folds_beside_each_other_give_the_same_tables(ran, tmp_path):
+    folder, found = ran
+    done = command(folder, tmp_path / "cv", "--workers", "2")
+    assert done.exit_code == 0, done.output
+    assert json.loads(done.stdout) == found
+    for name in ("table.csv", "table.tex", "checklist.md", "crossvalidation.json"):
+        assert (tmp_path / "cv" / name).read_bytes() == (folder / "cv" / name).read_bytes(), name
+    assert not list((tmp_path / "cv" / "folds").glob("*.work"))
+
+
+@pytest.mark.slow
+def test_workers_end_with_a_run_that_was_killed_and_it_goes_on(ran, tmp_path):
+    """SIGKILL as soon as one fold is whole; then the same line again."""
+    folder, found = ran
+    more = ["--repeats", "2", "--workers", "2"]
+    asked = [sys.executable, "-m", "medfuse", *arguments(folder, tmp_path / "cv"), *more]
+    process = subprocess.Popen(asked, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    folds = tmp_path / "cv" / "folds"
+    try:
+        while not list(folds.glob("*.safetensors")):
+            assert process.poll() is None
+            time.sleep(0.01)
+    finally:
+        process.kill()
+        process.wait()
+    time.sleep(2)  # workers look for their parent every .3 s
+    first = {p.name: p.stat().st_mtime_ns for p in folds.glob("*.safetensors")}
+    assert len(first) < 4
+    again = command(folder, tmp_path / "cv", *more)
+    assert again.exit_code == 0, again.output
+    assert {n: (folds / n).stat().st_mtime_ns for n in first} == first
+    one = command(folder, tmp_path / "one", "--repeats", "2")
+    assert json.loads(again.stdout) == json.loads(one.stdout)
+
+
 @pytest.mark.slow
 def test_a_run_that_was_killed_ends_as_one_that_was_not(ran, tmp_path):
     """SIGKILL in the middle of the second fold; then the same line again."""

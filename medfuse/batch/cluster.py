@@ -1,14 +1,33 @@
-"""How a dask cluster of somebody else's is reached: with TLS, or not at all."""
+"""Dask clusters: how one of somebody else's is reached (with TLS, or not at all), and one of this machine."""
 
 from __future__ import annotations
 
+import os
 import ssl
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import dask
+from distributed import Client, LocalCluster
 from distributed.security import Security
 
 from ..errors import UserError, WrongUse
+from .preload import PARENT
+
+DASK = {
+    "distributed.scheduler.allowed-failures": 0,  # we count ourselves, and give the innocent another try
+    # A worker that dies is noticed at once, by its closed connection. One that is only silent is not dead:
+    # on a busy machine loading libraries takes half a minute; the scheduler's own pauses count as silence.
+    "distributed.scheduler.worker-ttl": "10 minutes",
+    "distributed.comm.timeouts.connect": "60s",
+    "distributed.comm.retry.count": 3,
+    "distributed.worker.memory.target": False,
+    "distributed.worker.memory.spill": False,
+    "distributed.admin.tick.limit": "30s",
+    "distributed.worker.daemon": True,
+}
 
 
 @dataclass(frozen=True)
@@ -54,3 +73,39 @@ def cluster_security(address: str, given: ClusterTls | None, *, plain: bool) -> 
             "and its key"
         ) from e
     return made
+
+
+@contextmanager
+def local_cluster(workers: int, threads: int) -> Iterator[Client]:
+    """A cluster of worker processes on this machine, each with so many jobs at a time; they end with the
+    caller. Raises UserError where they cannot start."""
+    environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
+    started = {
+        "distributed.nanny.pre-spawn-environ": environment,
+        "distributed.worker.preload": ["medfuse.batch.preload"],
+    }
+    with dask.config.set(started), ExitStack() as stack:
+        # workers inherit it; dask would not overrule one that is set already
+        os.environ[PARENT] = str(os.getpid())
+        stack.callback(os.environ.pop, PARENT, None)
+        try:
+            cluster = stack.enter_context(
+                LocalCluster(
+                    n_workers=workers,
+                    threads_per_worker=threads,
+                    processes=True,
+                    dashboard_address="127.0.0.1:0",
+                    host="127.0.0.1",
+                    silence_logs=50,
+                    memory_limit=0,
+                    # keys of this run alone: who reaches a scheduler can run code in it
+                    security=Security.temporary(),
+                )
+            )
+            client = stack.enter_context(Client(cluster))
+        except (RuntimeError, OSError, TimeoutError) as e:
+            raise UserError(
+                f"the {workers} workers cannot start ({e or type(e).__name__}); is there memory "
+                "for them? try fewer --workers"
+            ) from e
+        yield client

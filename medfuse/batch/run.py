@@ -12,15 +12,14 @@ import shutil
 import time
 from collections import Counter, deque
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import dask
-from distributed import Client, Future, LocalCluster, as_completed
+from distributed import Client, Future, as_completed
 from distributed.comm import CommClosedError
 from distributed.scheduler import KilledWorker
-from distributed.security import Security
 
 from .. import __version__
 from ..bundles.bundle import Bundle, load_bundle
@@ -28,28 +27,14 @@ from ..errors import OutputError, UserError, WrongUse
 from ..io.names import plain_name
 from ..library import Library
 from ..workflows.predict import PredictOptions
-from .cluster import ClusterTls, cluster_security
+from .cluster import DASK, ClusterTls, cluster_security, local_cluster
 from .ledger import DONE, FAILED, REFUSED, WAITING, Ledger
 from .plan import Job, Plan
-from .preload import PARENT
 from .summary import write_summary
 from .worker import Settle, Work, run_job
 
 TRIES = 3  # of a case whose worker died, or that raised what nobody foresaw
 AHEAD = 2  # jobs a worker thread that are handed out at a time: bounds memory, keeps workers busy
-DASK = {
-    "distributed.scheduler.allowed-failures": 0,  # we count ourselves, and give the innocent another try
-    # A worker that dies is noticed at once, by its closed connection. One that is only silent is not dead:
-    # on a busy machine loading libraries takes half a minute; the scheduler's own pauses count as silence.
-    "distributed.scheduler.worker-ttl": "10 minutes",
-    "distributed.comm.timeouts.connect": "60s",
-    "distributed.comm.retry.count": 3,
-    "distributed.worker.memory.target": False,
-    "distributed.worker.memory.spill": False,
-    "distributed.admin.tick.limit": "30s",
-    "distributed.worker.daemon": True,
-}
-
 Event = Callable[[dict], None]
 
 
@@ -234,36 +219,8 @@ def _client(batch: BatchOptions) -> Iterator[Client]:
                 client.register_plugin(Settle(1), name="medfuse-settle")
                 yield client
             return
-        environment = {k: "1" for k in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")}
-        started = {
-            "distributed.nanny.pre-spawn-environ": environment,
-            "distributed.worker.preload": ["medfuse.batch.preload"],
-        }
-        with dask.config.set(started), ExitStack() as stack:
-            # workers inherit it; dask would not overrule one that is set already
-            os.environ[PARENT] = str(os.getpid())
-            stack.callback(os.environ.pop, PARENT, None)
-            try:
-                cluster = stack.enter_context(
-                    LocalCluster(
-                        n_workers=batch.workers,
-                        threads_per_worker=batch.jobs_a_worker,
-                        processes=True,
-                        dashboard_address="127.0.0.1:0",
-                        host="127.0.0.1",
-                        silence_logs=50,
-                        memory_limit=0,
-                        # keys of this batch alone: who reaches a scheduler can run code in it
-                        security=Security.temporary(),
-                    )
-                )
-                client = stack.enter_context(Client(cluster))
-                client.register_plugin(Settle(1), name="medfuse-settle")
-            except (RuntimeError, OSError, TimeoutError) as e:
-                raise UserError(
-                    f"the {batch.workers} workers cannot start ({e or type(e).__name__}); is there memory "
-                    "for them? try fewer --workers"
-                ) from e
+        with local_cluster(batch.workers, batch.jobs_a_worker) as client:
+            client.register_plugin(Settle(1), name="medfuse-settle")
             yield client
 
 

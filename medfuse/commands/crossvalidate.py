@@ -40,6 +40,9 @@ class CrossValidateArguments:
     leave_test: Annotated[
         bool, typer.Option("--leave-test", help="Leave the cases with split test out, for later.")
     ] = False
+    workers: Annotated[
+        int, typer.Option(min=1, help="Folds at a time, each in a process of its own with one thread.")
+    ] = 1
     seed: Seed = 1
     device: Device = "auto"
     as_json: Json = False
@@ -88,6 +91,11 @@ def crossvalidate(given: CrossValidateArguments) -> None:
         workers=os.cpu_count() or 1,
         how=FoldSettings(options=options, fusions=fusions, shuffled_network=given.shuffled, command=command),
     )
-    found = run(request, progress, talk)
+    ahead = None
+    if given.workers > 1:
+        from ..batch.folds import folds_on_workers
+
+        ahead = folds_on_workers(given.workers)
+    found = run(request, progress, talk, ahead)
     emit(found.model_dump(mode="json"), given.as_json, overview(found))
     raise typer.Exit(3 if found.refused else 0)

@@ -93,6 +93,12 @@ def identity_of(cohort: Cohort, fold: Fold, how: FoldSettings) -> Identity:
     )
 
 
+def kept(cohort: Cohort, fold: Fold, how: FoldSettings, out: Path) -> FoldScores | None:
+    """The scores of a fold that an earlier run left in ``out``. Raises WrongUse for a file that was made from
+    something else."""
+    return _read(out / f"{fold.name}.safetensors", identity_of(cohort, fold, how))
+
+
 def run_fold(
     cohort: Cohort, fold: Fold, how: FoldSettings, out: Path, log: Callable[[str], None]
 ) -> FoldScores:
@@ -111,7 +117,9 @@ def run_fold(
     tensors["test"] = made.test.astype(np.int64)
     written_whole(path, lambda part: save_file(tensors, part, made_from.metadata | {SAID: said}))
     shutil.rmtree(work, ignore_errors=True)
-    return made
+    kept_now = _read(path, made_from)  # as a later run reads it: the same order, rounded alike
+    assert kept_now is not None
+    return kept_now
 
 
 def _read(path: Path, made_from: Identity) -> FoldScores | None:
@@ -127,11 +135,20 @@ def _read(path: Path, made_from: Identity) -> FoldScores | None:
         tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
     said = json.loads(metadata[SAID])
     scores: dict[str, dict[str, np.ndarray]] = {}
-    for name, values in tensors.items():
+    for name in sorted(tensors, key=_place):
         model, sign, subset = name.partition("/")
         if sign:
-            scores.setdefault(model, {})[subset] = values
+            scores.setdefault(model, {})[subset] = tensors[name]
     return FoldScores(test=tensors["test"], scores=scores, **said)
+
+
+MODELS = (FUSED, STACK, LATE, HAND, SHUFFLED, SHUFFLED_NETWORK)
+
+
+def _place(name: str) -> tuple[int, int, str]:
+    """Where the scores of a model (MODEL/SUBSET) stand: in the order of MODELS, small subsets first."""
+    model, _, subset = name.partition("/")
+    return MODELS.index(model) if model in MODELS else len(MODELS), subset.count("+"), subset
 
 
 def _scores(

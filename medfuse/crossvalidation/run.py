@@ -19,7 +19,7 @@ from ..task import Task
 from ..training.data.check import check_manifest
 from ..training.data.tensors import preprocess_manifest
 from .checklist import checklist, facts_of
-from .fold import Cohort, FoldScores, FoldSettings, run_fold
+from .fold import Cohort, FoldScores, FoldSettings, kept, run_fold
 from .hand import hand_features
 from .notes import cannot_tell, fold_notes
 from .papers import write_papers
@@ -28,6 +28,7 @@ from .results import CrossValidation
 from .tables import tables
 
 Progress = Callable[[str], Callable[[int, int], None]]
+Ahead = Callable[[Cohort, list[Fold], FoldSettings, Path, Callable[[str], None]], None]
 ALONE = 32  # cases that one process preprocesses
 
 
@@ -47,9 +48,13 @@ class CrossValidationRequest:
 
 
 def crossvalidate(
-    request: CrossValidationRequest, progress: Progress, log: Callable[[str], None]
+    request: CrossValidationRequest,
+    progress: Progress,
+    log: Callable[[str], None],
+    ahead: Ahead | None = None,
 ) -> CrossValidation:
-    """Train and score every fold that is not there yet, and write what came of all of them.
+    """Train and score every fold that is not there yet, and write what came of all of them. ``ahead`` may
+    make folds beside each other first: they are read as those of an earlier run are.
 
     Raises UserError for a manifest with faults or too few patients, WrongUse for folds in ``out`` that were
     made from something else, OutputError where results cannot be written.
@@ -57,7 +62,7 @@ def crossvalidate(
     rows = _rows(request)
     try:
         (request.out / "folds").mkdir(parents=True, exist_ok=True)
-        return _run(request, rows, progress, log)
+        return _run(request, rows, progress, log, ahead)
     except OSError as e:
         raise OutputError(
             f"{request.out}: cannot be written ({e.strerror or e}); free space or choose another --out, then "
@@ -92,7 +97,11 @@ def _rows(request: CrossValidationRequest) -> list[ManifestRow]:
 
 
 def _run(
-    request: CrossValidationRequest, rows: list[ManifestRow], progress: Progress, log: Callable[[str], None]
+    request: CrossValidationRequest,
+    rows: list[ManifestRow],
+    progress: Progress,
+    log: Callable[[str], None],
+    ahead: Ahead | None,
 ) -> CrossValidation:
     task = request.task
     workers = request.workers if len(rows) > ALONE else 1  # processes take seconds to start
@@ -109,6 +118,9 @@ def _run(
         labels=label_matrix(task, rows),
     )
     folds, notes = plan(rows, cohort.labels, request.folds, request.repeats, request.seed)
+    missing = [f for f in folds if kept(cohort, f, request.how, request.out / "folds") is None]
+    if ahead is not None and len(missing) > 1:
+        ahead(cohort, missing, request.how, request.out / "folds", log)
     made = []
     for n, fold in enumerate(folds, 1):
         log(f"{fold.name}: fold {n} of {len(folds)}")

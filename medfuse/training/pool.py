@@ -3,11 +3,18 @@ lines."""
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
-from multiprocessing import get_context
+from multiprocessing import current_process, get_context
+
+
+def processes() -> int:
+    """How many processes a step may start: as many as there are cores, and one where this process is itself
+    one of several workers."""
+    return 1 if current_process().daemon else os.cpu_count() or 1
 
 
 @contextmanager

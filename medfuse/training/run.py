@@ -39,6 +39,7 @@ from .distributed import finish, first_alone, of_first, rank, world
 from .distributed import start as start_together
 from .identity import Identity, files_of, weights_digest
 from .options import Log, Trained, TrainingRun, TrainOptions
+from .pool import processes
 from .stages.baselines import Baselines, train_baselines
 from .stages.encoders import start_weights, train_encoders
 from .stages.fusion import FusionTraining, criterion, train_fusion
@@ -160,7 +161,7 @@ def _preprocessed(
     if not task.own_senses:
         return work, []
     with first_alone():
-        return preprocess_manifest(task, rows, work / "tensors", workers=os.cpu_count() or 1, progress=show)
+        return preprocess_manifest(task, rows, work / "tensors", workers=processes(), progress=show)
 
 
 def _train_whole(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
@@ -288,7 +289,7 @@ def _features(run: TrainingRun, encoders: nn.ModuleDict) -> FeatureSet:
         run.prepared,
         device=device,
         cache=run.work,
-        workers=os.cpu_count() or 1,
+        workers=processes(),
         progress=extracted,
     )
     encoders.to("cpu")
