@@ -102,6 +102,18 @@ class Finding(Strict):
         return self.name.get(language, self.name["en"])
 
 
+class Tuning(Strict):
+    """How an encoder from disk is tuned before its tokens are used.
+
+    how: lora adds changes of low rank to the linear and convolution layers of the last blocks, last_blocks
+    changes all weights of them. blocks: so many, from the last. rank: of lora's changes.
+    """
+
+    how: Literal["lora", "last_blocks"]
+    blocks: int = Field(default=1, ge=1)
+    rank: int = Field(default=8, ge=1, le=256)
+
+
 class Task(Strict):
     """What a model is asked.
 
@@ -111,7 +123,7 @@ class Task(Strict):
     around: the lesion class that every volume was cut out around. weights: of the classes in training, equal
     with ``around``. learning: of encoders from label maps. measures: what is measured inside a
     lesion's outline beside its size, by modality. encoders: from disk, by modality (docs/pretrained.md).
-    findings: what may be present.
+    tune: which of those are tuned, by id; the others stay frozen. findings: what may be present.
     """
 
     extends: str = (
@@ -140,6 +152,7 @@ class Task(Strict):
     # by modality: ids of encoders from disk (medfuse encoder list), and own, the one that training makes; a
     # modality that is not named has its own alone
     encoders: dict[str, tuple[str, ...]] = Field(default_factory=dict)
+    tune: dict[str, Tuning] = Field(default_factory=dict)
     exclusive: tuple[str, ...] = ()  # findings of which exactly one holds
     # source, licence, citation: copied into the model card
     about: dict[str, str] = Field(default_factory=dict)
@@ -190,6 +203,9 @@ class Task(Strict):
                     f"encoders of {code} must name {OWN} too: lesions and coverage come from the encoder "
                     "that learns the label maps"
                 )
+        named = {n for names in self.encoders.values() for n in names} - {OWN}
+        if strange := sorted(set(self.tune) - named):
+            raise ValueError(f"tune names {strange[0]}, which encoders does not; it tunes encoders from disk")
 
     def has_own(self, modality: str) -> bool:
         """Whether training makes an encoder of its own for an image modality."""

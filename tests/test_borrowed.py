@@ -3,6 +3,7 @@ alone. The encoders are tiny stand-ins of the real classes with random weights, 
 
 from __future__ import annotations
 
+import copy
 import json
 import shutil
 from pathlib import Path
@@ -20,11 +21,13 @@ from medfuse.errors import UserError, WrongUse
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.io.manifest import read_manifest
 from medfuse.models.model import FusionModel, ModelConfig
+from medfuse.models.pretrained.adapted import adapt, blocks_of, put_adapter
 from medfuse.models.pretrained.borrowed import of_task
 from medfuse.models.pretrained.encoder import Encoder
+from medfuse.models.pretrained.networks import InflatedResNet
 from medfuse.models.pretrained.used import ForeignEncoder
 from medfuse.simulation.population import Variant, write_population
-from medfuse.task import Task, load_task
+from medfuse.task import Task, Tuning, load_task
 from medfuse.training.data.foreign import foreign_features
 from medfuse.training.options import TrainOptions
 from medfuse.training.run import train
@@ -210,6 +213,101 @@ def test_what_is_missing_is_said_in_one_sentence(adapter, manifest, home, tmp_pa
     assert not (tmp_path / "out").exists()
     assert load_bundle(adapter).borrowed
     assert list_bundles()  # those of medfuse need no encoder from disk
+
+
+TUNE = {"tiny-ct": {"how": "lora", "rank": 2}, "vit.frames": {"how": "last_blocks"}}
+
+
+def tuned_task(folder: Path, tune: dict, encoders: dict[str, list[str]]) -> Task:
+    """As `task_with`, some of its encoders tuned."""
+    task_with(folder, encoders, dense=False)
+    data = yaml.safe_load((folder / "task.yaml").read_text())
+    (folder / "task.yaml").write_text(yaml.safe_dump(data | {"tune": tune}, allow_unicode=True))
+    return load_task(folder / "task.yaml")
+
+
+def test_a_tuned_encoder_leaves_what_it_learned_in_the_bundle_and_its_weights_on_disk(
+    home, manifest, tmp_path
+):
+    before = {p: p.read_bytes() for p in (home / "weights").rglob("*") if p.is_file()}
+    said: list[str] = []
+    task = tuned_task(tmp_path / "task", TUNE, {"US": ["vit.frames"], "CT": ["tiny-ct"]})
+    options = TrainOptions(seed=1, encoder_steps=3, fusion_steps=3)
+    train(task, manifest, tmp_path / "bundle", options, command="test", log=said.append)
+    assert any(s.startswith("tuning tiny-ct: epoch 0 loss") for s in said)
+    with safe_open(tmp_path / "bundle" / "adapters.safetensors", "pt") as file:
+        learned = {k: file.get_tensor(k) for k in file.keys()}  # noqa: SIM118
+    lora = {k for k in learned if k.endswith((".up", ".down"))}
+    assert {k.partition("/")[0] for k in lora} == {"1"}  # tiny-ct, the second
+    assert all(k.startswith("0/encoder.layer.1.") or "layer.1." in k for k in learned if k not in lora)
+    assert max(float(v.abs().max()) for k, v in learned.items() if k.endswith(".up")) > 0
+    assert 0 < max(float(v.abs().max()) for k, v in learned.items() if k not in lora) < 0.01  # changes alone
+    bundle = load_bundle(tmp_path / "bundle")
+    row = next(r for r in read_manifest(manifest) if {"CT", "US"} <= {i.modality for i in r.images})
+    (tuned_tokens,) = foreign_features(task, bundle.borrowed, [row], None)
+    (frozen,) = foreign_features(task, of_task(task, home), [row], None)
+    assert all((tuned_tokens.features[k] != frozen.features[k]).any() for k in frozen.features)
+    assert {p: p.read_bytes() for p in (home / "weights").rglob("*") if p.is_file()} == before
+    assert '"tuned": {"how": "lora"' in (tmp_path / "bundle" / "MODEL_CARD.md").read_text()
+    request = PredictRequest(
+        parts=case_of(manifest, "CT"), out=tmp_path / "out", bundle=str(tmp_path / "bundle")
+    )
+    assert predict_command(request, log=lambda line: None).data["findings"]
+    (tmp_path / "bundle" / "adapters.safetensors").unlink()
+    with pytest.raises(UserError):
+        _ = load_bundle(tmp_path / "bundle").borrowed
+
+
+def test_what_cannot_be_tuned_is_said_in_one_sentence(home, manifest, tmp_path):
+    with pytest.raises(UserError, match="tune names other, which encoders does not"):
+        tuned_task(tmp_path / "a", {"other": {"how": "lora"}}, EVERY)
+    with pytest.raises(UserError, match="tune"):
+        tuned_task(tmp_path / "b", {"tiny-ct": {"how": "all"}}, EVERY)
+    deep = tuned_task(tmp_path / "c", {"tiny-ct": {"how": "lora", "blocks": 9}}, {"CT": ["tiny-ct"]})
+    options = TrainOptions(seed=1, encoder_steps=1, fusion_steps=1)
+    with pytest.raises(UserError, match=r"tiny-ct has 3 repeated block\(s\), and tune asks for 9"):
+        train(deep, manifest, tmp_path / "bundle", options, command="test", log=lambda line: None)
+    with pytest.raises(UserError, match="is one exported file, whose layers cannot be tuned"):
+        adapt(torch.nn.Flatten(), Tuning(how="lora"), "encoder x")  # as OpenVINO's: no weights to be seen
+
+
+def test_the_last_blocks_of_real_classes_are_found():
+    transformers = pytest.importorskip("transformers")
+    config = transformers.Dinov2Config(hidden_size=16, num_hidden_layers=3, num_attention_heads=2)
+    networks = {
+        "encoder.layer.2": transformers.Dinov2Model(config),
+        "layers.2": SegResEncoder(init_filters=4, blocks_down=(1, 2, 2)),
+        "layer4.1": InflatedResNet((1, 3, 1, 2), 4),
+    }
+    for last, network in networks.items():
+        assert blocks_of(network)[-1][0] == last
+
+
+@pytest.mark.parametrize("how", ["lora", "last_blocks"])
+def test_an_adapter_changes_a_network_as_training_did(how):
+    torch.manual_seed(0)
+    network = SegResEncoder(init_filters=4, blocks_down=(1, 1, 1)).eval()
+    plain = copy.deepcopy(network)
+    values = torch.randn(1, 1, 16, 16, 16)
+    first = network(values)[-1].detach()
+    learned = adapt(network, Tuning(how=how, rank=2), "encoder x")
+    before = {k: p.detach().clone() for k, p in learned.items()}
+    assert torch.allclose(network(values)[-1], first, atol=1e-5)  # nothing is changed at first
+    assert [p for p in network.parameters() if p.requires_grad]
+    with torch.no_grad():
+        for p in learned.values():
+            p.add_(0.05 * torch.randn_like(p))
+    changed = network(values)[-1].detach()
+    assert not torch.allclose(changed, first, atol=1e-3)
+    own = how == "last_blocks"  # of the encoder's own weights the change alone is kept
+    kept = {k: p.detach() - own * before[k] for k, p in learned.items()}
+    again = copy.deepcopy(plain)
+    put_adapter(again, Tuning(how=how, rank=2), kept, "encoder x")
+    assert torch.allclose(again(values)[-1], changed, atol=1e-5)
+    assert not [p for p in again.parameters() if p.requires_grad]
+    assert again.state_dict().keys() == plain.state_dict().keys()
+    with pytest.raises(UserError, match="does not fit its layers"):
+        put_adapter(plain, Tuning(how=how, rank=2), dict(list(kept.items())[1:]), "encoder x")
 
 
 def test_tokens_are_computed_once(home, manifest, tmp_path, monkeypatch):

@@ -89,7 +89,19 @@ class Bundle:
     def borrowed(self) -> list[Borrowed]:
         """The encoders from disk that the bundle needs. Raises UserError that says which is missing or
         changed."""
-        return found_again(self.model.config.foreign, encoders_home(), self.name)
+        foreign = self.model.config.foreign
+        return found_again(foreign, encoders_home(), self.name, self._adapters())
+
+    def _adapters(self) -> dict[str, torch.Tensor]:
+        """What the training learned of encoders from disk, by number/name. Raises UserError where that is
+        damaged."""
+        path = self.path / ADAPTERS
+        if not path.is_file():
+            return {}
+        try:
+            return load_file(path)
+        except (SafetensorError, OSError, ValueError) as e:
+            raise UserError(f"{path}: the bundle is damaged ({e}); copy or train it again") from e
 
     @cached_property
     def tokenizer(self) -> Tokenizer | None:
@@ -191,7 +203,8 @@ def round_to_half(module: nn.Module) -> None:
 @dataclass(frozen=True, kw_only=True)
 class NewBundle:
     """What a training made, ready to be written. ``singles``: a model by sense, for the baselines.
-    ``persons``: ids of patients and cases, of which none may stand in it."""
+    ``adapters``: what it learned of encoders from disk, by number/name; never their weights. ``persons``: ids
+    of patients and cases, of which none may stand in it."""
 
     task: Task
     model: FusionModel
@@ -203,6 +216,7 @@ class NewBundle:
     domain: Domain
     card: Card
     tokenizer: Tokenizer | None = None
+    adapters: dict[str, torch.Tensor] = field(default_factory=dict)
     persons: frozenset[str] = frozenset()
 
 
@@ -239,6 +253,8 @@ def _save_weights(folder: Path, made: NewBundle) -> None:
     base |= {f"stack.{k}": torch.from_numpy(np.ascontiguousarray(v)) for k, v in stack.items()}
     if base:
         save_file(base, folder / "baselines.safetensors")
+    if made.adapters:
+        save_file({k: v.contiguous() for k, v in made.adapters.items()}, folder / ADAPTERS)
 
 
 def _save_contracts(folder: Path, made: NewBundle) -> None:
@@ -255,6 +271,7 @@ def _save_contracts(folder: Path, made: NewBundle) -> None:
     (folder / "MODEL_CARD.md").write_text(card_text(made.card.model_dump(), made.domain))
 
 
+ADAPTERS = "adapters.safetensors"
 TASK_FILES = ("task.yaml", "knowledge.yaml", "lexicon.yaml", "styles.yaml")
 
 

@@ -72,6 +72,7 @@ def _borrowed(model: FusionModel) -> dict[str, object]:
     return {
         "encoders_from_disk": [
             {"id": f.id, "modality": f.modality, "sha256": f.hash, "licence": f.licence_words}
+            | ({"tuned": f.tuning} if f.tuning else {})
             for f in foreign
         ],
         "licences": "; ".join(f"{f.id}: {f.licence_words}" for f in foreign),

@@ -40,6 +40,7 @@ from .distributed import start as start_together
 from .identity import Identity, files_of, weights_digest
 from .options import Log, Trained, TrainingRun, TrainOptions
 from .pool import processes
+from .stages.adapt import tuned
 from .stages.baselines import Baselines, train_baselines
 from .stages.encoders import start_weights, train_encoders
 from .stages.fusion import FusionTraining, criterion, train_fusion
@@ -79,7 +80,7 @@ def train(task: Task, manifest: Path, out: Path, options: TrainOptions, *, comma
 def train_prepared(run: TrainingRun) -> Trained:
     """Train on cases that are checked and whose tensors lie in ``run.folder``."""
     task = run.task
-    borrowed = borrowed_tokens(run, of_task(task, encoders_home()))
+    borrowed = borrowed_tokens(run, tuned(run, of_task(task, encoders_home())))
     if not task.own_senses:
         return _train_adapter(run, borrowed)
     if not task.whole_images:
@@ -131,7 +132,7 @@ def _train_adapter(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
     if several:
         left = max(0.03, 0.8 * run.minutes_left())
         baselines = train_baselines(task, *sets, baselines.config, options, left)
-    return _finished(run, model, baselines, every, tokenizer, best)
+    return _finished(run, model, baselines, every, tokenizer, best, borrowed)
 
 
 def _checked_rows(task: Task, manifest: Path) -> list[ManifestRow]:
@@ -203,7 +204,7 @@ def _train_whole(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
         left = max(0.2, 0.8 * run.minutes_left())
         sets = (every.subset(run.is_train), every.subset(~run.is_train))
         baselines = train_baselines(task, *sets, baselines.config, options, left)
-    return _finished(run, model, baselines, every, tokenizer, best)
+    return _finished(run, model, baselines, every, tokenizer, best, borrowed)
 
 
 def _whole_model(
@@ -272,7 +273,7 @@ def _train_in_stages(run: TrainingRun, borrowed: BorrowedTokens) -> Trained:
     round_to_half(model)
     simple = ModelConfig(width=64, layers=1, vocabulary=1, foreign=borrowed.used)
     baselines = train_baselines(task, train_set, val_set, simple, options, 0.3 * left)
-    return _finished(run, model, baselines, every, tokenizer, best)
+    return _finished(run, model, baselines, every, tokenizer, best, borrowed)
 
 
 def _features(run: TrainingRun, encoders: nn.ModuleDict) -> FeatureSet:
@@ -303,6 +304,7 @@ def _finished(
     every: FeatureSet,
     tokenizer: Tokenizer | None,
     best: float,
+    borrowed: BorrowedTokens,
 ) -> Trained:
     """Calibrate on the validation cases, describe, and write the bundle."""
     train_set = every.subset(run.is_train)
@@ -334,6 +336,7 @@ def _finished(
         domain=domain,
         card=card_of(run, model, calibrated.figures, notes),
         tokenizer=tokenizer,
+        adapters=borrowed.adapters,
         persons=telling(i for r in run.rows for i in (r.case_id, r.patient_id)),
     )
     save_bundle(run.out, made)

@@ -6,11 +6,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
+from torch import Tensor
 
 from ...case import Image
 from ...errors import UserError, WrongUse
-from ...task import Task
+from ...task import Task, Tuning
 from ..features import CaseFeatures
+from .adapted import adapter_hash, put_adapter
 from .contract import EncoderFile, read_contract_file
 from .encoder import Encoder, encoder_hash, groups_of, load_encoder
 from .inputs import Laid, lay_out
@@ -21,18 +23,29 @@ from .used import ForeignEncoder, remembered
 @dataclass(frozen=True, kw_only=True)
 class Borrowed:
     """An encoder that is on this machine, its weights and contract those that are wanted. The network is
-    built when it is first asked."""
+    built when it is first asked. adapter: what a training has learned of it, by name; none of a frozen
+    one."""
 
     used: ForeignEncoder
     file: EncoderFile
     folder: Path
+    adapter: dict[str, Tensor] = field(default_factory=dict, repr=False, compare=False)
     _ready: dict[str, Encoder] = field(default_factory=dict, repr=False, compare=False)
 
     def on(self, device: str) -> Encoder:
         """The network, on a device."""
         if device not in self._ready:
-            self._ready[device] = load_encoder(self.folder, device=device, expected=self.used.hash)
+            encoder = load_encoder(self.folder, device=device, expected=self.used.hash)
+            if self.adapter:
+                how = Tuning.model_validate(self.used.tuning)
+                put_adapter(encoder.network, how, self.adapter, f"encoder {self.used.id}")
+            self._ready[device] = encoder
         return self._ready[device]
+
+    @property
+    def hash(self) -> str:
+        """Of weights and contract, and of what a training has learned."""
+        return self.used.hash + adapter_hash(self.adapter)
 
     def laid(self, images: list[Image], roles: tuple[str, ...]) -> list[tuple[int, Laid]]:
         """Each input among a case's images as the network takes it, with the number of its role."""
@@ -87,12 +100,14 @@ def of_task(task: Task, home: Path) -> list[Borrowed]:
     return out
 
 
-def found_again(foreign: tuple[ForeignEncoder, ...], home: Path, bundle: str) -> list[Borrowed]:
-    """The encoders from disk that a bundle was trained with. Raises UserError that says in one sentence
-    which is missing or changed, where."""
+def found_again(
+    foreign: tuple[ForeignEncoder, ...], home: Path, bundle: str, adapters: dict[str, Tensor]
+) -> list[Borrowed]:
+    """The encoders from disk that a bundle was trained with, changed by its ``adapters``. Raises UserError
+    that says in one sentence which is missing or changed, where."""
     notes = {n.id: n for n in registered(home)} if foreign else {}
     out = []
-    for used in foreign:
+    for number, used in enumerate(foreign):
         who = f"bundle {bundle}: its encoder {used.id} for {used.modality}"
         note = notes.get(used.id)
         if note is None:
@@ -109,5 +124,8 @@ def found_again(foreign: tuple[ForeignEncoder, ...], home: Path, bundle: str) ->
                 f"{who} has other weights or another encoder.yaml in {folder} than in training (sha256 "
                 f"{used.hash[:12]}… is wanted); restore them, or train again"
             )
-        out.append(Borrowed(used=used, file=file, folder=folder))
+        learned = {k.partition("/")[2]: v for k, v in adapters.items() if k.startswith(f"{number}/")}
+        if bool(used.tuning) != bool(learned):
+            raise UserError(f"{who} was tuned, and the bundle lacks what it learned; copy or train it again")
+        out.append(Borrowed(used=used, file=file, folder=folder, adapter=learned))
     return out

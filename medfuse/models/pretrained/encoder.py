@@ -18,7 +18,7 @@ from ..precision import has_bf16
 from .contract import GREATEST_GRID, NAME, EncoderFile, read_contract_file
 from .inputs import Laid, Piece, lay_out
 from .loaders import build
-from .networks import count
+from .networks import Taken, count
 from .weights import Matching, file_hash
 
 TOKENS_ARE = (".json", ".safetensors", ".bin", ".pt", ".pth", ".xml", ".onnx")
@@ -74,6 +74,11 @@ class Encoder:
         """Numbers that were learned."""
         return count(self.module)
 
+    @property
+    def network(self) -> nn.Module:
+        """The network itself, without what picks its output."""
+        return self.module.network if isinstance(self.module, Taken) else self.module
+
     def groups(self, images: list[Image]) -> list[list[Image]]:
         """As `groups_of`."""
         return groups_of(self.file, images)
@@ -94,6 +99,14 @@ class Encoder:
         if waiting:
             pool.add(self._run(waiting), waiting)
         return pool.tokens()
+
+    def means(self, values: Float32[Tensor, "b c *s"]) -> Float32[Tensor, "b width"]:
+        """The mean token of each input, through which a gradient flows. Raises UserError as `run` does."""
+        found = self.module(values.to(self.device))
+        if not isinstance(found, Tensor):
+            raise UserError(f"encoder {self.file.id}: its output is no tensor; correct gives.output")
+        pool = _Pool(self.file, (1,) * (len(self.file.geometry.size) if self.file.geometry.dims == 3 else 1))
+        return torch.stack([pool.flat(one)[0].float().mean(0) for one in found])
 
     @torch.inference_mode()
     def run(self, values: Float32[np.ndarray, "b c *s"]) -> Tensor:
@@ -146,7 +159,7 @@ class _Pool:
 
     def _vectors(self, one: Tensor, piece: Piece) -> tuple[Tensor, np.ndarray]:
         """(N, C) of one piece, and the part of the whole (N, D) that each lies in."""
-        vectors, shape = self._flat(one)
+        vectors, shape = self.flat(one)
         if not self.parts:
             return vectors, np.zeros((len(vectors), 0), int)
         step = self.file.geometry.size if len(self.extent) == 3 else (1,)
@@ -160,7 +173,7 @@ class _Pool:
             places = np.broadcast_to(places, (len(vectors), len(self.parts)))
         return vectors, places
 
-    def _flat(self, one: Tensor) -> tuple[Tensor, tuple[int, ...]]:
+    def flat(self, one: Tensor) -> tuple[Tensor, tuple[int, ...]]:
         """An output as (N, C), and how its N lie along the axes of the whole; all ones where they do not."""
         width = self.file.gives.width
         kind = self.file.gives.tokens.partition("+")[0]

@@ -13,7 +13,8 @@ from .contract import EncoderFile
 @dataclass(frozen=True, kw_only=True)
 class ForeignEncoder:
     """An encoder from disk inside a model. hash: of weights and contract. width: numbers a token. places:
-    kinds of token a series (the mean, its parts). contract: encoder.yaml as it was in training."""
+    kinds of token a series (the mean, its parts). contract: encoder.yaml as it was in training. tuning: how
+    the task has tuned it (`Tuning`); what was learned is in the bundle's adapters.safetensors."""
 
     id: str
     modality: str
@@ -22,6 +23,7 @@ class ForeignEncoder:
     places: int
     licence: str = ""
     contract: dict[str, JsonValue] = field(default_factory=dict)
+    tuning: dict[str, JsonValue] = field(default_factory=dict)
 
     @property
     def key(self) -> str:

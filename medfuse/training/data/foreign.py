@@ -6,8 +6,10 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
+
+from torch import Tensor
 
 from ...errors import UserError
 from ...io.manifest import ManifestRow
@@ -39,10 +41,12 @@ def encoder_problems(task: Task, home: Path) -> list[str]:
 
 @dataclass(frozen=True, kw_only=True)
 class BorrowedTokens:
-    """What encoders from disk gave of all cases, and what the bundle remembers of them."""
+    """What encoders from disk gave of all cases, and what the bundle remembers of them. adapters: what was
+    learned of those that are tuned, by number/name."""
 
     used: tuple[ForeignEncoder, ...]
     cases: list[CaseFeatures]
+    adapters: dict[str, Tensor] = field(default_factory=dict)
 
     def add_to(self, cases: list[CaseFeatures]) -> None:
         """Add the tokens to what else is known of these cases."""
@@ -61,7 +65,8 @@ def borrowed_tokens(run: TrainingRun, encoders: list[Borrowed]) -> BorrowedToken
         cases = foreign_features(
             run.task, encoders, run.rows, run.work, device=run.options.device, progress=show
         )
-    return BorrowedTokens(used=tuple(e.used for e in encoders), cases=cases)
+    learned = {f"{n}/{k}": v for n, e in enumerate(encoders) for k, v in e.adapter.items()}
+    return BorrowedTokens(used=tuple(e.used for e in encoders), cases=cases, adapters=learned)
 
 
 def foreign_features(
@@ -140,14 +145,14 @@ def _take(case: CaseFeatures, one: Borrowed, task: Task, row: ManifestRow, cache
 
 
 def _place(cache: Path, one: Borrowed, row: ManifestRow) -> Path:
-    encoder = f"{plain_name(one.used.id)}-{one.used.hash[:16]}"
+    encoder = f"{plain_name(one.used.id)}-{one.hash[:16]}{one.hash[64:80]}"
     return cache / "foreign" / encoder / f"{plain_name(row.case_id)}.safetensors"
 
 
 def _made_from(one: Borrowed, task: Task, row: ManifestRow) -> Identity:
     return Identity.of(
         {
-            "the encoder": one.used.hash,
+            "the encoder": one.hash,
             "the roles": task.modalities[one.used.modality].roles,
             "the images": [i.model_dump(exclude={"mask"}) for i in row.images],
             "the folder": str(row.root),
