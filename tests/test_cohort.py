@@ -8,6 +8,7 @@ from datetime import date
 
 import pytest
 from hospital import DAMAGE, Hospital, hospital, outcome
+from slices import write_stack
 from typer.testing import CliRunner
 
 from medfuse.cli import app
@@ -15,9 +16,11 @@ from medfuse.cohort.build import BuildRequest, build
 from medfuse.cohort.encoding import decoded
 from medfuse.cohort.ledger import read_ledger
 from medfuse.cohort.rows import dates_of, normal
+from medfuse.cohort.studies import read_studies
 from medfuse.cohort.tables import TableFormat, parse_columns, read_table
 from medfuse.errors import UserError, WrongUse
 from medfuse.io.manifest import read_manifest
+from medfuse.io.scan import scan
 from medfuse.task import load_task
 
 QUIET = lambda what: lambda done, total: None  # noqa: E731
@@ -200,3 +203,17 @@ def test_every_line_that_cannot_be_used_is_named(tmp_path):
         assert words in reasons
     with pytest.raises(UserError, match=r"line 2: unexpected end of data"):
         table(tmp_path, 'accession,text\nA1,"never closed\nA2,x\n')
+
+
+def test_several_accession_numbers_wait_until_a_person_confirms_them(tmp_path):
+    for n, number in enumerate(("A1", "A2")):
+        stack = [(0, 0, 2.5 * k) for k in range(2)]
+        write_stack(tmp_path / number, stack, series=f"1.2.{n}", AccessionNumber=number)
+    found = scan(tmp_path)
+    (waiting,) = read_studies(found)
+    assert waiting.conflict.endswith(f"(A1, A2); where they are right, --confirm {waiting.uid}")
+    (study,) = read_studies(found, frozenset({waiting.uid}))
+    assert study.conflict == ""
+    assert study.accessions == {"A1", "A2"}
+    with pytest.raises(WrongUse, match=r"--confirm 9\.9: no study of the archive"):
+        read_studies(found, frozenset({"9.9"}))

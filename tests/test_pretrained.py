@@ -94,6 +94,7 @@ def test_what_decides_right_from_wrong_has_no_default(tmp_path, place):
     [
         ("geometry", {"orientation": "RAR"}),
         ("geometry", {"size": [4, 4]}),
+        ("geometry", {"size": [100_000, 100_000, 100_000]}),
         ("intensity", {"windows": [[5, 1]]}),
         ("gives", {"tokens": "some"}),
         ("weights", {"file": "../other.pt"}),
@@ -105,6 +106,26 @@ def test_a_contract_that_cannot_be_is_refused_by_field(tmp_path, part, said):
     (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(data))
     with pytest.raises(UserError, match=r"encoder\.yaml"):
         read_contract_file(tmp_path)
+
+
+@pytest.mark.parametrize("said", [{"init_filters": 10**9}, {"init_filters": -4}, {"odd": 1}])
+def test_a_network_that_cannot_be_made_is_one_sentence(tmp_path, said):
+    data = yaml.safe_load((segres(tmp_path) / "encoder.yaml").read_text())
+    data["arguments"] |= said
+    (tmp_path / "encoder.yaml").write_text(yaml.safe_dump(data))
+    with pytest.raises(UserError) as raised:
+        add(tmp_path, tmp_path / "home")
+    assert "correct arguments" in str(raised.value)
+    assert "\n" not in str(raised.value)
+
+
+def test_a_licence_that_is_none_is_refused(tmp_path):
+    text = (segres(tmp_path) / "encoder.yaml").read_text()
+    for licence in ("licence: [a, b]", "licence: " + "x" * 600):
+        kept = [line for line in text.splitlines() if not line.startswith("licence")]
+        (tmp_path / "encoder.yaml").write_text("\n".join([*kept, licence, ""]))
+        with pytest.raises(UserError, match="licence"):
+            read_contract_file(tmp_path)
 
 
 def test_an_encoder_is_added_checked_asked_and_removed(tmp_path):

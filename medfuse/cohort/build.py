@@ -46,6 +46,7 @@ class BuildRequest:
     window: int = 30
     possible: Possible = "ignore"
     seed: int = 0
+    confirmed: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +97,7 @@ def _make(request: BuildRequest, reports: Reports, found: Scan, progress: Progre
             f"task {task.name}: has no lexicon.yaml beside its templates, so words give no labels; write one "
             "or add columns label:FINDING to the table"
         )
-    studies = read_studies(found)
+    studies = read_studies(found, request.confirmed)
     links = Linker(studies).link(standing(reports.rows))
     ledger = ledger_rows(reports, links, studies)
     joined = join_cases(studies, links, task, request.window)

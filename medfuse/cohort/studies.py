@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import date
 
+from ..errors import WrongUse
 from ..io.cases import parse_date
 from ..io.child import ChildFailed, children
 from ..io.scan import Identity, Key, Scan
@@ -54,8 +55,9 @@ class Study:
         return next(iter(self.sides)) if len(self.sides) == 1 else ""
 
 
-def read_studies(scan: Scan) -> list[Study]:
-    """Every study of a scan, by date; one header of each series is read."""
+def read_studies(scan: Scan, confirmed: frozenset[str] = frozenset()) -> list[Study]:
+    """Every study of a scan, by date; one header of each series is read. confirmed: UIDs of studies whose
+    several accession numbers a person has found to be right. Raises WrongUse for a UID that none has."""
     studies = {key: Study(identity=identity) for key, identity in scan.identity.items()}
     keys = list(scan.series)
     for key, header in zip(keys, _headers([str(scan.series[k][0].path) for k in keys]), strict=True):
@@ -64,7 +66,9 @@ def read_studies(scan: Scan) -> list[Study]:
     for study in studies.values():
         patients.setdefault(study.uid, set()).add(study.identity.patient_id)
     for study in studies.values():
-        study.conflict = _conflict(study, patients[study.uid])
+        study.conflict = _conflict(study, patients[study.uid], confirmed)
+    if strange := sorted(confirmed - patients.keys()):
+        raise WrongUse(f"--confirm {strange[0]}: no study of the archive has this StudyInstanceUID")
     return sorted(studies.values(), key=lambda s: (s.identity.study_date, s.key))
 
 
@@ -94,11 +98,13 @@ def _take(study: Study, key: Key, modality: str, header: StudyHeader) -> None:
         study.sides.add(side)
 
 
-def _conflict(study: Study, patients: set[str]) -> str:
+def _conflict(study: Study, patients: set[str], confirmed: frozenset[str]) -> str:
     if len(patients) > 1:
         return f"its files carry several patient ids ({', '.join(sorted(p or 'none' for p in patients))})"
     if study.identity.other_name:
         return "its files carry several patient names"
-    if len(study.accessions) > 1:
-        return f"its files carry several accession numbers ({', '.join(sorted(study.accessions))})"
+    if len(study.accessions) > 1 and study.uid not in confirmed:
+        numbers = ", ".join(sorted(study.accessions))
+        said = f"its files carry several accession numbers ({numbers})"
+        return f"{said}; where they are right, --confirm {study.uid}"
     return ""

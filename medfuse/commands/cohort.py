@@ -41,6 +41,12 @@ class BuildArguments:
     possible: Annotated[
         str, typer.Option(help="What a hedged claim counts as: ignore (unknown), half or present.")
     ] = "ignore"
+    confirm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="StudyInstanceUID whose several accession numbers you found to be right. May be repeated."
+        ),
+    ] = None
     seed: Seed = 0
     as_json: Json = False
     verbose: Verbose = 0
@@ -67,6 +73,7 @@ def build(given: BuildArguments) -> None:
         window=given.window,
         possible=given.possible,  # type: ignore[arg-type]
         seed=given.seed,
+        confirmed=frozenset(given.confirm or ()),
     )
     made = run(request, progress)
     keys = ("reports", "studies", "linked", "unresolved", "refused", "by_rule", "cases", "excluded")

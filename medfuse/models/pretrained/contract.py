@@ -4,6 +4,7 @@ no default."""
 from __future__ import annotations
 
 import re
+from math import prod
 from pathlib import Path
 from typing import Literal
 
@@ -17,6 +18,7 @@ NAME = "encoder.yaml"
 OPPOSITE = {"R": "L", "L": "R", "A": "P", "P": "A", "S": "I", "I": "S"}
 PLANES = {"axial": "SI", "coronal": "AP", "sagittal": "RL"}
 TOKENS = re.compile(r"(cls|mean)(\+(\d+x\d+x\d+|\d+))?|grid|clip")
+MOST_VOXELS = 1 << 28  # of one input: 645³, a GiB as float32
 GREATEST_GRID = 512  # tokens an image
 
 
@@ -81,6 +83,8 @@ class EncoderGeometry(_Strict):
         wanted = 3 if self.dims == 3 else 2
         if len(self.size) != wanted or min(self.size) < 1:
             raise ValueError(f"size needs {wanted} numbers from 1 up, not {list(self.size)}")
+        if prod(self.size) > MOST_VOXELS:
+            raise ValueError(f"size {list(self.size)} has more than {MOST_VOXELS} voxels or pixels an input")
         return self
 
     @model_validator(mode="after")
@@ -193,7 +197,7 @@ class EncoderFile(_Strict):
     intensity: EncoderIntensity
     gives: Gives
     compute: Compute = Compute()
-    licence: str = ""
+    licence: str = Field(default="", max_length=500)
     check: str = "reference.npz"
 
     @model_validator(mode="after")

@@ -199,8 +199,8 @@ def build(file: EncoderFile, folder: Path) -> Built:
         raise WrongUse(f"{folder / NAME}: no loader {file.loader}; there are {', '.join(LOADERS)}")
     try:
         module, matching = LOADERS[file.loader].build(file, folder)
-    except (TypeError, ValueError, AssertionError, KeyError) as e:
-        first = (str(e).splitlines() or [type(e).__name__])[0]
+    except (TypeError, ValueError, AssertionError, KeyError, RuntimeError, MemoryError, OverflowError) as e:
+        first = (str(e).splitlines() or [type(e).__name__])[0][:160]
         raise UserError(f"{folder / NAME}: the network cannot be made ({first}); correct arguments") from e
     taken = Taken(module, file.gives.output)
     return Built(module=taken.eval().requires_grad_(False), matching=matching)
