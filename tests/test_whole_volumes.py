@@ -16,7 +16,7 @@ from medfuse.bundles.bundle import load_bundle
 from medfuse.case import Lab
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.io.manifest import read_manifest
-from medfuse.models.encoders import ImageEncoder
+from medfuse.models.encoders import ImageEncoder, _grown
 from medfuse.models.features import CaseFeatures
 from medfuse.task import load_task
 from medfuse.training.options import TrainOptions
@@ -198,3 +198,14 @@ def test_volumes_are_read_when_needed_cut_a_little_and_never_mirrored(bundle, rn
     )
     batch = tokens_of(bundle.model, images, torch.tensor([0, 1]))
     assert not any(mask.any() for _, mask, _ in batch.values())  # nothing at all is a batch too
+
+
+def test_small_volumes_have_tokens_and_others_stay_as_they_are(rng):
+    """A crop around a small tumour is a few voxels thick: real sarcomas ended training in a pooling layer."""
+    torch.manual_seed(0)
+    encoder = ImageEncoder(4, dims=3).eval()
+    there = torch.ones(1, 1, dtype=torch.bool)
+    for shape in ((20, 9, 30), (1, 1, 1), (28, 40, 33)):
+        tokens = encoder(torch.from_numpy(rng.normal(size=(1, 1, *shape))).float(), there)
+        assert torch.isfinite(tokens).all()
+    assert _grown(values := torch.zeros(1, 1, 29, 32, 40)) is values

@@ -168,10 +168,22 @@ class ImageEncoder(nn.Module):
         else:
             assert present is not None
             gate = present.to(values.dtype)
-            x = self.net.features(values * gate[..., None, None, None])
+            x = self.net.features(_grown(values * gate[..., None, None, None]))
             parts = F.adaptive_avg_pool3d(x, VOLUME_GRID)
         tokens = torch.cat([x.flatten(2).mean(2)[:, None], parts.flatten(2).transpose(1, 2)], 1)
         return tokens if self.dims == 2 else tokens + (gate @ self.role_embedding.to(gate.dtype))[:, None]
+
+
+LEAST = 29  # voxels a side, of which the last pooling of a DenseNet still has two
+
+
+def _grown(values: Float[Tensor, "b r i j k"]) -> Float[Tensor, "b r i2 j2 k2"]:
+    """A small volume with its border repeated around it, so that each side has LEAST voxels."""
+    lack = [max(0, LEAST - n) for n in values.shape[2:]]
+    if not any(lack):
+        return values
+    around = [half for n in reversed(lack) for half in (n // 2, n - n // 2)]
+    return F.pad(values, around, mode="replicate")
 
 
 @dataclass(frozen=True, kw_only=True)
