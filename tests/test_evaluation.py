@@ -131,6 +131,18 @@ def test_a_cine_is_one_volume_over_time():
     assert (summary["true_lesions"], summary["sensitivity_at_1fp"], summary["dice"]) == (1, 1.0, 1.0)
 
 
+def test_a_cine_without_calibration_has_lesions_and_no_millimetres():
+    lesion = TASK.lesion_indices[0]
+    truth = np.full((1, 60, 60), lesion, np.uint8)  # so large that its hull is measured
+    source = CineInput(np.zeros((1, 60, 60), np.float32), 1.0, (0, 0), None, (0,), 0, truth)
+    p = np.full((60, 60), 0.9, np.float32)
+    scores: dict[str, LesionScores] = {}
+    score_case(scores, [DenseOutput("US", source, 0, truth[0], p, [], np.zeros((0, 1)))], TASK)
+    summary = scores["US"].summary()
+    assert summary.sensitivity_at_1fp == 1.0
+    assert summary.diameter_error_mm is None
+
+
 def test_paired_difference_is_the_difference_and_covers_zero_for_equals(rng):
     y = rng.integers(0, 2, (300, 4))
     good = y + rng.normal(0, 1, y.shape)

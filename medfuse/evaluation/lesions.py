@@ -109,7 +109,10 @@ def _score(into: LesionScores, probability: np.ndarray, truth: np.ndarray, step:
 
 
 def _widest(mask: np.ndarray, step: np.ndarray) -> float:
-    """Longest in-plane diameter in mm in the slice (or frame) where the lesion is largest."""
+    """Longest in-plane diameter in mm in the slice (or frame) where the lesion is largest; NaN without
+    calibration."""
+    if not np.isfinite(step).all():
+        return float("nan")
     if not mask.any():
         return 0.0
     k = int(mask.sum((0, 1)).argmax())
