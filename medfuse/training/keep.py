@@ -46,7 +46,9 @@ class KeepBest:
         self.best: dict[str, Tensor] = {}
 
     def offer(self, score: float) -> None:
-        """Keep the weights if none before had so high a score."""
+        """Keep the weights if none before had so high a score; one that is no number is none."""
+        if math.isnan(score):
+            return
         if score > self.score or not self.best:
             self.score = score
             self.best = copy.deepcopy(self._learned())

@@ -51,6 +51,19 @@ class Plan:
         return 0.0 if self.per_epoch is None else step / (self.per_epoch * self.max_epochs)
 
 
+def all_numbers(stage: str, tokens: dict[str, tuple[Tensor, ...]], cases: str = "training") -> None:
+    """Raise NotFiniteError where tokens {modality: (features (B, N, F), mask (B, N), …)} of training or
+    validation cases hold values that are not numbers: one would spoil the standardisation of all, or the
+    score that weights are chosen by."""
+    for modality, (features, mask, *_) in tokens.items():
+        bad = ((~torch.isfinite(features)).any(-1) & mask).any(-1)
+        if bad.any():
+            raise NotFiniteError(
+                f"{stage}: what {modality} says of {int(bad.sum())} of {len(bad)} {cases} cases is not a "
+                f"number; {LOOK}"
+            )
+
+
 class Stage(ABC, Generic[Batch]):
     """What is trained. ``state`` holds all weights that a stopped training needs to go on."""
 
@@ -96,8 +109,9 @@ def fit(
 ) -> int:
     """Train a stage until its budget or its epochs end; return the number of steps.
 
-    Raises NotFiniteError after MOST_SKIPPED steps in a row whose loss or gradient was not finite; the last
-    good weights are then in the stage, and in its checkpoint where it has one.
+    Raises NotFiniteError after MOST_SKIPPED steps in a row whose loss or gradient was not finite, and for a
+    validation score that is no number; the last good weights are then in the stage, and in its checkpoint
+    where it has one.
     """
     plan = stage.plan
     resume = resume or Resume(None)
@@ -153,9 +167,16 @@ class _Kept:
         self._save(step)
 
     def after_epoch(self, epoch: int, step: int, loss: float) -> None:
-        """Score it, in every process: each keeps its best weights."""
-        for name, number in {"loss": loss, **self.stage.score(epoch, loss)}.items():
+        """Score it, in every process: each keeps its best weights. Raises NotFiniteError for a score that is
+        no number, by which no weights could be told from others."""
+        scores = self.stage.score(epoch, loss)
+        for name, number in {"loss": loss, **scores}.items():
             self.scalars.add(name, number, step)
+        if any(math.isnan(number) for number in scores.values()):
+            raise NotFiniteError(
+                f"{self.stage.name}: the score on validation cases is not a number at step {step}"
+                f"{self.last_good(step)}; {LOOK}"
+            )
         if rank() == 0:
             self._save(step)
 

@@ -16,7 +16,7 @@ from ..budget import Budget
 from ..checkpoint import Resume
 from ..draws import Draws
 from ..keep import KeepBest
-from ..loop import Plan, Stage, fit
+from ..loop import Plan, Stage, all_numbers, fit
 from .fusion import masked_bce
 
 BATCH = 64
@@ -87,8 +87,11 @@ def bind_sense(
     """Train a sense; ``resume``: where a stopped training goes on, deleted at the end."""
     torch.manual_seed(seed)
     model = BoundSense(sense, train.labels.shape[1])
-    model.tokeniser.fit(*model.batch(train.cases))
     stage = BindStage(model, train, val, seed)
+    tokens = model.batch(train.cases)
+    all_numbers(stage.name, {sense: tokens})
+    all_numbers(stage.name, {sense: model.batch(val.cases)}, "validation")
+    model.tokeniser.fit(*tokens)
     fit(stage, budget, resume=resume)
     if resume is not None:
         resume.delete()

@@ -22,7 +22,7 @@ from ..checkpoint import Resume
 from ..distributed import share
 from ..draws import Draws
 from ..keep import KeepBest
-from ..loop import Plan, Stage, fit
+from ..loop import Plan, Stage, all_numbers, fit
 
 BATCH = 64
 KL = 0.3  # weight of "a subset should say what all of it says"
@@ -132,6 +132,10 @@ class FusionStage(Stage[FusionData]):
     def __init__(
         self, model: FusionModel | LateConcat, train: FusionData, val: FusionData, how: FusionTraining
     ) -> None:
+        if isinstance(model, LateConcat):
+            self.name = "late concatenation"
+        elif len(model.task_modalities) == 1:
+            self.name = f"baseline {model.task_modalities[0]}"
         self.model = model
         self.train = train
         self.val = val
@@ -219,8 +223,10 @@ def train_fusion(
 ) -> float:
     """Train in place, keep the weights that were best on validation, return that score. ``resume``: where a
     stopped training goes on; it is deleted at the end."""
-    model.fit_standardisation(train.batch)
     stage = FusionStage(model, train, val, how)
+    all_numbers(stage.name, {m: train.batch[m] for m in model.sizes})
+    all_numbers(stage.name, {m: val.batch[m] for m in model.sizes}, "validation")
+    model.fit_standardisation(train.batch)
     fit(stage, budget, resume=resume)
     if resume is not None:
         resume.delete()

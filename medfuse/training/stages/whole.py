@@ -27,7 +27,7 @@ from ..distributed import share
 from ..draws import Draws
 from ..identity import Identity, weights_digest
 from ..keep import AllWeights
-from ..loop import CPU, Plan, Stage, fit
+from ..loop import CPU, Plan, Stage, all_numbers, fit
 from ..scalars import Scalars
 from .dense import jitter
 from .fusion import KL, TokenBatch, draw_use, kl_of_subset, masked_bce
@@ -307,6 +307,8 @@ class WholeStage(Stage[Tensor]):
         val = self.data.val
         labels = self.data.labels[val]
         logits = predict_whole(self.standing.mean, self.images, val)
+        if not np.isfinite(logits).all():
+            return {"validation_loss": float("nan")}
         cooled = torch.from_numpy(logits / fit_temperature(labels, logits))  # as it will be used
         likelihood = float(loss_of(cooled, self.y[val], self.images.task.exclusive_indices))
         auroc = finding_auroc(labels, logits)
@@ -383,6 +385,7 @@ def _fit_given(model: FusionModel, images: WholeImages, train: np.ndarray) -> No
     for m in (m for m in model.sizes if m in SENSES or m not in model.task_modalities):
         batch = collate([images.said[i] for i in train.tolist()], (m,), model.sizes)[m]
         if batch[1].any():
+            all_numbers(WholeStage.name, {m: batch})
             model.tokenisers[m].fit(*batch)  # type: ignore[operator]
 
 
