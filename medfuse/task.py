@@ -16,6 +16,7 @@ from .learning import EQUAL_WEIGHTS, ClassWeights, EncoderLearning
 from .modalities import MODALITIES, is_cine, unknown
 
 OWN = "own"  # the encoder that training makes
+BEAM_CHANNELS = 2  # before and behind a pixel on its scan line
 
 
 def token_key(modality: str, encoder: str) -> str:
@@ -70,12 +71,20 @@ class ModalityTask(Strict):
     # pixels a side of what training cuts out of an ultrasound frame around small structures, a multiple of 8;
     # 0: whole frames
     crop: int = 0
+    # of ultrasound: two more input channels, the mean echo before and behind each pixel on its scan line,
+    # against other lines at the same depth (preprocess/beam.py)
+    beam: bool = False
     filters: int = 12
     encoder: str = ""  # of the registry in models/encoders.py; the first there where none is named
     mirror: bool = False  # sides mean nothing in these images: training may show their mirror image
     # measuring crosses and letters are painted over before the network sees a frame
     remove_marks: bool = False
     intensity: Intensity
+
+    @property
+    def channels(self) -> int:
+        """Input channels of the modality's own encoder: one a role, and those along the beam."""
+        return len(self.roles) + (BEAM_CHANNELS if self.beam else 0)
 
 
 class Finding(Strict):
@@ -173,6 +182,7 @@ class Task(Strict):
                 if m not in self.modalities:
                     raise ValueError(f"finding {f.id} names modality {m}, which the task lacks")
         self._consistent_volumes()
+        self._consistent_frames()
         self._consistent_encoders()
         if not set(self.exclusive) <= set(ids):
             raise ValueError("exclusive must name findings")
@@ -184,10 +194,16 @@ class Task(Strict):
         for code, spec in self.modalities.items():
             if spec.window is not None and any(n < 8 or n % 8 for n in spec.window):
                 raise ValueError(f"window of {code} must be three multiples of 8")
-            if spec.crop % 8 or not 0 <= spec.crop <= spec.size:
-                raise ValueError(f"crop of {code} must be a multiple of 8, at most its size {spec.size}")
         if not set(self.measures) <= set(self.modalities):
             raise ValueError("measures must name modalities of the task")
+
+    def _consistent_frames(self) -> None:
+        """What is cut out of frames fits them, and beams are looked for where there are scan lines."""
+        for code, spec in self.modalities.items():
+            if spec.crop % 8 or not 0 <= spec.crop <= spec.size:
+                raise ValueError(f"crop of {code} must be a multiple of 8, at most its size {spec.size}")
+            if spec.beam and not (is_cine(code) and self.dense):
+                raise ValueError(f"beam of {code} needs a modality of cines, and label maps (dense)")
 
     def _consistent_encoders(self) -> None:
         """Each modality names its encoders once, and label maps have the own encoder that learns them."""

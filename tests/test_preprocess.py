@@ -11,11 +11,15 @@ import torch
 from medfuse.case import Case, Image, Region, Source
 from medfuse.models.encoders import build_encoders
 from medfuse.models.features import encode
+from medfuse.models.model import FusionModel, ModelConfig
+from medfuse.preprocess.beam import along_beams, beams_of
 from medfuse.preprocess.cine import cine_input
 from medfuse.preprocess.prepare import prepare
+from medfuse.preprocess.tensors import CineInput
 from medfuse.preprocess.volume import MAX_GRID, common_grid, robust_scale, volume_inputs
 from medfuse.simulation.grid import rotation
-from medfuse.task import load_task
+from medfuse.task import Task, load_task
+from medfuse.training.stages.dense import crop_cine
 
 TASK = load_task("upper-abdomen")
 
@@ -136,3 +140,77 @@ def test_long_cine_is_thinned_evenly():
 
 def test_a_volume_in_which_no_voxel_of_the_grid_lies_has_a_scale():
     assert robust_scale(np.zeros(0)) == (0.0, 1.0)
+
+
+def fan(size=96, apex=(-20.0, 47.5), half=0.6, first=24.0, last=112.0):
+    """A sector of even tissue, and where each pixel lies: (size, size) values, angle, distance."""
+    row, column = np.mgrid[:size, :size].astype(float)
+    angle = np.arctan2(column - apex[1], row - apex[0])
+    distance = np.hypot(row - apex[0], column - apex[1])
+    inside = (np.abs(angle) <= half) & (distance >= first) & (distance <= last)
+    return np.where(inside, 0.5, -1.8).astype(np.float32), angle, distance
+
+
+def test_beams_come_from_where_the_sides_of_a_sector_meet():
+    values, _, _ = fan()
+    beams = beams_of(values > -1.7)
+    assert np.hypot(beams.apex[0] + 20, beams.apex[1] - 47.5) < 2
+    assert np.allclose(beams.across, (-0.6, 0.6), atol=0.03)
+    assert np.allclose(beams.along, (24, 112), atol=2)
+    linear = np.zeros((64, 64), bool)
+    linear[4:60, 10:50] = True
+    down = beams_of(linear)
+    assert down.apex is None
+    assert (down.across, down.along) == ((10, 49), (4, 59))
+    assert beams_of(np.zeros((64, 64), bool)) is None
+    point = np.zeros((8, 8), bool)
+    point[3] = True  # all in one line
+    assert beams_of(point) is None
+    assert not along_beams(np.full((2, 32, 32), -1.8, np.float32)).any()
+
+
+def test_a_shadow_and_its_opposite_are_told_along_slanted_beams():
+    """A stone far to the side throws its shadow along the beam, not straight down; a cyst brightens."""
+    values, angle, distance = fan()
+    stone = (np.abs(angle - 0.4) < 0.05) & (np.abs(distance - 60) < 3)
+    cyst = (np.abs(angle + 0.3) < 0.06) & (np.abs(distance - 60) < 6)
+    inside = values > 0
+    frame = values.copy()
+    frame[(np.abs(angle - 0.4) < 0.05) & (distance > 63) & inside] = -1.5
+    frame[(np.abs(angle + 0.3) < 0.06) & (distance > 66) & inside] = 1.2
+    frame[stone], frame[cyst] = 2.0, -1.5
+    before, behind = along_beams(frame[None])[0]
+    assert behind[stone].mean() < -1.2
+    assert behind[cyst & (distance > 62)].mean() > 0.4
+    quiet = inside & (np.abs(angle) < 0.15) & (distance < 105)
+    assert np.abs(behind[quiet]).max() < 0.25
+    assert np.abs(before[quiet]).max() < 0.25
+    beyond = (np.abs(angle - 0.4) < 0.03) & (distance > 95) & inside
+    assert before[beyond].mean() < -0.4  # what lies in a shadow knows it
+    assert not behind[~inside & (distance < 20)].any()
+
+
+def test_the_beam_is_an_input_where_a_task_asks_for_it():
+    assert not TASK.modalities["US"].beam
+    plain = TASK.model_dump()
+    spec = plain["modalities"]["US"] | {"beam": True, "size": 64, "crop": 32}
+    task = Task(**(plain | {"modalities": plain["modalities"] | {"US": spec}}), folder=TASK.folder)
+    wrong = plain["modalities"]["CT"] | {"beam": True}
+    with pytest.raises(ValueError, match="beam of CT needs a modality of cines, and label maps"):
+        Task(**(plain | {"modalities": plain["modalities"] | {"CT": wrong}}))
+    values, _, _ = fan(64, (-14.0, 31.5), 0.6, 16.0, 74.0)
+    frames = np.stack([values] * 9)
+    frames[:, 30:34, 30:34] = 2.0
+    marks = np.zeros(frames.shape, np.uint8)
+    marks[:, 30:34, 30:34] = task.dense.index("gallstone_mass")
+    x, present, y = crop_cine(frames.astype(np.float16), marks, task, np.random.default_rng(0))
+    assert x.shape == (8, 3, 32, 32)
+    assert present.shape == (8, 3)
+    assert y.shape == (8, 32, 32)
+    whole = along_beams(frames[:1])[0]  # of the whole frame, wherever it was cut out
+    assert np.isin(x[0, 2].round(4), whole[1].round(4)).all()
+    model = FusionModel(task, ModelConfig(width=32, layers=1, vocabulary=9)).eval()
+    item = CineInput(frames, 1.0, (0, 0), None, tuple(range(9)), 0)
+    features, _ = encode(model.encoders, {"US": [item]}, task, torch.device("cpu"))
+    assert features.features["US"].shape[1] == model.sizes["US"]
+    assert model.sizes["US"] == FusionModel(TASK, model.config).sizes["US"] + 8

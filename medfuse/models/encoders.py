@@ -235,7 +235,7 @@ def build_encoder(task: Task, modality: str, grid: int = 2) -> nn.Module:
         )
     # whole frames enter one by one, so that they have one role
     cine = is_cine(modality)
-    roles = 1 if task.whole_images and cine else len(spec.roles)
+    roles = 1 if task.whole_images and cine else spec.channels
     return known[chosen](
         EncoderRequest(
             dims=2 if cine else 3,

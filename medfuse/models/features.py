@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from ..preprocess.beam import frame_channels
 from ..preprocess.tensors import CineInput, VolumeInput
 from ..task import ModalityTask, Task, modality_of_key
 from .encoders import in_windows
@@ -144,7 +145,7 @@ def _encoded(
     """Inputs of one shape through an encoder in one pass."""
     window = spec.window if isinstance(items[0], VolumeInput) else None
     run = encoder if window is None else partial(in_windows, encoder, window)
-    pieces = [_network_input(x) for x in items]
+    pieces = [network_input(x, spec) for x in items]
     with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
         logits, fine, deep = run(*(torch.cat(p).to(device) for p in zip(*pieces, strict=True)))
     start = 0
@@ -173,12 +174,12 @@ def _of_one_shape(
     return groups
 
 
-def _network_input(item: VolumeInput | CineInput) -> tuple[torch.Tensor, torch.Tensor]:
-    """values (B, R, *S) float32 and present (B, R): one volume, or the frames of a cine."""
+def network_input(item: VolumeInput | CineInput, spec: ModalityTask) -> tuple[torch.Tensor, torch.Tensor]:
+    """values (B, R, *S) float32 and present (B, R): one volume, or the frames of a cine, with what lies along
+    their beams where the task asks for it."""
     if isinstance(item, CineInput):
-        return torch.from_numpy(item.values)[:, None].float(), torch.ones(
-            len(item.values), 1, dtype=torch.bool
-        )
+        values = torch.from_numpy(frame_channels(item.values, beam=spec.beam)).float()
+        return values, torch.ones(values.shape[:2], dtype=torch.bool)
     return torch.from_numpy(item.values)[None].float(), torch.from_numpy(item.present)[None]
 
 

@@ -139,7 +139,7 @@ class FusionModel(nn.Module):
         for m in self.task_modalities:
             if m in task.modalities:
                 spec = task.modalities[m]
-                self.sizes[m] = feature_size(len(spec.roles), kinds, spec.filters)
+                self.sizes[m] = feature_size(spec.channels, kinds, spec.filters)
         pooled = (*(k for k in range(1, kinds) if k not in task.lesion_indices), kinds)
         if encoders:
             self.encoders = build_encoders(task)

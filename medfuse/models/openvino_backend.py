@@ -47,7 +47,8 @@ def compiled(encoders: nn.ModuleDict, task: Task) -> nn.ModuleDict:
         if task.whole_images:
             example: tuple[Tensor, ...] = (torch.zeros(1, 1, spec.size, spec.size),)
         elif is_cine(modality):
-            example = (torch.zeros(2, 1, spec.size, spec.size), torch.ones(2, 1, dtype=torch.bool))
+            present = torch.ones(2, spec.channels, dtype=torch.bool)
+            example = (torch.zeros(2, spec.channels, spec.size, spec.size), present)
         else:
             present = torch.ones(1, len(spec.roles), dtype=torch.bool)
             example = (torch.zeros(1, len(spec.roles), 48, 40, 32), present)

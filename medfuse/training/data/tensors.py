@@ -59,7 +59,7 @@ def cache_key(task: Task, rows: list[ManifestRow]) -> str:
     """Of what preprocessing depends on: the network grids, the images with their roles and label maps, and
     size and time of change of their files."""
     specs = {
-        m: s.model_dump(exclude={"filters", "mirror", "encoder", "crop"})
+        m: s.model_dump(exclude={"filters", "mirror", "encoder", "crop", "beam"})
         for m, s in task.modalities.items()
         if task.has_own(m)
     }

@@ -19,6 +19,7 @@ from ...learning import EncoderLearning
 from ...modalities import is_cine
 from ...models.encoders import build_encoder
 from ...models.precision import training_autocast
+from ...preprocess.beam import frame_channels
 from ...task import ModalityTask, Task
 from ..budget import Budget
 from ..checkpoint import Resume
@@ -166,18 +167,21 @@ def off_centre(
 def crop_cine(
     values: np.ndarray, dense: np.ndarray, task: Task, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """FRAMES frames: (F, 1, S, S), (F, 1), (F, S, S). Half of them show a small structure where the clip has
-    any: a lesion, a stone, a duct, each kind that is there with one chance. With a ``crop`` of the task they
-    are cut out around it, and the others anywhere."""
+    """FRAMES frames: (F, C, S, S), (F, C), (F, S, S), C input channels as the task has them. Half of them
+    show a small structure where the clip has any: a lesion, a stone, a duct, each kind that is there with
+    one chance. With a ``crop`` of the task they are cut out around it, and the others anywhere; what lies
+    along the beams is read from whole frames."""
     spec = task.modalities[task.cine]
     frames, around = _frames_shown(dense, task, rng)
-    sample = jitter(values[frames].astype(np.float32)[None], rng, task.learning)[0]
+    clean = values[frames].astype(np.float32)
+    sample = frame_channels(clean, beam=spec.beam)
+    sample[:, 0] = jitter(clean[None], rng, task.learning)[0]
     target = dense[frames]
     if spec.crop and spec.crop < values.shape[1]:
         boxes = [_box_around(t, kind, spec.crop, rng) for t, kind in zip(target, around, strict=True)]
-        sample = np.stack([x[box] for x, box in zip(sample, boxes, strict=True)])
+        sample = np.stack([x[:, *box] for x, box in zip(sample, boxes, strict=True)])
         target = np.stack([t[box] for t, box in zip(target, boxes, strict=True)])
-    return sample[:, None], np.ones((len(frames), 1), bool), target
+    return sample, np.ones(sample.shape[:2], bool), target
 
 
 def _frames_shown(
