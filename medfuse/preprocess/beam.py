@@ -50,10 +50,13 @@ class Beams:
         """(line, sample) of each pixel, beyond 0 and ``size`` - 1 outside of the sector."""
         row, column = np.mgrid[: self.size, : self.size].astype(float)
         if self.apex is None:
-            line, depth = column, row
+            line = column
+            depth = row
         else:
-            down, aside = row - self.apex[0], column - self.apex[1]
-            line, depth = np.arctan2(aside, down), np.hypot(aside, down)
+            down = row - self.apex[0]
+            aside = column - self.apex[1]
+            line = np.arctan2(aside, down)
+            depth = np.hypot(aside, down)
         ends = zip((line, depth), (self.across, self.along), strict=True)
         return np.stack([(x - a) / max(b - a, 1e-6) * (self.size - 1) for x, (a, b) in ends])
 
@@ -74,7 +77,8 @@ def beams_of(seen: Bool[np.ndarray, "s s"]) -> Beams | None:
     straight_down = Beams(size=size, apex=None, across=columns, along=(float(rows[0]), float(rows[-1])))
     if sides[0] is None or sides[1] is None or sides[1][0] - sides[0][0] < LEAST_SLOPE:
         return straight_down
-    (left, left_at), (right, right_at) = sides[0], sides[1]
+    left, left_at = sides[0]
+    right, right_at = sides[1]
     top = (left_at - right_at) / (right - left)
     apex = (float(top), float(left * top + left_at))
     if apex[0] > rows[0] + 1:  # beams come from above what is seen
@@ -102,9 +106,10 @@ def _side(hull: np.ndarray, rows: np.ndarray, sign: int) -> tuple[float, float] 
 def _reach(hull: np.ndarray, row: float, sign: int) -> float:
     """How far (times ``sign``) a convex outline (N, 2) reaches in a row."""
     after = np.roll(hull, -1, 0)
-    low, high = np.minimum(hull[:, 0], after[:, 0]), np.maximum(hull[:, 0], after[:, 0])
-    crossed = (low <= row) & (row <= high)
-    a, b = hull[crossed], after[crossed]
+    ends = np.sort([hull[:, 0], after[:, 0]], axis=0)
+    crossed = (ends[0] <= row) & (row <= ends[1])
+    a = hull[crossed]
+    b = after[crossed]
     share = np.where(
         b[:, 0] == a[:, 0], 0.0, (row - a[:, 0]) / np.where(b[:, 0] == a[:, 0], 1, b[:, 0] - a[:, 0])
     )
@@ -120,7 +125,8 @@ def along_beams(frames: Float32[np.ndarray, "t s s"]) -> Float32[np.ndarray, "t 
     """
     t, size = frames.shape[:2]
     out = np.zeros((t, BEAM_CHANNELS, size, size), np.float32)
-    low, high = float(frames.min()), float(frames.max())
+    low = float(frames.min())
+    high = float(frames.max())
     beams = beams_of(frames.max(0) > low + SEEN * (high - low)) if high > low else None
     if beams is None:
         return out
