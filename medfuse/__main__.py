@@ -25,8 +25,9 @@ def main() -> None:
         sys.exit(130)
     except Exception as e:
         from .faults import fault_sentence
+        from .settings import Settings
 
-        why = fault_sentence(e)
+        why = fault_sentence(e, Settings().database)
         if why is None:
             raise
         print(f"medfuse: {why}", file=sys.stderr)

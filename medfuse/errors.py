@@ -59,3 +59,14 @@ def fault_of(error: Exception) -> str:
         words = first["msg"].removeprefix("Value error, ")
         return f"{place}: {words}" if place else words
     return (str(error).splitlines() or [type(error).__name__])[0]
+
+
+def os_fault(error: OSError) -> str:
+    """What the system said, in its own few words. Where a library put the error into a longer one (pydicom
+    adds the element that it wrote, and a traceback), the words of the one inside."""
+    inside: BaseException | None = error
+    while inside is not None:
+        if isinstance(inside, OSError) and inside.strerror:
+            return inside.strerror
+        inside = inside.__cause__ or inside.__context__
+    return (str(error).splitlines() or [type(error).__name__])[0]

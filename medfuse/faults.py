@@ -26,9 +26,9 @@ DATABASE = {  # what SQLite says → what it means
 GONE = "it does not answer; look whether its server runs, and run it again"
 
 
-def fault_sentence(error: BaseException) -> str | None:
+def fault_sentence(error: BaseException, url: str = "") -> str | None:
     """One sentence for a fault of the machine, which names the thing where it is known; None for any other
-    error."""
+    error. url: of the library's database, where whoever reads the sentence may know its place."""
     if isinstance(error, MemoryError):
         return "too little memory was free; close other programs, or give fewer workers"
     if isinstance(error, OSError) and error.errno in DISK:
@@ -41,4 +41,16 @@ def fault_sentence(error: BaseException) -> str | None:
         return None  # our own fault, and to be seen whole
     said = str(getattr(error, "orig", "")).lower()
     why = next((told for word, told in DATABASE.items() if word in said), GONE)
-    return f"the library's database: {why}"
+    return f"{_place(url)}: {why}"
+
+
+def _place(url: str) -> str:
+    """Of the database: its file, or its server without a password."""
+    from sqlalchemy import make_url
+
+    if not url:
+        return "the library's database"
+    place = make_url(url)
+    if place.get_backend_name() == "sqlite":
+        return f"the library's database {place.database}"
+    return f"the library's database {place.database} at {place.host or 'this machine'}"

@@ -15,6 +15,7 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from test_cli import run
 
+from medfuse.errors import os_fault
 from medfuse.faults import DATABASE, DISK, GONE, fault_sentence
 from medfuse.library import Library, audit, health, library, store
 from medfuse.library.accounts import add_account
@@ -64,7 +65,7 @@ def test_a_damaged_database_is_named_and_keeps_its_bytes(cli, home):
     (home / "library.db").write_bytes(damaged)
     code, _, err = cli("cases")
     assert code == 1
-    assert "damaged; bring a backup back" in err
+    assert f"{home / 'library.db'}: it is damaged; bring a backup back" in err
     assert (home / "library.db").read_bytes() == damaged
 
 
@@ -87,7 +88,7 @@ def test_a_database_server_that_is_gone_is_named(cli, home, monkeypatch):
     monkeypatch.setenv("MEDFUSE_DATABASE_URL", "postgresql+psycopg://x@127.0.0.1:1/x")
     code, _, err = cli("cases")
     assert code == 1
-    assert err == f"medfuse: the library's database: {GONE}\n"
+    assert err == f"medfuse: the library's database x at 127.0.0.1: {GONE}\n"
     assert health.healthz(Library())[0] == 503
 
 
@@ -112,6 +113,14 @@ def test_a_clock_that_jumps_breaks_neither_log_nor_anchors(home, monkeypatch, da
     audit.record(Library(home), "after")
     assert not differences(Library(home))
     assert [e.event for e in audit.entries(Library(home))] == ["before", "jumped", "after"]
+
+
+def test_the_system_s_words_are_found_inside_a_library_s():
+    """pydicom adds the element that it wrote, and a traceback."""
+    outer = OSError("With tag (7FE0,0010) got exception\nTraceback (most recent call last):")
+    outer.__cause__ = OSError(errno.ENOSPC, "No space left on device")
+    assert os_fault(outer) == "No space left on device"
+    assert os_fault(OSError("two\nlines")) == "two"
 
 
 @pytest.mark.slow

@@ -15,7 +15,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
-from ..errors import OutputError, UserError, WrongUse, fault_of
+from ..errors import OutputError, UserError, WrongUse, fault_of, os_fault
 from ..io.names import path_below, plain_name, shown
 from .seal import check_seal, hashes_of
 
@@ -122,7 +122,7 @@ def add_bundle(home: Path, folder: Path, name: str, *, expected: str = "") -> st
         _write_pins(home, read_pins(home) | {name: pin})
         part.rename(target)
     except OSError as e:
-        raise OutputError(f"{e.filename or home}: {e.strerror or e}; nothing was added") from e
+        raise OutputError(f"{e.filename or home}: {os_fault(e)}; nothing was added") from e
     finally:
         shutil.rmtree(part, ignore_errors=True)
     return pin

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from .. import __version__
 from ..drafting.labeller import task_lexicon
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..io import film, picture
 from ..io.manifest import ManifestRow, write_rows
 from ..io.scan import Key, Scan, opened, scan
@@ -82,7 +82,7 @@ def build(request: BuildRequest, progress: Progress) -> CohortFile:
         return _write(request, made)
     except OSError as e:
         raise OutputError(
-            f"{request.out}: cannot be written ({e.strerror or e}); free space or choose another --out, then "
+            f"{request.out}: cannot be written ({os_fault(e)}); free space or choose another --out, then "
             "run the same line again: it goes on"
         ) from e
 

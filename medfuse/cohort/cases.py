@@ -11,7 +11,7 @@ from pathlib import Path
 
 from ..drafting.labeller import Lexicon
 from ..drafting.sections import parse_sections
-from ..errors import OutputError
+from ..errors import OutputError, os_fault
 from ..io.cases import case_id_of, join_studies
 from ..io.manifest import ManifestImage, ManifestRow
 from ..io.names import uid_name
@@ -124,7 +124,7 @@ class ImageFolders:
                 _link(file, target / f"{n:05d}.dcm")
         except OSError as e:
             raise OutputError(
-                f"{target}: cannot be written ({e.strerror or e}); free space and run again, it goes on"
+                f"{target}: cannot be written ({os_fault(e)}); free space and run again, it goes on"
             ) from e
         return f"images/{name}"
 

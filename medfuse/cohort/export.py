@@ -21,7 +21,7 @@ from ..deidentify.folder import deidentify_parts
 from ..deidentify.free_text import SHORTEST, Known, clean_text, known_of, ordinary_words
 from ..deidentify.keys import Pseudonyms
 from ..deidentify.profile import Options
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..io.cells import harmless_row
 from ..io.charset import obey
 from ..io.folder import files_under
@@ -210,7 +210,7 @@ def export_cohort(request: ExportRequest, progress: Progress) -> tuple[ExportFil
     try:
         return _export(request, rows, "audited" if audited.is_file() else "as built", progress)
     except OSError as e:
-        raise OutputError(f"{out}: cannot be written ({e.strerror or e}); choose another --out") from e
+        raise OutputError(f"{out}: cannot be written ({os_fault(e)}); choose another --out") from e
 
 
 def _export(

@@ -13,7 +13,7 @@ from typing import Any
 from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from pydantic import ValidationError
 
-from ..errors import UserError, fault_of
+from ..errors import UserError, fault_of, os_fault
 from .encoding import decoded
 from .pdf import pdf_text
 from .persons import of_fhir
@@ -32,7 +32,7 @@ def read_fhir(path: Path, encoding: str = "") -> Reports:
     try:
         text, name = decoded(path, path.read_bytes(), encoding)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror or e}); check its permissions") from e
+        raise UserError(f"{path}: cannot be read ({os_fault(e)}); check its permissions") from e
     out = Reports(encodings={path.name: name})
     resources = _resources(path.name, text, out)
     around = _Around.of(resources)

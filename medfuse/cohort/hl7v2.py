@@ -16,7 +16,7 @@ from pathlib import Path
 
 import hl7
 
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from .encoding import decoded
 from .pdf import pdf_text
 from .persons import Persons, of_hl7
@@ -56,7 +56,7 @@ def read_hl7(path: Path, encoding: str = "") -> Reports:
     try:
         data = path.read_bytes()
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror or e}); check its permissions") from e
+        raise UserError(f"{path}: cannot be read ({os_fault(e)}); check its permissions") from e
     out = Reports()
     for n, raw in enumerate(_messages(data), 1):
         try:

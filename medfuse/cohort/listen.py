@@ -21,7 +21,7 @@ from typing import Literal
 import hl7
 from hl7.mllp import HL7StreamReader, HL7StreamWriter, InvalidBlockError, start_hl7_server
 
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..io.durable import write_durably
 from .hl7v2 import parsed
 
@@ -84,11 +84,11 @@ class Listener:
         try:
             o.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         except OSError as e:
-            raise OutputError(f"{o.folder}: cannot be made ({e.strerror or e}); choose another folder") from e
+            raise OutputError(f"{o.folder}: cannot be made ({os_fault(e)}); choose another folder") from e
         try:
             server = await start_hl7_server(self._connected, o.address, o.port, limit=o.most_bytes)
         except OSError as e:
-            raise UserError(f"{o.address}:{o.port}: cannot be listened on ({e.strerror or e})") from e
+            raise UserError(f"{o.address}:{o.port}: cannot be listened on ({os_fault(e)})") from e
         async with server:
             ready(server.sockets[0].getsockname()[1])
             await stop.wait()
@@ -132,7 +132,7 @@ class Listener:
         try:
             write_durably(path, block)
         except OSError as e:
-            self._talk(f"medfuse: {self.options.folder}: cannot be written ({e.strerror or e})")
+            self._talk(f"medfuse: {self.options.folder}: cannot be written ({os_fault(e)})")
             return "failed"
         return "kept"
 

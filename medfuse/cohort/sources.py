@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
-from ..errors import UserError, WrongUse
+from ..errors import UserError, WrongUse, os_fault
 from .dicom_reports import is_dicom, read_dicom_report
 from .fhir import read_fhir
 from .hl7v2 import is_hl7, read_hl7
@@ -40,7 +40,7 @@ def _read(path: Path, how: TableFormat) -> Reports:
         with path.open("rb") as f:
             head = f.read(512)
     except OSError as e:
-        raise UserError(f"{path}: cannot be read ({e.strerror or e}); check its permissions") from e
+        raise UserError(f"{path}: cannot be read ({os_fault(e)}); check its permissions") from e
     suffix = path.suffix.lower()
     if is_dicom(head):
         return read_dicom_report(path)

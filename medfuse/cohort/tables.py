@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from ..errors import UserError, WrongUse
+from ..errors import UserError, WrongUse, os_fault
 from .encoding import decoded
 from .rows import RefusedRow, ReportRow, Reports, dates_of
 from .words import modalities_of, status_of
@@ -55,7 +55,7 @@ def read_table(path: Path, how: TableFormat) -> Reports:
         try:
             text, name = decoded(path, path.read_bytes(), how.encoding)
         except OSError as e:
-            raise UserError(f"{path}: cannot be read ({e.strerror or e}); check its permissions") from e
+            raise UserError(f"{path}: cannot be read ({os_fault(e)}); check its permissions") from e
         lines = _lines(path, text, how)
     header = [h.strip() for h in lines[0][1]] if lines else []
     places = _places(path, header, how)

@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from .. import __version__
 from ..cohort.results import CohortFile
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..io.manifest import ManifestRow, acquired_alone, read_manifest
 from ..models.feature_set import label_matrix
 from ..task import Task
@@ -65,7 +65,7 @@ def crossvalidate(
         return _run(request, rows, progress, log, ahead)
     except OSError as e:
         raise OutputError(
-            f"{request.out}: cannot be written ({e.strerror or e}); free space or choose another --out, then "
+            f"{request.out}: cannot be written ({os_fault(e)}); free space or choose another --out, then "
             "run the same line again: finished folds are kept"
         ) from e
 

@@ -13,7 +13,7 @@ import pydicom
 from pydicom.dataset import FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian
 
-from ..errors import UnreadableError, UserError
+from ..errors import UnreadableError, UserError, os_fault
 from ..io.archives import packed_otherwise, why_no_archive, with_unpacked
 from ..io.charset import obey
 from ..io.decode import UNSUPPORTED
@@ -286,5 +286,5 @@ def _save(ds: pydicom.FileDataset, target: Path) -> None:
         pydicom.dcmwrite(target, ds, implicit_vr=False, little_endian=True, enforce_file_format=True)
     except OSError as e:
         raise UserError(
-            f"{target}: cannot be written ({e.strerror or e}); free space or choose another --out"
+            f"{target}: cannot be written ({os_fault(e)}); free space or choose another --out"
         ) from e

@@ -10,7 +10,7 @@ import secrets
 from datetime import timedelta
 from pathlib import Path
 
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from ..io.cases import parse_date
 
 MAX_SHIFT_DAYS = 3650
@@ -79,9 +79,7 @@ def load_key(path: Path) -> bytes:
                 f.write(secrets.token_bytes(32))
         key = path.read_bytes()
     except OSError as e:
-        raise UserError(
-            f"{path}: the key cannot be read or made ({e.strerror or e}); give another --key"
-        ) from e
+        raise UserError(f"{path}: the key cannot be read or made ({os_fault(e)}); give another --key") from e
     if len(key) < 16:
         raise UserError(f"{path}: holds {len(key)} bytes; a key needs at least 16")
     return key

@@ -11,7 +11,7 @@ from typing import BinaryIO, cast
 import nibabel as nib
 import numpy as np
 
-from ..errors import OutputError, UnreadableError
+from ..errors import OutputError, UnreadableError, os_fault
 from ..io.decode import MAX_PIXEL_BYTES
 from ..io.export import SIMULATED_DESCRIPTION, SYNTHETIC_DESCRIPTION
 from ..io.sidecar import Sidecar, read_sidecar
@@ -48,7 +48,7 @@ def clean_nifti(path: Path, target: Path) -> list[str]:
             out.write(header.binaryblock + b"\0" * 4)
             out.write(voxels)
     except OSError as e:
-        raise OutputError(f"{target}: cannot be written ({e.strerror or e}); choose another --out") from e
+        raise OutputError(f"{target}: cannot be written ({os_fault(e)}); choose another --out") from e
     return dropped
 
 

@@ -11,7 +11,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from ..errors import OutputError
+from ..errors import OutputError, os_fault
 
 
 class _Model(BaseModel):
@@ -82,4 +82,4 @@ def write_report(report: DeidentificationReport, out: Path) -> None:
         out.mkdir(parents=True, exist_ok=True)
         path.write_text(report.model_dump_json(indent=1) + "\n")
     except OSError as e:
-        raise OutputError(f"{path}: cannot be written ({e.strerror or e}); choose another --out") from e
+        raise OutputError(f"{path}: cannot be written ({os_fault(e)}); choose another --out") from e

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from .. import __version__
 from ..case import Case
 from ..display.key_images import key_images
-from ..errors import OutputError
+from ..errors import OutputError, os_fault
 from ..inference.predictor import Predicted
 from ..io.names import plain_name, shown
 from ..report import Report
@@ -127,7 +127,7 @@ def write_case(
         if not isinstance(e, OSError):
             raise
         raise OutputError(
-            f"{out}: the result cannot be written ({e.strerror or e}); free space or choose another --out"
+            f"{out}: the result cannot be written ({os_fault(e)}); free space or choose another --out"
         ) from e
     files = sorted(str(p.relative_to(final)) for p in final.rglob("*") if p.is_file())
     return CaseFolder(folder=final, files=files)

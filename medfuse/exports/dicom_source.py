@@ -15,7 +15,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, generate_uid
 
 from .. import __version__
 from ..case import Case, Image
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from ..io.charset import to_utf8
 from ..report import Report
 
@@ -69,7 +69,7 @@ def headers_of(image: Image) -> list[Dataset]:
                 ds = pydicom.dcmread(Path(path), stop_before_pixels=True, force=True)
         except OSError as e:
             raise UserError(
-                f"{path}: the source image is gone ({e.strerror or e}); predict the case again where "
+                f"{path}: the source image is gone ({os_fault(e)}); predict the case again where "
                 "its images lie"
             ) from e
         to_utf8(ds)

@@ -20,7 +20,7 @@ from scipy.ndimage import gaussian_gradient_magnitude
 from .. import __version__
 from ..case import Case, Image
 from ..display.draw import font
-from ..errors import OutputError, UserError
+from ..errors import OutputError, UserError, os_fault
 from ..registration.quality import Quality, Verdict
 from ..registration.register import Registration, matrix_of, resampled
 from ..registration.volume import to_array
@@ -115,8 +115,7 @@ def write_registration(
         (out / "quality.json").write_text(RegistrationQuality(**kept).model_dump_json(indent=1))
     except OSError as e:
         raise OutputError(
-            f"{out}: the registration cannot be written ({e.strerror or e}); free space or choose "
-            "another --out"
+            f"{out}: the registration cannot be written ({os_fault(e)}); free space or choose another --out"
         ) from e
     return [*names, "quality.json"], problems
 

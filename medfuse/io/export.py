@@ -12,7 +12,7 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 
 from ..case import Image, Refusal
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from .names import plain_name, uid_name
 from .sidecar import SidecarTrait, sidecar_of
 
@@ -60,7 +60,7 @@ def write_nifti(image: Image, path: Path, case_id: str = "") -> Path:
         path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(side)
     except OSError as e:
         raise UserError(
-            f"{path}: cannot be written ({e.strerror or e}); free space or choose another --out"
+            f"{path}: cannot be written ({os_fault(e)}); free space or choose another --out"
         ) from e
     return path
 

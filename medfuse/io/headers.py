@@ -19,6 +19,7 @@ from pydicom.tag import BaseTag, Tag
 from pydicom.uid import UID
 from pydicom.valuerep import VR
 
+from ..errors import os_fault
 from ..modalities import code_of_class, listed
 from . import charset, overlays, private, suv
 from .captures import is_capture, says_ultrasound
@@ -210,7 +211,7 @@ def full_header(path: Path) -> Dataset | str:
         except InvalidDicomError:
             return "is not a DICOM file"
         except OSError as e:
-            return f"cannot be read ({e.strerror or e}); check permissions or copy it again"
+            return f"cannot be read ({os_fault(e)}); check permissions or copy it again"
         except (MemoryError, RecursionError):
             raise
         except (
@@ -276,7 +277,7 @@ def read_header(path: Path) -> FileEntry:
             return FileEntry(path, "not_dicom", "not a DICOM file")
     except OSError as e:
         return FileEntry(
-            path, "damaged", f"cannot be read ({e.strerror or e}); check permissions or copy it again"
+            path, "damaged", f"cannot be read ({os_fault(e)}); check permissions or copy it again"
         )
     ds = full_header(path)
     if isinstance(ds, str):

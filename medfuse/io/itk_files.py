@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from ..affine import Affine
-from ..errors import UnreadableError
+from ..errors import UnreadableError, os_fault
 from ..settings import settings
 from .beside import beside
 from .child import ChildFailed, children
@@ -126,7 +126,7 @@ def _text(path: Path) -> str:
         with path.open("rb") as f:
             start = f.read(HEADER_BYTES)
     except OSError as e:
-        raise UnreadableError(path, f"cannot be read ({e.strerror or e}); check permissions") from e
+        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check permissions") from e
     if path.suffix.lower() in (".nrrd", ".nhdr"):
         start = start.replace(b"\r\n", b"\n").split(b"\n\n")[0]
     else:

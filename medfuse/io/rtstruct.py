@@ -18,7 +18,7 @@ from skimage.draw import polygon2mask
 
 from ..affine import other_frame
 from ..case import Image
-from ..errors import UnreadableError, UnsupportedError
+from ..errors import UnreadableError, UnsupportedError, os_fault
 from ..settings import settings
 from .child import ChildFailed, children
 from .decode import SLOW_DISK
@@ -90,7 +90,7 @@ def _read(path: Path) -> _Outlines:
     try:
         size = path.stat().st_size
     except OSError as e:
-        raise UnreadableError(path, f"cannot be read ({e.strerror or e}); check the path") from e
+        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check the path") from e
     try:
         found = children().run(_parse, path, limit=settings().decode_timeout_s + size / SLOW_DISK)
     except ChildFailed as e:
@@ -105,7 +105,7 @@ def _parse(path: Path) -> _Outlines | str:
     try:
         ds = pydicom.dcmread(path)
     except OSError as e:
-        return f"cannot be read ({e.strerror or e}); check the path"
+        return f"cannot be read ({os_fault(e)}); check the path"
     except (MemoryError, RecursionError):
         raise
     except Exception as e:  # a damaged header can break any part of the parser

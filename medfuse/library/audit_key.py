@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING
 
 from pydantic import BaseModel, ValidationError
 
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from ..io.names import plain_name
 
 if TYPE_CHECKING:
@@ -168,7 +168,7 @@ def anchor(library: Library, key: bytes, log_name: str, month: str, *, newest: i
                 first = there.first
             _keep(path, AuditAnchor.sealed(key, log_name, month, first, newest=newest, head=head))
     except OSError as e:
-        log.error("%s: cannot be written (%s); deleted last entries would go unseen", path, e.strerror or e)
+        log.error("%s: cannot be written (%s); deleted last entries would go unseen", path, os_fault(e))
 
 
 @contextmanager

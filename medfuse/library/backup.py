@@ -26,7 +26,7 @@ from sqlalchemy import func, select
 from sqlalchemy.engine import Connection
 
 from .. import __version__
-from ..errors import OutputError, UserError, WrongUse, fault_of
+from ..errors import OutputError, UserError, WrongUse, fault_of, os_fault
 from ..io.sidecar import SUFFIX
 from . import audit_key
 from .accounts import accounts_path, settled
@@ -211,7 +211,7 @@ def backup(
             _replace(folder, manifest)
     except OSError as e:
         raise OutputError(
-            f"{e.filename or folder}: {e.strerror or e}; the earlier backup there stays as it was"
+            f"{e.filename or folder}: {os_fault(e)}; the earlier backup there stays as it was"
         ) from e
     return BackedUp(
         folder=folder,

@@ -8,7 +8,7 @@ import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from ..io.names import plain_name
 from ..io.sidecar import SUFFIX, sidecar_path
 from ..io.volume_files import suffix_of
@@ -41,7 +41,7 @@ def fault_in(path: Path) -> str:
     try:
         same = content_hash(path) == path.name[:DIGITS]
     except OSError as e:
-        return f"it cannot be read: {e.strerror or e}"
+        return f"it cannot be read: {os_fault(e)}"
     return "" if same else "its content is not what was stored"
 
 
@@ -81,6 +81,5 @@ def _copied(library: Library, path: Path, target: Path) -> None:
     except OSError as e:
         part.unlink(missing_ok=True)
         raise UserError(
-            f"{library.home}: the library cannot be written ({e.strerror or e}); free space or set "
-            "MEDFUSE_HOME"
+            f"{library.home}: the library cannot be written ({os_fault(e)}); free space or set MEDFUSE_HOME"
         ) from e

@@ -12,6 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.engine import Connection
 from sqlalchemy.orm import Session
 
+from ..errors import os_fault
 from .audit import enter
 from .catalogue import FileRow, InstanceRow, SeriesRow
 from .image_files import damaged_path, fault_in, stored_path
@@ -101,7 +102,7 @@ def set_aside(library: Library, name: str, why: str) -> None:
         target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         stored_path(library, name).rename(target)
     except OSError as e:
-        log.error("%s: is damaged, and cannot be moved (%s); it is not used", name, e.strerror or e)
+        log.error("%s: is damaged, and cannot be moved (%s); it is not used", name, os_fault(e))
         return
     log.error("%s: %s; set aside in %s", name, why, target)
     cases = _holders(library, {name})[name]

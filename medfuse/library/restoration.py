@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from sqlalchemy import create_engine
 from sqlalchemy.pool import NullPool
 
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..io.names import path_below
 from ..io.sidecar import SUFFIX
 from . import audit_key
@@ -125,7 +125,7 @@ def restore(
             os.sync()
     except OSError as e:
         raise OutputError(
-            f"{e.filename or library.home}: {e.strerror or e}; mend that, then run the same command again"
+            f"{e.filename or library.home}: {os_fault(e)}; mend that, then run the same command again"
         ) from e
     record(library, "library restored", folder=str(folder.resolve()), made=manifest.made)
     return Restored(

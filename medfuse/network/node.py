@@ -30,7 +30,7 @@ from pynetdicom.sop_class import (
     Verification,
 )
 
-from ..errors import UserError, WrongUse
+from ..errors import UserError, WrongUse, os_fault
 from ..faults import fault_sentence
 from ..io.names import uid_name
 from ..library import Library
@@ -154,8 +154,7 @@ class Node:
             )
         except OSError as e:
             raise UserError(
-                f"port {o.port} on {o.address}: {e.strerror or e}; is another node running? choose "
-                "another --port"
+                f"port {o.port} on {o.address}: {os_fault(e)}; is another node running? choose another --port"
             ) from e
         ae._servers.append(server)  # as AE.start_server does: it takes it away again when the server stops
         server.networks = o.allow_addresses

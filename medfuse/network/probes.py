@@ -9,7 +9,7 @@ from typing import Any
 from wsgiref.simple_server import WSGIRequestHandler, WSGIServer, make_server
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
-from ..errors import UserError
+from ..errors import UserError, os_fault
 from ..library import Library
 from ..library.health import METRICS_TYPE, healthz, metrics
 
@@ -48,7 +48,7 @@ def probes(library: Library, port: int, address: str = "127.0.0.1") -> Iterator[
     try:
         server = make_server(address, port, answering(library), handler_class=_Silent)
     except OSError as e:
-        raise UserError(f"port {port} on {address}: {e.strerror or e}; choose another --health-port") from e
+        raise UserError(f"port {port} on {address}: {os_fault(e)}; choose another --health-port") from e
     thread = threading.Thread(target=server.serve_forever, name="probes", daemon=True)
     thread.start()
     try:

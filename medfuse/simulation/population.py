@@ -104,7 +104,7 @@ def write_population(
     out.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(out).free < cases * 12e6:
         raise UserError(
-            f"{out}: about {cases * 12 / 1000:.1f} GB are needed for {cases} patients; free some space"
+            f"{out}: about {cases * 12} MB are needed for {cases} patients; free some space"
         )
     rows: dict[int, dict] = {}
     if workers <= 1:

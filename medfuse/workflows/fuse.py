@@ -15,7 +15,7 @@ from PIL import Image as Picture
 from pydantic import BaseModel, ConfigDict
 
 from ..case import Image
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..exports.derived import write_derived
 from ..exports.registration import middle_slices
 from ..io import picture
@@ -152,7 +152,7 @@ def _write(out: Path, work: Callable[[], object]) -> None:
         work()
     except OSError as e:
         raise OutputError(
-            f"{out}: cannot be written ({e.strerror or e}); free space or choose another --out"
+            f"{out}: cannot be written ({os_fault(e)}); free space or choose another --out"
         ) from e
 
 

@@ -8,7 +8,7 @@ from ..bundles.bundle import Bundle, load_bundle
 from ..bundles.registry import find_by_hash
 from ..case import Case
 from ..drafting.compose import ANY, Wish, compose
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import OutputError, UserError, WrongUse, os_fault
 from ..exports.registry import FORMATS, Written, check_formats
 from ..exports.request import ExportRequest, write_exports
 from ..inference.predictor import Predictor
@@ -170,5 +170,5 @@ def _written(request: ExportRequest, formats: tuple[str, ...], out: Path) -> Wri
         return write_exports(request, formats)
     except OSError as e:
         raise OutputError(
-            f"{out}: the report cannot be written ({e.strerror or e}); free space or choose another --out"
+            f"{out}: the report cannot be written ({os_fault(e)}); free space or choose another --out"
         ) from e
