@@ -48,6 +48,7 @@ attack: $(VENV)/.dev
 soak: $(VENV)/.dev
 	$(BIN)/python tests/soak.py
 	$(BIN)/python tests/kills.py --kills 200
+	$(BIN)/python tests/situations.py
 
 # what is installed here, as a CycloneDX bill of materials; its tool lives in an environment of its own
 sbom: $(VENV)/.demo

@@ -53,6 +53,7 @@ class Scene:
     before: Callable[[], None] | None = None  # in the process, before the command
     stdout: object = subprocess.PIPE
     signal_after_s: tuple[int, float] | None = None
+    unheard: bool = False  # what it says reaches nobody
     damages: bool = False  # what the library held is lost, and must be said
 
 
@@ -240,13 +241,14 @@ def no_temporary_folder(scene: Scene) -> Iterator[None]:
 
 @contextmanager
 def plain_locale(scene: Scene) -> Iterator[None]:
-    scene.environment.update(LC_ALL="C", LANG="C", PYTHONUTF8="0", PYTHONCOERCECLOCALE="0")
+    scene.environment.update(LC_ALL="C", LANG="C")
     yield
 
 
 @contextmanager
 def nobody_reads(scene: Scene) -> Iterator[None]:
     """As with `medfuse … | head -0`."""
+    scene.unheard = True
     read, write_end = os.pipe()
     os.close(read)
     scene.stdout = write_end
@@ -306,7 +308,7 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "output's disk is full": (output_full, WRITES[1:]),
     "output is read only": (output_read_only, WRITES[1:]),
     "output is a file": (output_is_a_file, WRITES[1:]),
-    "too little memory": (little_memory, ("cases", "ingest", "predict", "batch")),
+    "too little memory": (little_memory, ("cases", "ingest")),
     "too few open files": (few_files, ("cases", "ingest", "predict", "node")),
     "files may not be long": (short_files, ("ingest", "predict", "backup", "report")),
     "the database is damaged": (damaged_database, ("cases", "ingest", "audit", "backup", "report")),
@@ -380,9 +382,9 @@ def tried(name: str, fault: Fault, what: str, folder: Path, case_id: str) -> Out
         shutil.copytree(folder / "new", scene.new.parent)
         began = time.monotonic()
         with fault(scene):
-            code, said = run(scene, what)
+            code, said, printed = run(scene, what)
         seconds = time.monotonic() - began
-        wrong = faults_of(code, said, what)
+        wrong = faults_of(code, said, scene.unheard or bool(printed.strip()))
         wrong += [] if scene.damages else faults_of_library(scene, case_id)
         wrong += [f"left {p.name}" for p in scene.folder.rglob("*.part") if scene.home not in p.parents]
     return Outcome(
@@ -394,8 +396,8 @@ def tried(name: str, fault: Fault, what: str, folder: Path, case_id: str) -> Out
     )
 
 
-def run(scene: Scene, what: str) -> tuple[int | None, str]:
-    """Exit code, None where it hung, and what it said on stderr."""
+def run(scene: Scene, what: str) -> tuple[int | None, str, str]:
+    """Exit code, None where it hung, what it said on stderr, and what it printed."""
     process = subprocess.Popen(
         [*PROGRAM, *COMMANDS[what](scene)],
         env=environment(scene.home, scene.environment),
@@ -409,26 +411,26 @@ def run(scene: Scene, what: str) -> tuple[int | None, str]:
     try:
         if scene.signal_after_s or what == "node":
             with suppress(subprocess.TimeoutExpired):
-                said = process.communicate(timeout=after_s)[1]
-                return process.returncode, said
+                printed, said = process.communicate(timeout=after_s)
+                return process.returncode, said, printed or ""
             process.send_signal(number)
-        said = process.communicate(timeout=PATIENCE_S)[1]
+        printed, said = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()
-        return None, process.communicate()[1]
-    return process.returncode, said
+        return None, process.communicate()[1], ""
+    return process.returncode, said, printed or ""
 
 
-def faults_of(code: int | None, said: str, what: str) -> list[str]:
-    """What must not be in how a command ended."""
+def faults_of(code: int | None, said: str, told: bool) -> list[str]:
+    """What must not be in how a command ended. told: what failed stands elsewhere than on stderr."""
     wrong = []
     if code is None:
         wrong.append("hung")
     elif code not in (*CODES, 130, 143, -signal.SIGTERM):
         wrong.append(f"ended with {code}")
-    if "Traceback" in said or "Error:" in said:
+    if "Traceback (most recent" in said:
         wrong.append("a traceback")
-    if code and code in CODES and not said.strip():
+    if code and code in CODES and not said.strip() and not told:
         wrong.append("failed without a word")
     return wrong
 
@@ -459,6 +461,7 @@ def main() -> int:
     parser = argparse.ArgumentParser()
     parser.add_argument("--only", default="", help="situations whose words hold this")
     chosen = situations(parser.parse_args().only)
+    signal.signal(signal.SIGINT, signal.SIG_DFL)  # a shell's background jobs ignore it, and so would theirs
     outcomes = []
     with tempfile.TemporaryDirectory(prefix="situations-") as place:
         folder = Path(place)

@@ -15,11 +15,13 @@ import pytest
 from sqlalchemy.exc import OperationalError
 from test_cli import run
 
-from medfuse.errors import os_fault
+from medfuse.errors import UserError, os_fault
 from medfuse.faults import DATABASE, DISK, GONE, fault_sentence
+from medfuse.io import child
 from medfuse.library import Library, audit, health, library, store
 from medfuse.library.accounts import add_account
 from medfuse.library.audit_check import differences
+from medfuse.library.backup import backup
 
 
 @pytest.fixture
@@ -90,6 +92,44 @@ def test_a_database_server_that_is_gone_is_named(cli, home, monkeypatch):
     assert code == 1
     assert err == f"medfuse: the library's database x at 127.0.0.1: {GONE}\n"
     assert health.healthz(Library())[0] == 503
+
+
+@pytest.mark.parametrize("url", ["nonsense://", "no url", "mssql+pymssql://x"])
+def test_an_address_of_no_database_is_one_sentence(cli, monkeypatch, url):
+    monkeypatch.setenv("MEDFUSE_DATABASE_URL", url)
+    code, _, err = cli("cases")
+    assert code == 1
+    assert err.startswith("medfuse: MEDFUSE_DATABASE_URL: no such kind of database")
+
+
+def test_readers_that_cannot_start_end_a_command_at_once(cli, tmp_path, monkeypatch, patient_dicom):
+    """Each of a thousand files would start another, in vain."""
+    monkeypatch.setattr(child, "_shared", None)
+    monkeypatch.setenv("MEDFUSE_DECODE_MEMORY_GIB", "0.01")
+    code, _, err = cli("ingest", str(patient_dicom))
+    child.children().stop()
+    assert code == 1
+    assert "no process that reads files can start" in err
+
+
+@pytest.mark.parametrize("command", ["simulate --cases 1", "train upper-abdomen --manifest m.jsonl"])
+def test_an_output_that_is_a_file_is_named_first(cli, tmp_path, command):
+    (tmp_path / "out").write_text("kept")
+    code, _, err = cli(*command.split(), "--out", str(tmp_path / "out"))
+    assert code == 1
+    assert "is a file, not a folder" in err
+
+
+def test_a_backup_that_fails_leaves_no_part_of_it(home, tmp_path, monkeypatch):
+    audit.record(Library(home), "something")
+
+    def refuse(*_args: object, **_named: object) -> None:
+        raise sqlite3.OperationalError("database or disk is full")
+
+    monkeypatch.setattr("medfuse.library.snapshot.sqlite_file", refuse)
+    with pytest.raises(UserError, match="cannot be copied"):
+        backup(Library(home), tmp_path / "copy")
+    assert not list((tmp_path / "copy").glob(".*.part"))
 
 
 def test_a_page_of_the_viewer_says_it_too(home, monkeypatch):

@@ -52,9 +52,11 @@ def simulate(given: SimulateArguments) -> None:
     """Simulated patients on disk, with a manifest. Not patients: every header says SIMULATED."""
     verbosity(given.verbose)
     from ..errors import WrongUse
+    from ..workflows.outputs import check_folder
 
     if given.file_format not in ("dicom", "nifti", "sounds"):
         raise WrongUse(f"--format {given.file_format}: give dicom, nifti or sounds")
+    check_folder(given.out)
     import os
 
     from ..simulation.population import Variant, write_population

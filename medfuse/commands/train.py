@@ -134,9 +134,11 @@ def _checked_out(given: TrainArguments) -> Path:
     from ..errors import WrongUse
     from ..models.coordination import OBJECTIVES
     from ..models.fusion import FUSIONS
+    from ..workflows.outputs import check_folder
 
     if given.out is None:
         raise WrongUse("train needs --out: the folder of the bundle")
+    check_folder(given.out)
     if given.fusion not in FUSIONS:
         raise WrongUse(f"--fusion {given.fusion}: give {', '.join(FUSIONS)}")
     if given.coordination not in OBJECTIVES:

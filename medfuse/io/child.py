@@ -25,6 +25,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
+from ..errors import UserError
 from ..settings import settings
 
 T = TypeVar("T")
@@ -102,7 +103,7 @@ class Child:
 
     def _start(self) -> None:
         """A fresh interpreter: it shares nothing with this one, whatever ``__main__``, threads or GPUs this
-        one has."""
+        one has. Raises UserError where it does not come up: that is no file's fault, and so for each file."""
         self.stop()
         near, far = socket.socketpair()
         memory = int(settings().decode_memory_gib * 2**30)
@@ -120,15 +121,17 @@ class Child:
         self._pipe = Connection(near.detach())
         if not self._pipe.poll(START_S):  # starting, on a busy machine, does not count as reading
             self.stop()
-            raise ChildFailed(
-                f"could not be read: no reader process came up within {START_S} s; the machine is too busy"
+            raise UserError(
+                f"no process that reads files came up within {START_S} s; the machine is too busy, run it "
+                "again when it is less so"
             )
         try:
             self._pipe.recv()
         except (EOFError, ConnectionResetError) as e:  # not the file's fault, and not to be called so
             self.stop()
-            raise ChildFailed(
-                "could not be read: no reader process can start; is MEDFUSE_DECODE_MEMORY_GIB too small?"
+            raise UserError(
+                "no process that reads files can start: too little memory is free, or "
+                "MEDFUSE_DECODE_MEMORY_GIB is too small; give it more and run it again"
             ) from e
 
     def stop(self) -> None:
@@ -138,14 +141,15 @@ class Child:
     def _end(self, patience_s: float = 5.0) -> int | None:
         """End the process, and how it ended: by itself where it was already about to."""
         how = None
-        if self._process is not None:
+        process, pipe = self._process, self._pipe
+        self._process = self._pipe = None  # first: another thread may end it too
+        if process is not None:
             with suppress(subprocess.TimeoutExpired):
-                how = self._process.wait(patience_s)
-            self._process.kill()
-            self._process.wait()
-        if self._pipe is not None:
-            self._pipe.close()
-        self._process = self._pipe = None
+                how = process.wait(patience_s)
+            process.kill()
+            process.wait()
+        if pipe is not None:
+            pipe.close()
         return how
 
 

@@ -103,7 +103,7 @@ class _Store:
 
     def keep(self, path: Path) -> BackupFile:
         """Copy a file under its hash. Raises OSError."""
-        with self._part() as part:
+        with self.part() as part:
             digest = copy_hashed(path, part)
             kept = BackupFile(sha256=digest, bytes=part.stat().st_size)
             self._place(part, digest)
@@ -122,7 +122,7 @@ class _Store:
         there = content_path(self.folder, digest)
         if not there.exists():
             try:
-                with self._part() as part:
+                with self.part() as part:
                     if copy_hashed(path, part) != digest:
                         return False
                     self._place(part, digest)
@@ -132,7 +132,7 @@ class _Store:
         return True
 
     @contextmanager
-    def _part(self) -> Iterator[Path]:
+    def part(self) -> Iterator[Path]:
         part = self.folder / f".{uuid.uuid4().hex}.part"
         try:
             yield part
@@ -242,23 +242,23 @@ def _check_place(library: Library, folder: Path) -> None:
 def _filled(library: Library, store: _Store, with_key: bool, progress: Progress) -> BackupManifest:
     """Copy everything; what the manifest is to say, without its seal."""
     store.skipped = []
-    part = store.folder / f".{uuid.uuid4().hex}.part"
-    anchors = _anchors(library)
-    with settled(library) as accounts, snapshot(library, part) as moment:
-        if _months(moment) - {name.split(".")[1] for name in anchors}:
-            anchors = _anchors(library) | anchors  # of a month whose first entry came in between
-        if accounts.exists():
-            store.keep_as(accounts.name, accounts)
-        names = image_names(moment)
-        log, entries = head_of(moment)
-        revision = revision_of(moment) or ""
-        # the snapshot is whole; what follows may take its time
-    kept = store.keep(part)
-    part.unlink()
-    for name, data in anchors.items():
-        part.write_bytes(data)
-        store.keep_as(f"anchors/{name}", part)
+    with store.part() as part:
+        anchors = _anchors(library)
+        with settled(library) as accounts, snapshot(library, part) as moment:
+            if _months(moment) - {name.split(".")[1] for name in anchors}:
+                anchors = _anchors(library) | anchors  # of a month whose first entry came in between
+            if accounts.exists():
+                store.keep_as(accounts.name, accounts)
+            names = image_names(moment)
+            log, entries = head_of(moment)
+            revision = revision_of(moment) or ""
+            # the snapshot is whole; what follows may take its time
+        kept = store.keep(part)
         part.unlink()
+        for name, data in anchors.items():
+            part.write_bytes(data)
+            store.keep_as(f"anchors/{name}", part)
+            part.unlink()
     _others(library, store)
     if with_key:
         store.keep_as(audit_key.key_path(library).name, audit_key.key_path(library))

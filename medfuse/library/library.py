@@ -13,6 +13,7 @@ from pathlib import Path
 
 from sqlalchemy import create_engine, event, make_url
 from sqlalchemy.engine import Engine
+from sqlalchemy.exc import ArgumentError
 from sqlalchemy.orm import Session
 from sqlalchemy.pool import ConnectionPoolEntry
 
@@ -151,10 +152,16 @@ class Library:
 def _connected(url: str) -> Engine:
     """An engine whose errors name no values: those are patients', and errors are logged."""
     if not url.startswith("sqlite"):
-        stated = make_url(url)
-        theirs = SERVER if stated.get_backend_name() == "postgresql" else {}
-        arguments = {k: v for k, v in theirs.items() if k not in stated.query}
-        return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
+        try:
+            stated = make_url(url)
+            theirs = SERVER if stated.get_backend_name() == "postgresql" else {}
+            arguments = {k: v for k, v in theirs.items() if k not in stated.query}
+            return create_engine(url, connect_args=arguments, pool_pre_ping=True, hide_parameters=True)
+        except (ArgumentError, ModuleNotFoundError) as e:  # the address may hold a password
+            raise UserError(
+                "MEDFUSE_DATABASE_URL: no such kind of database can be reached from here; give "
+                "postgresql+psycopg://USER@HOST/NAME, or nothing for a file in the home folder"
+            ) from e
     engine = create_engine(url, connect_args={"timeout": LOCK_WAIT_S}, hide_parameters=True)
 
     @event.listens_for(engine, "connect")

@@ -103,9 +103,7 @@ def write_population(
         raise UserError(f"--cases {cases}: ask for at least one patient")
     out.mkdir(parents=True, exist_ok=True)
     if shutil.disk_usage(out).free < cases * 12e6:
-        raise UserError(
-            f"{out}: about {cases * 12} MB are needed for {cases} patients; free some space"
-        )
+        raise UserError(f"{out}: about {cases * 12} MB are needed for {cases} patients; free some space")
     rows: dict[int, dict] = {}
     if workers <= 1:
         for i in range(cases):
