@@ -30,6 +30,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+from rapidfuzz.distance import Levenshtein
 
 from medfuse.drafting.dictated import dictation
 from medfuse.drafting.labeller import label, task_lexicon
@@ -167,16 +168,6 @@ def language_model(texts: list[str], knows: Any, path: Path) -> Path:
     return path
 
 
-def edits(said: list[str], heard: list[str]) -> int:
-    """Words put in, left out or exchanged (Levenshtein)."""
-    row = np.arange(len(heard) + 1)
-    for n, word in enumerate(said, 1):
-        swap = row[:-1] + np.array([word != w for w in heard], int)
-        best = np.concatenate([[n], np.minimum(swap, row[1:] + 1)])
-        row = np.minimum.accumulate(best - np.arange(len(best))) + np.arange(len(best))
-    return int(row[-1])
-
-
 @dataclass
 class Tally:
     """Sums over dictations."""
@@ -220,7 +211,7 @@ def count(tally: Tally, one: Spoken, found: str, cpu: float, task: Task) -> None
     """Add what was heard of a dictation."""
     claimed = present(dictation(found, task).text, task_lexicon(task))
     said, heard = (x.split() if one.language == "en" else list(x) for x in (one.words, found))
-    wrong = edits(said, heard)
+    wrong = Levenshtein.distance(said, heard)  # words put in, left out or exchanged
     tally.n += 1
     tally.wrong += wrong
     tally.words += len(said)

@@ -13,7 +13,7 @@ from scipy.ndimage import affine_transform, find_objects
 
 from ..affine import Affine
 from ..case import Image
-from ..errors import UnreadableError
+from ..errors import UnreadableError, os_fault
 from ..settings import settings
 from .child import ChildFailed, children
 from .decode import SLOW_DISK
@@ -80,7 +80,7 @@ def _of_segmentation(
         limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
         found = children().run(_read_segments, path, limit=limit)
     except OSError as e:
-        raise UnreadableError(path, f"cannot be read ({e.strerror or e}); check the path") from e
+        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check the path") from e
     except ChildFailed as e:
         raise UnreadableError(path, str(e)) from e
     if isinstance(found, str):
