@@ -1,7 +1,9 @@
-"""Learning: how encoders learn from label maps, as a task says it: class weights, rate and augmentation, each
-with its reason."""
+"""Learning: how encoders learn from label maps, as a task says it (class weights, rate and augmentation, each
+with its reason), and how those from disk are tuned."""
 
 from __future__ import annotations
+
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -37,6 +39,19 @@ class EncoderLearning(BaseModel):
     gain: float = Field(default=0.08, ge=0)
     offset: float = Field(default=0.08, ge=0)
     noise: float = Field(default=0.12, ge=0)
+
+
+class Tuning(BaseModel):
+    """How an encoder from disk is tuned before its tokens are used.
+
+    how: lora adds changes of low rank to the linear and convolution layers of the last blocks, last_blocks
+    changes all weights of them. blocks: so many, from the last. rank: of lora's changes.
+    """
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+    how: Literal["lora", "last_blocks"]
+    blocks: int = Field(default=1, ge=1)
+    rank: int = Field(default=8, ge=1, le=256)
 
 
 EQUAL_WEIGHTS = ClassWeights(background=1.0, organ=1.0, lesion=1.0)

@@ -12,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError, WrongUse, fault_of
-from .learning import EQUAL_WEIGHTS, ClassWeights, EncoderLearning
+from .learning import EQUAL_WEIGHTS, ClassWeights, EncoderLearning, Tuning
 from .modalities import MODALITIES, is_cine, unknown
 
 OWN = "own"  # the encoder that training makes
@@ -109,18 +109,6 @@ class Finding(Strict):
     def label(self, language: str) -> str:
         """Its name in a language, or the English one."""
         return self.name.get(language, self.name["en"])
-
-
-class Tuning(Strict):
-    """How an encoder from disk is tuned before its tokens are used.
-
-    how: lora adds changes of low rank to the linear and convolution layers of the last blocks, last_blocks
-    changes all weights of them. blocks: so many, from the last. rank: of lora's changes.
-    """
-
-    how: Literal["lora", "last_blocks"]
-    blocks: int = Field(default=1, ge=1)
-    rank: int = Field(default=8, ge=1, le=256)
 
 
 class Task(Strict):
@@ -398,13 +386,13 @@ def load_any_task(path: str | Path) -> Task | VqaTask:
     """As `load_task`, of any kind."""
     p = _task_file(path)
     try:
-        data = yaml.safe_load(p.read_text())
+        data = yaml.safe_load(p.read_text(encoding="utf-8"))
         if isinstance(data, dict) and data.get("kind") == "vqa":
             return VqaTask(**data)
         folder = p.parent
         if isinstance(data, dict) and data.get("extends"):
             base = _task_file(data["extends"])
-            data = yaml.safe_load(base.read_text()) | data
+            data = yaml.safe_load(base.read_text(encoding="utf-8")) | data
             folder = base.parent
         return Task(**data, folder=str(folder))
     except (ValidationError, yaml.YAMLError, TypeError) as e:

@@ -20,6 +20,7 @@ from medfuse.bundles.registry import list_bundles
 from medfuse.errors import UserError, WrongUse
 from medfuse.evaluation.evaluate import evaluate
 from medfuse.io.manifest import read_manifest
+from medfuse.learning import Tuning
 from medfuse.models.model import FusionModel, ModelConfig
 from medfuse.models.pretrained.adapted import adapt, blocks_of, put_adapter
 from medfuse.models.pretrained.borrowed import of_task
@@ -27,7 +28,7 @@ from medfuse.models.pretrained.encoder import Encoder
 from medfuse.models.pretrained.networks import InflatedResNet
 from medfuse.models.pretrained.used import ForeignEncoder
 from medfuse.simulation.population import Variant, write_population
-from medfuse.task import Task, Tuning, load_task
+from medfuse.task import Task, load_task
 from medfuse.training.data.foreign import foreign_features
 from medfuse.training.options import TrainOptions
 from medfuse.training.run import train

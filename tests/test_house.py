@@ -49,6 +49,21 @@ def test_settings_are_read_at_the_doors():
     assert not deep, f"take the value as an argument: {deep}"
 
 
+TEXT = {"read_text": 0, "write_text": 1}  # how many arguments come before the encoding
+
+
+def test_text_files_say_how_they_are_written():
+    """Else a machine whose locale is not UTF-8 cannot read our own."""
+    unsaid = [
+        f"{module.path}:{node.lineno}"
+        for module in SOURCES
+        for node in module.nodes
+        if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in TEXT
+        if len(node.args) <= TEXT[node.func.attr] and "encoding" not in {k.arg for k in node.keywords}
+    ]
+    assert not unsaid, f"give encoding: {unsaid}"
+
+
 def test_the_files_that_begin_first_are_there():
     for name in LONGEST:
         assert (ROOT / "tests" / f"{name}.py").is_file(), f"tests/conftest.py names {name}, which is gone"

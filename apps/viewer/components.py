@@ -21,7 +21,7 @@ export default function (component) {
   return () => { root.medfuseGone = true; import(url).then((m) => { if (root.medfuseGone) m.unmount(root) }) }
 }
 """
-_CSS = (Path(__file__).parent / "frontend" / "src" / "reader.css").read_text()
+_CSS = (Path(__file__).parent / "frontend" / "src" / "reader.css").read_text(encoding="utf-8")
 
 
 def _part(part: str) -> Callable[..., Any]:

@@ -81,7 +81,7 @@ def write_case(case: Case, folder: Path) -> None:
             structures=structures,
             unplaced=unplaced,
         )
-        (part / "case.json").write_text(data.model_dump_json())
+        (part / "case.json").write_text(data.model_dump_json(), encoding="utf-8")
         if not folder.exists():  # another session may have been faster
             part.rename(folder)
     except FileExistsError:

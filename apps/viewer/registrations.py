@@ -64,7 +64,7 @@ def show(case_id: str, images: list[VolumeImage | CineImage]) -> None:
         return
     folder = Path(row.folder)
     _picture(case_id, row.moving, row.fixed, folder, f"{case_id}-{n}")
-    quality = json.loads((folder / "quality.json").read_text())
+    quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
     _acceptance(case_id, row)
     facts = [
         (k, quality[k.replace(" ", "_")]) for k in ("overlap", "shared information", "inverse consistency mm")

@@ -24,7 +24,7 @@ def table_of(language: str) -> Tree:
     def pick(node: dict[str, Any]) -> Tree:
         return {k: pick(v) if isinstance(v, dict) else str(v[at]) for k, v in node.items()}
 
-    return pick(yaml.safe_load((Path(__file__).parent / "words.yaml").read_text()))
+    return pick(yaml.safe_load((Path(__file__).parent / "words.yaml").read_text(encoding="utf-8")))
 
 
 def language() -> str:

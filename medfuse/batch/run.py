@@ -155,7 +155,7 @@ def _make(out: Path) -> None:
 def _alone(out: Path) -> Iterator[None]:
     """One batch at a time in an output folder."""
     try:
-        lock = open(out / ".batch.lock", "w")  # noqa: SIM115 - held until the end of the block
+        lock = open(out / ".batch.lock", "w", encoding="utf-8")  # noqa: SIM115 - held until the end of the block
     except OSError as e:
         raise UserError(f"{out}: cannot be written ({e.strerror}); choose another --out") from e
     with lock:
@@ -196,7 +196,7 @@ def _done(jobs: list[Job], ledger: Ledger, out: Path, hashes: dict, work: Work) 
 def _made_of(run: Path, wanted: tuple[str, str, str], *, any_bundle: bool) -> bool:
     """Whether a case's folder was made from these inputs, bundle and settings (their hashes, in this
     order)."""
-    noted = json.loads(run.read_text()).get("batch", {})
+    noted = json.loads(run.read_text(encoding="utf-8")).get("batch", {})
     made = (noted.get("input"), noted.get("bundle"), noted.get("settings"))
     return (made[0], made[2]) == (wanted[0], wanted[2]) and (any_bundle or made[1] == wanted[1])
 

@@ -42,7 +42,7 @@ def write_summary(out: Path, ledger: Ledger, plan: Plan, summary: dict) -> None:
     entries = [e for e in ledger.entries().values() if e.case_id in wanted]
     entries += [Entry(r.path, "refused", 0, r.reason, ("", "", ""), "", {}) for r in plan.refused]
     total = {s: sum(e.seconds.get(s, 0.0) for e in entries) for s in STAGES}
-    with (out / ".summary.csv").open("w", newline="") as f:
+    with (out / ".summary.csv").open("w", newline="", encoding="utf-8") as f:
         rows = csv.writer(f)
         rows.writerow(["case_id", "state", "tries", "worker", *STAGES, "reason"])
         rows.writerows(
@@ -53,7 +53,7 @@ def write_summary(out: Path, ledger: Ledger, plan: Plan, summary: dict) -> None:
         )
     page = jinja2.Environment(autoescape=True).from_string(PAGE)
     (out / ".summary.html").write_text(
-        page.render(summary=summary, entries=entries, total=total, stages=STAGES)
+        page.render(summary=summary, entries=entries, total=total, stages=STAGES), encoding="utf-8"
     )
     for name in ("summary.csv", "summary.html"):
         os.replace(out / f".{name}", out / name)

@@ -57,7 +57,7 @@ def write_beside(folder: Path, model: BoundSense, file: BesideFile) -> None:
     folder.mkdir(parents=True)
     state = {k: v.detach().contiguous().clone() for k, v in model.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    (folder / "beside.json").write_text(file.model_dump_json(indent=1))
+    (folder / "beside.json").write_text(file.model_dump_json(indent=1), encoding="utf-8")
     seal(folder)
 
 

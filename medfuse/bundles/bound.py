@@ -73,9 +73,11 @@ def bound_copy(
     state = {f"{name}.{k}": v for name, one in every.items() for k, v in one.state_dict().items()}
     save_file({k: v.detach().contiguous().clone() for k, v in state.items()}, folder / "weights.safetensors")
     temperatures = bound_temperatures(bundle) | {sense.sense: round(temperature, 4)}
-    (folder / "config.json").write_text(BoundFile(temperature=temperatures).model_dump_json(indent=1))
+    (folder / "config.json").write_text(
+        BoundFile(temperature=temperatures).model_dump_json(indent=1), encoding="utf-8"
+    )
     card = {**bundle.card, "bound": {**dict(bundle.card.get("bound", {})), sense.sense: note}}
-    (part / "card.json").write_text(json.dumps(card, indent=1))
-    (part / "MODEL_CARD.md").write_text(card_text(card, bundle.domain))
+    (part / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    (part / "MODEL_CARD.md").write_text(card_text(card, bundle.domain), encoding="utf-8")
     seal(part)
     part.rename(out)

@@ -267,8 +267,8 @@ def _save_contracts(folder: Path, made: NewBundle) -> None:
         "card.json": made.card.model_dump(),
     }
     for name, values in contracts.items():
-        (folder / name).write_text(json.dumps(values, indent=1))
-    (folder / "MODEL_CARD.md").write_text(card_text(made.card.model_dump(), made.domain))
+        (folder / name).write_text(json.dumps(values, indent=1), encoding="utf-8")
+    (folder / "MODEL_CARD.md").write_text(card_text(made.card.model_dump(), made.domain), encoding="utf-8")
 
 
 ADAPTERS = "adapters.safetensors"
@@ -288,7 +288,7 @@ def _save_task(folder: Path, task: Task) -> None:
     if stands_alone and load_task(written).model_copy(update={"folder": task.folder}) == task:
         return
     whole = task.model_copy(update={"extends": ""}).model_dump(mode="json", exclude_defaults=True)
-    written.write_text(yaml.safe_dump(whole, allow_unicode=True, sort_keys=False))
+    written.write_text(yaml.safe_dump(whole, allow_unicode=True, sort_keys=False), encoding="utf-8")
 
 
 def load_bundle(name: str | Path | None = None) -> Bundle:
@@ -344,7 +344,7 @@ def _change_calibration(bundle: Bundle, changes: dict[str, object]) -> None:
     """Change calibration.json on disk, and seal the bundle anew."""
     path = bundle.path / "calibration.json"
     now = read_contract(path, Calibration).model_copy(update=changes)
-    path.write_text(now.model_dump_json(indent=1))
+    path.write_text(now.model_dump_json(indent=1), encoding="utf-8")
     seal(bundle.path)
 
 

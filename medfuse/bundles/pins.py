@@ -55,7 +55,7 @@ def read_pins(home: Path) -> dict[str, str]:
 def _write_pins(home: Path, pins: dict[str, str]) -> None:
     home.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = home / f".{PINS}.part"
-    part.write_text(BundlePins(bundles=pins).model_dump_json(indent=1))
+    part.write_text(BundlePins(bundles=pins).model_dump_json(indent=1), encoding="utf-8")
     part.chmod(0o600)
     part.rename(home / PINS)
 

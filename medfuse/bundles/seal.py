@@ -44,7 +44,7 @@ def hashes_of(folder: Path) -> dict[str, str]:
 def seal(folder: Path) -> None:
     """Write files.json, after everything else of a bundle."""
     made = BundleFiles(medfuse=__version__, files=hashes_of(folder))
-    (folder / "files.json").write_text(made.model_dump_json(indent=1))
+    (folder / "files.json").write_text(made.model_dump_json(indent=1), encoding="utf-8")
 
 
 def check_seal(folder: Path, now: dict[str, str] | None = None) -> None:
@@ -54,7 +54,7 @@ def check_seal(folder: Path, now: dict[str, str] | None = None) -> None:
     if not path.exists():
         return
     try:
-        sealed = BundleFiles.model_validate_json(path.read_text())
+        sealed = BundleFiles.model_validate_json(path.read_text(encoding="utf-8"))
     except (ValidationError, ValueError) as e:
         raise UserError(f"{path}: the bundle is damaged ({fault_of(e)}); copy or train it again") from e
     if sealed.format > FORMAT:

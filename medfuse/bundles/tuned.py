@@ -26,9 +26,9 @@ def tuned_copy(bundle: Bundle, out: Path, shift: Mapping[str, float], note: Mapp
     calibration = read_contract(part / "calibration.json", Calibration)
     added = {f: round(calibration.shift.get(f, 0.0) + v, 4) for f, v in shift.items()}
     changed = calibration.model_copy(update={"shift": {**calibration.shift, **added}, "reliability": {}})
-    (part / "calibration.json").write_text(changed.model_dump_json(indent=1))
+    (part / "calibration.json").write_text(changed.model_dump_json(indent=1), encoding="utf-8")
     card = {**bundle.card, "tuned": dict(note)}
-    (part / "card.json").write_text(json.dumps(card, indent=1))
-    (part / "MODEL_CARD.md").write_text(card_text(card, bundle.domain))
+    (part / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    (part / "MODEL_CARD.md").write_text(card_text(card, bundle.domain), encoding="utf-8")
     seal(part)
     part.rename(out)

@@ -141,7 +141,7 @@ def training_records(
     check_file(out)
     rows = records(library)
     record(library, "training records exported", records=len(rows), file=str(out.resolve()))
-    out.write_text("".join(r.model_dump_json() + "\n" for r in rows))
+    out.write_text("".join(r.model_dump_json() + "\n" for r in rows), encoding="utf-8")
     emit({"records": len(rows), "file": str(out)}, as_json, f"{len(rows)} records in {out}")
 
 
@@ -157,5 +157,5 @@ def export_ratings(out: Annotated[Path, typer.Option(help="A .csv file.")], as_j
     check_file(out)
     rows = ratings(library)
     record(library, "ratings exported", ratings=len(rows), file=str(out.resolve()))
-    out.write_text(export(rows))
+    out.write_text(export(rows), encoding="utf-8")
     emit({"ratings": len(rows), "file": str(out)}, as_json, f"{len(rows)} ratings in {out}")

@@ -80,6 +80,6 @@ def write_report(report: DeidentificationReport, out: Path) -> None:
     path = out / "report.json"
     try:
         out.mkdir(parents=True, exist_ok=True)
-        path.write_text(report.model_dump_json(indent=1) + "\n")
+        path.write_text(report.model_dump_json(indent=1) + "\n", encoding="utf-8")
     except OSError as e:
         raise OutputError(f"{path}: cannot be written ({os_fault(e)}); choose another --out") from e

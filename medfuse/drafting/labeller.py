@@ -80,7 +80,7 @@ class Lexicon:
 @cache
 def load_lexicon(path: str | Path) -> Lexicon:
     """Read a lexicon. Raises UserError that names the file and the finding whose pattern is wrong."""
-    data = yaml.safe_load(Path(path).read_text())
+    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     try:
         every = {
             f: Pattern.any_of(row.get("names", []), f"{path}: finding {f}")

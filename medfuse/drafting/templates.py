@@ -92,7 +92,7 @@ def _bounded(parts: Iterable[str]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text())
+        data = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not valid YAML ({str(e).splitlines()[0]})") from e
     if not isinstance(data, dict):
@@ -150,7 +150,7 @@ class Sentences:
 
     def _fault(self, key: str, text: str, e: Exception) -> UserError:
         """A fault of an entry, with file and line."""
-        rows = self.path.read_text().splitlines()
+        rows = self.path.read_text(encoding="utf-8").splitlines()
         line = 1 + next((i for i, row in enumerate(rows) if text[:30] in row), 0)
         return UserError(f"{self.path} line {line}: template {key}: {e}")
 

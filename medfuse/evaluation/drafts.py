@@ -110,11 +110,11 @@ def _rows(
 
 def _write(result: DraftEvaluation, drafted: list[Drafted], out: Path) -> None:
     out.mkdir(parents=True, exist_ok=True)
-    (out / "reports.json").write_text(json.dumps(result.as_json(), indent=1))
-    (out / "reports.md").write_text(report_markdown(result))
+    (out / "reports.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
+    (out / "reports.md").write_text(report_markdown(result), encoding="utf-8")
     texts = [TextPair(case_id=r.case_id, reference=r.reference, **r.texts) for r in drafted]
     lines = [json.dumps(x.as_json(), ensure_ascii=False) + "\n" for x in texts]
-    (out / "texts.jsonl").write_text("".join(lines))
+    (out / "texts.jsonl").write_text("".join(lines), encoding="utf-8")
 
 
 def randomised(bundle: Bundle, seed: int) -> Bundle:

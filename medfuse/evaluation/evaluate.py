@@ -348,8 +348,8 @@ def write_tables(
     """evaluation.json, a Markdown table that the README can quote, three plots, and run.json (what was run,
     on what)."""
     out.mkdir(parents=True, exist_ok=True)
-    (out / "evaluation.json").write_text(json.dumps(result.as_json(), indent=1))
-    (out / "evaluation.md").write_text(markdown(result))
+    (out / "evaluation.json").write_text(json.dumps(result.as_json(), indent=1), encoding="utf-8")
+    (out / "evaluation.md").write_text(markdown(result), encoding="utf-8")
     plots = write_plots(task, scored, out, simulated=result.simulated)
     run = EvaluationRun(
         bundle=result.bundle,
@@ -361,4 +361,4 @@ def write_tables(
         plots=plots,
         python=platform.python_version(),
     )
-    (out / "run.json").write_text(json.dumps(run.as_json(), indent=1))
+    (out / "run.json").write_text(json.dumps(run.as_json(), indent=1), encoding="utf-8")

@@ -44,7 +44,9 @@ class Planted:
 
 @cache
 def _words() -> dict[str, Any]:
-    loaded: dict[str, Any] = yaml.safe_load((Path(__file__).parent / "planted.yaml").read_text())
+    loaded: dict[str, Any] = yaml.safe_load(
+        (Path(__file__).parent / "planted.yaml").read_text(encoding="utf-8")
+    )
     return loaded
 
 

@@ -32,7 +32,7 @@ def write_plots(
     """
     kind = "simulated patients" if simulated else "real cases"
     found = curves(task, scored)
-    (out / "curves.json").write_text(json.dumps(found.as_json()))
+    (out / "curves.json").write_text(json.dumps(found.as_json()), encoding="utf-8")
     every = found.as_json()
     names = []
     for name, draw in (

@@ -28,7 +28,7 @@ def read_ratings(path: Path) -> list[Rating]:
     """Rows of the CSV that the viewer exports. Raises UserError that names the line."""
     if not path.is_file():
         raise WrongUse(f"{path}: no such file; export ratings with medfuse export ratings --out FILE")
-    with path.open(newline="") as f:
+    with path.open(encoding="utf-8", newline="") as f:
         rows = list(csv.DictReader(f))
     needed = {"case_id", "rater", "kind", *SCALES, "text", "reference"}
     if not rows or not needed <= set(rows[0]):

@@ -125,7 +125,7 @@ def _tokenize(texts: dict[int, list[str]], tokenizer: str) -> dict[int, list[str
 def _quiet_children() -> Iterator[None]:
     """The Java tokenizer talks on our stderr; its speed is no news."""
     kept = os.dup(2)
-    with open(os.devnull, "w") as nowhere:
+    with open(os.devnull, "w", encoding="utf-8") as nowhere:
         os.dup2(nowhere.fileno(), 2)
         try:
             yield
@@ -180,9 +180,9 @@ def read_texts(path: Path) -> dict[str, list[str]]:
     if not path.is_file():
         raise WrongUse(f"{path}: no such file; give texts as JSON or one a line")
     if path.suffix.lower() != ".json":
-        return {str(n): [line] for n, line in enumerate(path.read_text().splitlines())}
+        return {str(n): [line] for n, line in enumerate(path.read_text(encoding="utf-8").splitlines())}
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as e:
         raise UserError(f"{path}: not valid JSON ({e}); give {{id: text}} or a list of texts") from e
     rows = found.items() if isinstance(found, dict) else enumerate(found)

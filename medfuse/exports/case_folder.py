@@ -93,7 +93,7 @@ def write_case(
         out.mkdir(parents=True, exist_ok=True)
         shutil.rmtree(part, ignore_errors=True)
         part.mkdir()
-        (part / "prediction.json").write_text(prediction.model_dump_json(indent=1))
+        (part / "prediction.json").write_text(prediction.model_dump_json(indent=1), encoding="utf-8")
         pictures = key_images(prediction, case)
         request = ExportRequest(
             folder=part,
@@ -119,7 +119,7 @@ def write_case(
             batch=batch,
             seconds={k: round(v, 3) for k, v in seconds.items()},
         )
-        (part / "run.json").write_text(run.model_dump_json(indent=1, exclude_none=True))
+        (part / "run.json").write_text(run.model_dump_json(indent=1, exclude_none=True), encoding="utf-8")
         shutil.rmtree(final, ignore_errors=True)
         part.rename(final)
     except BaseException as e:  # whatever went wrong, no half of a result stays

@@ -112,7 +112,9 @@ def write_registration(
             "medfuse": __version__,
             "not_made": problems,
         }
-        (out / "quality.json").write_text(RegistrationQuality(**kept).model_dump_json(indent=1))
+        (out / "quality.json").write_text(
+            RegistrationQuality(**kept).model_dump_json(indent=1), encoding="utf-8"
+        )
     except OSError as e:
         raise OutputError(
             f"{out}: the registration cannot be written ({os_fault(e)}); free space or choose another --out"

@@ -103,7 +103,7 @@ def write_nifti(picture: Picture, folder: Path) -> list[Path]:
         "Synthetic": True,
         "SeriesDescription": f"{WORD} {picture.modality} {picture.of.role}, made by a model",
     }
-    side.write_text(json.dumps(said, indent=1))
+    side.write_text(json.dumps(said, indent=1), encoding="utf-8")
     return [path, side]
 
 

@@ -50,8 +50,8 @@ def save_generator(bundle: Bundle, out: Path, generator: Generator, note: dict[s
     with torch.no_grad():
         state = {k: v.detach().contiguous().clone() for k, v in generator.state_dict().items()}
     save_file(state, folder / "weights.safetensors")
-    (folder / "config.json").write_text(generator.config.model_dump_json(indent=1))
+    (folder / "config.json").write_text(generator.config.model_dump_json(indent=1), encoding="utf-8")
     card = {**bundle.card, "generator": note}
-    (out / "card.json").write_text(json.dumps(card, indent=1))
-    (out / "MODEL_CARD.md").write_text(card_text(card, bundle.domain))
+    (out / "card.json").write_text(json.dumps(card, indent=1), encoding="utf-8")
+    (out / "MODEL_CARD.md").write_text(card_text(card, bundle.domain), encoding="utf-8")
     seal(out)

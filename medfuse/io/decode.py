@@ -235,7 +235,7 @@ def _beyond_memory(ds: Dataset, frames: int) -> bool:
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
     if most == resource.RLIM_INFINITY:
         return False
-    taken = int(Path("/proc/self/statm").read_text().split()[0]) * resource.getpagesize()
+    taken = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0]) * resource.getpagesize()
     stated = (int(ds.get(k) or 1) for k in ("Rows", "Columns", "SamplesPerPixel", "BitsAllocated"))
     return COPIES * frames * math.prod(stated) // 8 > most - taken
 

@@ -57,7 +57,7 @@ def write_nifti(image: Image, path: Path, case_id: str = "") -> Path:
             overlay_of(path).parent.mkdir(exist_ok=True)
             nib.save(_mask(image, nifti), overlay_of(path))
         side = json.dumps(sidecar_of(image, case_id).as_json(), indent=1)
-        path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(side)
+        path.with_name(path.name.removesuffix(".nii.gz") + ".json").write_text(side, encoding="utf-8")
     except OSError as e:
         raise UserError(
             f"{path}: cannot be written ({os_fault(e)}); free space or choose another --out"

@@ -12,7 +12,7 @@ from ..errors import UserError
 def read_landmarks(path: Path) -> np.ndarray:
     """(N, 3) RAS+ mm from a CSV of x,y,z, with or without a header."""
     rows = []
-    for n, line in enumerate(path.read_text().splitlines(), 1):
+    for n, line in enumerate(path.read_text(encoding="utf-8").splitlines(), 1):
         parts = line.replace(";", ",").replace("\t", ",").split(",")
         try:
             rows.append([float(v) for v in parts[:3]])

@@ -81,7 +81,7 @@ def _room() -> int:
     most, _ = resource.getrlimit(resource.RLIMIT_AS)
     if most == resource.RLIM_INFINITY:
         return UNLIMITED
-    pages = int(Path("/proc/self/statm").read_text().split()[0])
+    pages = int(Path("/proc/self/statm").read_text(encoding="utf-8").split()[0])
     return max(0, int(SHARE * (most - pages * resource.getpagesize())))
 
 

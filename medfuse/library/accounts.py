@@ -134,7 +134,7 @@ def _locked(library: Library) -> Iterator[None]:
     assert library.engine
     path = accounts_path(library)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(path.with_suffix(".lock"), "w") as lock:
+    with open(path.with_suffix(".lock"), "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -44,7 +44,7 @@ def read_key(library: Library) -> bytes | None:
 def key_in(path: Path) -> bytes | None:
     """The key that a file holds; None where there is no file. Raises UserError where it holds none."""
     try:
-        key = bytes.fromhex(path.read_text())
+        key = bytes.fromhex(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
         return None
     except ValueError as e:
@@ -175,7 +175,7 @@ def anchor(library: Library, key: bytes, log_name: str, month: str, *, newest: i
 def _alone(path: Path) -> Iterator[None]:
     """One writer of anchors at a time, in any process."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(path.parent / ".lock", "w") as lock:
+    with open(path.parent / ".lock", "w", encoding="utf-8") as lock:
         fcntl.flock(lock, fcntl.LOCK_EX)
         yield
 

@@ -197,7 +197,7 @@ def backup(
     key = audit_key.need_key(library)
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with open(folder / ".lock", "w") as lock:
+        with open(folder / ".lock", "w", encoding="utf-8") as lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError as e:

@@ -57,5 +57,5 @@ def keep_desk(library: Library, account: Account, desk: Desk) -> None:
     path = _path(library, account)
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = path.with_name(f"{path.name}.{os.getpid()}.part")
-    part.write_text(desk.model_dump_json(indent=1))
+    part.write_text(desk.model_dump_json(indent=1), encoding="utf-8")
     os.replace(part, path)

@@ -51,7 +51,7 @@ def keep_made(library: Library, note: MadeNote) -> bool:
     folder = library.home / "made"
     folder.mkdir(parents=True, exist_ok=True)
     name = hashlib.sha256(note.folder.encode()).hexdigest()[:32]
-    (folder / f"{name}.json").write_text(note.model_dump_json(indent=1))
+    (folder / f"{name}.json").write_text(note.model_dump_json(indent=1), encoding="utf-8")
     return True
 
 

@@ -124,7 +124,7 @@ def _note(library: Library, moving: str, fixed: str) -> tuple[Path, Registration
 
 
 def _write(path: Path, row: RegistrationNote) -> None:
-    path.write_text(row.model_dump_json(indent=1))
+    path.write_text(row.model_dump_json(indent=1), encoding="utf-8")
 
 
 def _transform_of(row: RegistrationNote) -> Path:
@@ -195,7 +195,7 @@ def load_transform(folder: Path) -> sitk.Transform:
     import SimpleITK as sitk
 
     try:
-        quality = json.loads((folder / "quality.json").read_text())
+        quality = json.loads((folder / "quality.json").read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise UserError(f"{folder}: is not a folder of medfuse register; it has no quality.json in it") from e
     if quality["verdict"] == "failed":

@@ -148,7 +148,7 @@ def _check_fit(library: Library, folder: Path, manifest: BackupManifest) -> None
         )
     mark = library.home / RESTORING
     if mark.exists():
-        if mark.read_text() not in ("", manifest.snapshot.sha256):
+        if mark.read_text(encoding="utf-8") not in ("", manifest.snapshot.sha256):
             raise WrongUse(f"{library.home}: holds half of another backup; empty it first")
     elif library.home.exists() and any(library.home.iterdir()):
         raise WrongUse(
@@ -181,7 +181,7 @@ def _marked(library: Library, manifest: BackupManifest) -> Iterator[None]:
     """The home says meanwhile that it is not whole, and to which backup it belongs."""
     mark = library.home / RESTORING
     library.home.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with open(mark, "a") as f:
+    with open(mark, "a", encoding="utf-8") as f:
         try:
             fcntl.flock(f, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as e:

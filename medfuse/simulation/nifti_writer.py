@@ -46,7 +46,7 @@ def write(patient: SimulatedPatient, folder: Path) -> list[ManifestImage]:
         side = {"Modality": a.modality, "medfuse_role": a.role, "Simulated": True}
         if a.grid is not None:
             side["FrameOfReferenceUID"] = f"{patient.case_id}-{a.modality}"
-        image_path.with_suffix(".json").write_text(json.dumps(side))
+        image_path.with_suffix(".json").write_text(json.dumps(side), encoding="utf-8")
         entry = ManifestImage(
             path=f"{folder.name}/{image_path.name}",
             modality=a.modality,

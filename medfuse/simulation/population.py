@@ -116,7 +116,7 @@ def write_population(
                 rows[futures[future]] = future.result()
                 progress(len(rows), cases)
     manifest = out / "manifest.jsonl"
-    with manifest.open("w") as f:
+    with manifest.open("w", encoding="utf-8") as f:
         for i in sorted(rows):
             row = rows[i] if split is None else {**rows[i], "split": split}
             f.write(json.dumps(row) + "\n")

@@ -57,7 +57,7 @@ class Phrases(BaseModel):
 
 @cache
 def _by_language() -> dict[str, Phrases]:
-    raw = yaml.safe_load(files("medfuse.simulation").joinpath("wording.yaml").read_text())
+    raw = yaml.safe_load(files("medfuse.simulation").joinpath("wording.yaml").read_text(encoding="utf-8"))
     return {language: Phrases(**branch) for language, branch in raw.items()}
 
 

@@ -247,7 +247,7 @@ class Answerer:
             calibration=self.calibration,
         )
         text = json.dumps(words.model_dump(), ensure_ascii=False, indent=0)
-        (folder / "examples.json").write_text(text)
+        (folder / "examples.json").write_text(text, encoding="utf-8")
 
     @classmethod
     def load(cls, folder: Path, task: VqaTask) -> Answerer:

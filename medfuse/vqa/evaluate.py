@@ -105,5 +105,5 @@ def evaluate_vqa(
     )
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        (out / "evaluation.json").write_text(result.model_dump_json(indent=1))
+        (out / "evaluation.json").write_text(result.model_dump_json(indent=1), encoding="utf-8")
     return result

@@ -33,7 +33,7 @@ def read_questions(path: Path, images: Path) -> list[QuestionRow]:
     if not images.is_dir():
         raise WrongUse(f"--images {images}: no such folder; give the folder with the pictures")
     try:
-        found = json.loads(path.read_text())
+        found = json.loads(path.read_text(encoding="utf-8"))
         rows = [QuestionRow(**r) for r in found]
     except json.JSONDecodeError as e:
         raise UserError(f"{path}: not valid JSON ({e})") from e

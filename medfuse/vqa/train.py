@@ -64,7 +64,7 @@ def train_vqa(
     shutil.rmtree(part, ignore_errors=True)
     (part / "task").mkdir(parents=True)
     (part / "task" / "task.yaml").write_text(
-        yaml.safe_dump(task.model_dump(mode="json"), allow_unicode=True, sort_keys=False)
+        yaml.safe_dump(task.model_dump(mode="json"), allow_unicode=True, sort_keys=False), encoding="utf-8"
     )
     model.save(part)
     digest = hashlib.sha256(
@@ -84,7 +84,7 @@ def train_vqa(
             "guesses."
         ),
     )
-    (part / "card.json").write_text(card.model_dump_json(indent=1))
+    (part / "card.json").write_text(card.model_dump_json(indent=1), encoding="utf-8")
     seal(part)
     shutil.rmtree(out, ignore_errors=True)
     part.rename(out)

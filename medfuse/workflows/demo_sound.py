@@ -98,7 +98,7 @@ def sound_of_demo(
     if sense is None or len(folders) < 2:
         return None
     predictions = {
-        case_id: Prediction.model_validate_json((folder / "prediction.json").read_text())
+        case_id: Prediction.model_validate_json((folder / "prediction.json").read_text(encoding="utf-8"))
         for case_id, folder in folders.items()
     }
     chosen = int(np.random.default_rng(seed).integers(len(predictions)))

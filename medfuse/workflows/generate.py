@@ -164,7 +164,7 @@ def _written(
         files={p.name: hashlib.sha256(p.read_bytes()).hexdigest() for p in files},
     )
     path = out / "provenance.json"
-    path.write_text(note.model_dump_json(indent=1))
+    path.write_text(note.model_dump_json(indent=1), encoding="utf-8")
     _remember(out, note, given.series)
     return GenerateResult(files=tuple(str(p) for p in (*files, path)))
 

@@ -97,7 +97,7 @@ def _ingested(request: IngestRequest, progress: Callable, library: Library) -> I
         for name in ("cases", "new", "images", "refused", "objects", "files"):
             getattr(done, name).extend(getattr(one, name))
     if request.ledger is not None:
-        with request.ledger.open("w", newline="", errors="backslashreplace") as f:
+        with request.ledger.open("w", newline="", errors="backslashreplace", encoding="utf-8") as f:
             csv.writer(f).writerows(harmless_row(r) for r in [("path", "status", "reason"), *done.files])
     return done
 

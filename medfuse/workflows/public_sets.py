@@ -79,7 +79,7 @@ def lay_out_sarcoma(
         rows.append(row.model_dump_json(exclude_defaults=True))
     out.mkdir(parents=True, exist_ok=True)
     path = out / "manifest.jsonl"
-    path.write_text("\n".join(rows) + "\n")
+    path.write_text("\n".join(rows) + "\n", encoding="utf-8")
     return path
 
 
@@ -96,7 +96,7 @@ def _copied(nifti: Path, patient: str, sensor: str, out: Path) -> ManifestImage:
     shutil.copyfile(nifti / f"{patient}_{sensor}.nii.gz", home / f"{name}.nii.gz")
     shutil.copyfile(mask, home / f"{name}_mask.nii.gz")
     side = {"Modality": modality, "FrameOfReferenceUID": frame, **says}
-    (home / f"{name}.json").write_text(json.dumps(side))
+    (home / f"{name}.json").write_text(json.dumps(side), encoding="utf-8")
     return ManifestImage(
         path=f"{patient}/{name}.nii.gz",
         modality=modality,

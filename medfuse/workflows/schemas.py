@@ -131,7 +131,9 @@ def main(folder: str) -> None:
     """Write FOLDER/<kind>.schema.json of every kind."""
     Path(folder).mkdir(parents=True, exist_ok=True)
     for name, schema in schemas_json().items():
-        (Path(folder) / f"{name}.schema.json").write_text(json.dumps(schema, indent=1) + "\n")
+        (Path(folder) / f"{name}.schema.json").write_text(
+            json.dumps(schema, indent=1) + "\n", encoding="utf-8"
+        )
 
 
 if __name__ == "__main__":

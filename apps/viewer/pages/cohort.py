@@ -181,7 +181,7 @@ def _evaluation() -> None:
     if not (inside or people.at_this_machine()) or not (path / "evaluation.json").is_file():
         st.info(w("cohort.evaluation_none"))
         return
-    scores = json.loads((path / "evaluation.json").read_text())
+    scores = json.loads((path / "evaluation.json").read_text(encoding="utf-8"))
     rows = []
     for subset, row in scores["subsets"].items():
         stack = scores["baselines"]["logit_stack"].get(subset, {})
@@ -209,7 +209,7 @@ def _evaluation() -> None:
     st.dataframe(table, hide_index=True, width="stretch")
     st.download_button(w("cohort.csv"), csv_of(table), file_name="subsets.csv", key="subset-csv")
     if (path / "curves.json").is_file():
-        _curves(json.loads((path / "curves.json").read_text()))
+        _curves(json.loads((path / "curves.json").read_text(encoding="utf-8")))
 
 
 def _curves(curves: dict) -> None:

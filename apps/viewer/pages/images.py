@@ -171,7 +171,7 @@ def _prior_images(earlier: tuple[str, str]) -> Images:
         st.warning(plain(e))
         return []
     people.viewed(case_id)
-    images = CaseImages.model_validate_json((folder / "case.json").read_text()).images
+    images = CaseImages.model_validate_json((folder / "case.json").read_text(encoding="utf-8")).images
     return [i.model_copy(update={"prior": date or "–"}) for i in _served(images, folder)]
 
 
@@ -181,7 +181,11 @@ def _earlier_images(case_id: str, shown: bool) -> list[CaseImages]:
     if earlier is None:
         return []
     try:
-        return [CaseImages.model_validate_json((pixels.case_pixels(earlier[0]) / "case.json").read_text())]
+        return [
+            CaseImages.model_validate_json(
+                (pixels.case_pixels(earlier[0]) / "case.json").read_text(encoding="utf-8")
+            )
+        ]
     except UserError:
         return []
 

@@ -50,7 +50,7 @@ def show() -> None:
 
 def _draw(case_id: str, folder: Path) -> None:
     """Images and report, or the report alone in a window of its own."""
-    case = CaseImages.model_validate_json((folder / "case.json").read_text())
+    case = CaseImages.model_validate_json((folder / "case.json").read_text(encoding="utf-8"))
     result = results.load_result(library(), case_id)
     prediction, drafted = result if result else (None, None)
     left, right = st.columns([1, 1.1], vertical_alignment="center")

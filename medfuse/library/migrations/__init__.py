@@ -121,7 +121,7 @@ def _alone(engine: Engine) -> Iterator[Connection]:
     """A connection in a transaction that no other opener of this database shares."""
     file = _file(engine)
     if file is not None:
-        with open(file.with_name(f".{file.name}.lock"), "w") as lock:
+        with open(file.with_name(f".{file.name}.lock"), "w", encoding="utf-8") as lock:
             fcntl.flock(lock, fcntl.LOCK_EX)
             with engine.connect() as connection:
                 connection.exec_driver_sql("BEGIN IMMEDIATE")  # so that changes of tables are in it too

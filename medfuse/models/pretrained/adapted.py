@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from ...errors import UserError
-from ...task import Tuning
+from ...learning import Tuning
 
 CHANGED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from ...case import Image
 from ...errors import UserError, WrongUse
-from ...task import Task, Tuning
+from ...learning import Tuning
+from ...task import Task
 from ..features import CaseFeatures
 from .adapted import adapter_hash, put_adapter
 from .contract import EncoderFile, read_contract_file

@@ -50,7 +50,7 @@ def register(home: Path, encoder: Encoder) -> RegisteredEncoder:
     )
     place = _place(home, file.id)
     place.mkdir(parents=True, exist_ok=True)
-    (place / NOTE).write_text(note.model_dump_json(indent=1))
+    (place / NOTE).write_text(note.model_dump_json(indent=1), encoding="utf-8")
     return note
 
 

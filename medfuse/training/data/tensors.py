@@ -126,7 +126,7 @@ def preprocess_manifest(
             for entry in pool.map(_one, jobs, chunksize=4):
                 entries.append(entry)
                 progress(len(entries), len(rows))
-    index.write_text(json.dumps(entries))
+    index.write_text(json.dumps(entries), encoding="utf-8")
     return folder, entries
 
 

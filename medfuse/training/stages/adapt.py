@@ -16,11 +16,11 @@ from torch import Tensor, nn
 from ...errors import UserError
 from ...io.names import plain_name
 from ...io.read import open_case
+from ...learning import Tuning
 from ...models.feature_set import label_matrix
 from ...models.pretrained.adapted import adapt
 from ...models.pretrained.borrowed import Borrowed
 from ...models.pretrained.encoder import Encoder, load_encoder
-from ...task import Tuning
 from ..budget import Budget
 from ..checkpoint import Resume
 from ..distributed import first_alone, share

@@ -99,7 +99,7 @@ class EncoderJob:
 
 def _in_a_child(job: EncoderJob) -> tuple[str, float]:
     torch.set_num_threads(job.threads)
-    with job.checkpoint.with_suffix(".log").open("a", buffering=1) as f:
+    with job.checkpoint.with_suffix(".log").open("a", buffering=1, encoding="utf-8") as f:
         return job.modality, job.run(torch.device("cpu"), lambda line: print(line, file=f))
 
 
@@ -118,7 +118,7 @@ class EncoderNote(BaseModel):
 def _note_encoder(checkpoint: Path, budget: Budget, steps: int, loss: float) -> None:
     minutes = round((time.monotonic() - budget.started) / 60, 1)
     note = EncoderNote(minutes=minutes, steps=steps, last_loss=round(loss, 3))
-    checkpoint.with_suffix(".json").write_text(json.dumps(note.model_dump()))
+    checkpoint.with_suffix(".json").write_text(json.dumps(note.model_dump()), encoding="utf-8")
 
 
 def encoder_note(work: Path, modality: str) -> EncoderNote | None:

@@ -381,10 +381,10 @@ def _made_from(bundle: Bundle, rows: list[ManifestRow], seed: int) -> Identity:
 def _add_to_card(out: Path, bundle: Bundle, writer: dict[str, object]) -> None:
     """Say in the new bundle's cards how its writer was trained, and seal it."""
     path = out / "card.json"
-    whole = json.loads(path.read_text()) if path.exists() else {"name": out.name}
+    whole = json.loads(path.read_text(encoding="utf-8")) if path.exists() else {"name": out.name}
     whole = {**whole, "writer": writer}
-    path.write_text(json.dumps(whole, indent=1))
-    (out / "MODEL_CARD.md").write_text(card_text(whole, bundle.domain))
+    path.write_text(json.dumps(whole, indent=1), encoding="utf-8")
+    (out / "MODEL_CARD.md").write_text(card_text(whole, bundle.domain), encoding="utf-8")
     seal(out)
 
 
@@ -396,5 +396,5 @@ def save_writer(bundle: Bundle, out: Path, writer: Writer, tokenizer: Tokenizer)
         shutil.copytree(bundle.path, out)
     (out / "writer").mkdir(exist_ok=True)
     save_file(half_weights(writer), out / "writer" / "weights.safetensors")
-    (out / "writer" / "config.json").write_text(json.dumps(asdict(writer.config), indent=1))
+    (out / "writer" / "config.json").write_text(json.dumps(asdict(writer.config), indent=1), encoding="utf-8")
     tokenizer.save(str(out / "writer" / "tokenizer.json"))
