@@ -155,7 +155,8 @@ def _make(out: Path) -> None:
 def _alone(out: Path) -> Iterator[None]:
     """One batch at a time in an output folder."""
     try:
-        lock = open(out / ".batch.lock", "w", encoding="utf-8")  # noqa: SIM115 - held until the end of the block
+        # held until the end of the block
+        lock = open(out / ".batch.lock", "w", encoding="utf-8")  # noqa: SIM115
     except OSError as e:
         raise UserError(f"{out}: cannot be written ({e.strerror}); choose another --out") from e
     with lock:
