@@ -218,7 +218,7 @@ def test_bad_input_is_one_sentence(cli, tmp_path, home, make, words):
         (("evaluate", "none-such", "--manifest", "x"), "no such bundle"),
         (("train", "none-such", "--manifest", "x", "--out", "y"), "no such task"),
         (("train", "upper-abdomen", "--manifest", "/nowhere.jsonl", "--out", "y"), "no such manifest"),
-        (("simulate", "--cases", "1", "--out", "x", "--format", "tiff"), "give dicom or nifti"),
+        (("simulate", "--cases", "1", "--out", "x", "--format", "tiff"), "give dicom, nifti or sounds"),
         (("view", "--address", "0.0.0.0"), "127.0.0.1 only"),
     ],
 )

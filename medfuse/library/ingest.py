@@ -131,11 +131,12 @@ def _unchanged(library: Library, known: dict[str, Seen], done: Ingested) -> None
     with library.session() as s:
         for i in range(0, len(done.cases), 500):
             query = (
-                select(SeriesRow.images)
+                select(SeriesRow.case_id, SeriesRow.images)
                 .where(SeriesRow.case_id.in_(done.cases[i : i + 500]))
                 .order_by(SeriesRow.id)
             )
-            done.images += [image for images in s.scalars(query) for image in images]
+            for case_id, images in s.execute(query):
+                done.images += [{**image, "case_id": case_id} for image in images]
 
 
 def keep_names(library: Library, plans: list[CaseFiles]) -> None:
