@@ -13,6 +13,7 @@ from ..bundles.beside import SenseBeside, load_beside, shipped_beside
 from ..bundles.bundle import Bundle
 from ..bundles.calibration import calibrated
 from ..evaluation.space import agreement, asked_findings
+from ..io.names import path_below
 from ..models.features import CaseFeatures
 from ..models.senses import add_senses
 from ..prediction import Prediction
@@ -103,9 +104,8 @@ def sound_of_demo(
     }
     chosen = int(np.random.default_rng(seed).integers(len(predictions)))
     patient = simulate(seed, chosen, sounds="only")
-    written = [
-        out / "sound" / name for name in write_doppler(patient.sounds, out / "sound" / patient.case_id)
-    ]
+    place = path_below(out / "sound", patient.case_id)
+    written = [place.parent / name for name in write_doppler(patient.sounds, place)]
     ranked = find_by_sound(sense, bundle, written, predictions)
     right = [n for n, case_id in enumerate(ranked, 1) if case_id.startswith(patient.case_id)]
     pictures = sorted((folders[ranked[0]] / "overlays").glob("view_*.png"))
