@@ -15,6 +15,7 @@ import pytest
 from certificates import self_signed
 from pacs import free_port
 from pynetdicom import AE
+from pynetdicom.fsm import InvalidEventError
 from pynetdicom.sop_class import Verification
 from sqlalchemy import event
 
@@ -25,7 +26,7 @@ from medfuse.network import limits
 from medfuse.network import node as node_module
 from medfuse.network.archive import Archive, Instance
 from medfuse.network.client import echo, find_remote
-from medfuse.network.limits import LONGEST_PDU
+from medfuse.network.limits import LONGEST_PDU, ClosingMachine
 from medfuse.network.node import Node, NodeOptions, Peer
 from medfuse.network.tls import tls_of
 
@@ -266,3 +267,14 @@ def test_a_tls_handshake_that_never_ends_does_not_hold_up_the_stop(home, tmp_pat
         node.stop()
         assert time.monotonic() - begun < 5
         assert left_open(node.options.port) == []
+
+
+def test_an_answer_that_comes_too_late_ends_no_thread():
+    """Evt7, our answer to a request, where the connection waits to be closed: the thread that would close it
+    ended."""
+    machine = ClosingMachine.__new__(ClosingMachine)
+    machine.current_state = "Sta13"
+    machine.do_action("Evt7")
+    machine.current_state = "Sta1"
+    with pytest.raises(InvalidEventError):
+        machine.do_action("Evt7")

@@ -20,6 +20,7 @@ from typing import TypeVar
 
 from pynetdicom.association import Association
 from pynetdicom.events import Event
+from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
 from .tls import TidySocket
 
@@ -30,6 +31,7 @@ Handler = Callable[[Owner, Event], Iterator[Answer]]
 LONGEST_PDU = 1024 * 1024  # bytes, announced to the peer as what we take (PS3.8 D.1)
 ADMINISTRATIVE = 128 * 1024  # bytes beside: an association request may be so long
 POLITE_S = 0.5  # for a peer to close the connection after our abort
+CLOSING = "Sta13"
 IDLE_S = 1.0  # an association that has been silent for this long gives way to one that waits
 
 
@@ -70,6 +72,19 @@ class LimitedSocket(TidySocket):
         return read[:got]
 
 
+class ClosingMachine(StateMachine):
+    """The states of a connection (PS3.8 9.2) that survive our own late answer. A peer that breaks off while
+    its request is being answered is closed already (Sta13) when the answer comes; pynetdicom's thread ended
+    over it, and nobody closed the connection any more."""
+
+    def do_action(self, event: str) -> None:
+        """Act on an event, or let it go where the connection only waits to be closed."""
+        if self.current_state == CLOSING and (event, CLOSING) not in TRANSITION_TABLE:
+            log.debug("%s comes too late: the connection is being closed", event)
+            return
+        super().do_action(event)
+
+
 def limit(assoc: Association, patience_s: float) -> None:
     """Give an association that was just opened a socket with limits."""
     sock = assoc.dul.socket
@@ -77,6 +92,7 @@ def limit(assoc: Association, patience_s: float) -> None:
         return
     # pynetdicom makes the socket itself, and making it a second time would announce the connection twice
     sock.__class__ = LimitedSocket
+    assoc.dul.state_machine.__class__ = ClosingMachine
     assert isinstance(sock, LimitedSocket)
     sock.pace = Pace()
     sock.patience_s = patience_s
