@@ -34,6 +34,7 @@ from rapidfuzz.distance import Levenshtein
 
 from medfuse.drafting.dictated import dictation
 from medfuse.drafting.labeller import label, task_lexicon
+from medfuse.drafting.spoken import ONES, TENS
 from medfuse.io.sound import Sound, read_sound, write_sound
 from medfuse.simulation import wording
 from medfuse.simulation.anatomy import draw_anatomy
@@ -44,26 +45,7 @@ RATE = 16000
 VOICES = ("+m1", "+m3", "+m7", "+f2", "+f4")
 SPEEDS = (120, 140, 160)  # words a minute
 NOISE_DB = (None, 20, 10)  # speech over noise
-ONES = [
-    "zero",
-    "one",
-    "two",
-    "three",
-    "four",
-    "five",
-    "six",
-    "seven",
-    "eight",
-    "nine",
-    "ten",
-    "eleven",
-    "twelve",
-    "thirteen",
-    "fourteen",
-    "fifteen",
-]
-ONES += ["sixteen", "seventeen", "eighteen", "nineteen"]
-TENS = ["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"]
+WORDS = {n: w for w, n in {**ONES, **TENS}.items()}
 ALOUD = {".": " period ", ",": " comma ", ":": " colon ", ";": " semicolon ", "-": " ", "(": " ", ")": " "}
 ALOUD_ZH = {"。": "句號", "，": "逗號", "：": "冒號", "；": "分號", " ": ""}
 
@@ -76,10 +58,8 @@ def report(seed: int, language: str) -> str:
 
 def in_words(digits: str) -> str:
     """0 to 99."""
-    n = int(digits)
-    if n < 20:
-        return ONES[n]
-    return TENS[n // 10 - 2] + (f" {ONES[n % 10]}" if n % 10 else "")
+    tens, ones = divmod(int(digits), 10)
+    return WORDS.get(int(digits)) or f"{WORDS[10 * tens]} {WORDS[ones]}"
 
 
 def in_chinese(digits: str) -> str:

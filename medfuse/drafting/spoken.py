@@ -33,7 +33,7 @@ UNITS = {
 UNITS_ZH = {"毫米": "mm", "公釐": "mm", "公分": "cm", "毫升": "ml"}
 # "period" as a word: "over a period of", "the period"
 _PERIOD = re.compile(r"(?<!\ba)(?<!\bthe)(?<!\bthis)\s+period\b(?!\s+of\b)", re.IGNORECASE)
-_ONES = {
+ONES = {
     w: n
     for n, w in enumerate(
         [
@@ -60,11 +60,11 @@ _ONES = {
         ]
     )
 }
-_TENS = {
+TENS = {
     w: 10 * n
     for n, w in enumerate(["twenty", "thirty", "forty", "fifty", "sixty", "seventy", "eighty", "ninety"], 2)
 }
-_WORD = "|".join(sorted([*_ONES, *_TENS, "hundred"], key=len, reverse=True))
+_WORD = "|".join(sorted([*ONES, *TENS, "hundred"], key=len, reverse=True))
 _RUN = rf"(?:\d+(?:\.\d+)?|(?:{_WORD})(?:(?:[ -]|\s+and\s+)(?:{_WORD}))*(?:\s+point(?:\s+(?:{_WORD}))+)?)"
 _UNIT = "|".join(UNITS)
 _MEASURED = re.compile(
@@ -118,8 +118,8 @@ def number(words: str) -> str:
     whole, _, fraction = re.sub(r"[- ]+", " ", words.lower()).partition(" point ")
     total = 0
     for w in whole.split():
-        total = max(total, 1) * 100 if w == "hundred" else total + _ONES.get(w, _TENS.get(w, 0))
-    digits = "".join(str(_ONES[w]) for w in fraction.split() if w in _ONES)
+        total = max(total, 1) * 100 if w == "hundred" else total + ONES.get(w, TENS.get(w, 0))
+    digits = "".join(str(ONES[w]) for w in fraction.split() if w in ONES)
     return f"{total}.{digits}" if digits else str(total)
 
 

@@ -9,8 +9,10 @@ from __future__ import annotations
 import math
 import resource
 import warnings
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import pydicom
@@ -24,7 +26,7 @@ from pydicom.uid import (
     ImplicitVRLittleEndian,
 )
 
-from ..errors import UnreadableError, UnsupportedError
+from ..errors import UnreadableError, UnsupportedError, os_fault
 from ..settings import settings
 from .child import ChildFailed, children
 from .streams import BARE, dicom_film
@@ -34,11 +36,27 @@ COPIES = 3  # of the pixels, that a decoder may hold at a time
 ORDER = ("pylibjpeg", "pyjpegls", "gdcm", "pydicom")
 UNSUPPORTED = "its pixels are coded in"  # how the sentence begins when no decoder is installed
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+T = TypeVar("T")
 SLOW_DISK = 20 * 2**20  # bytes a second that a file may take to arrive, beside the time to decode it
 MAX_RATIO = (
     2000  # of pixels to file: an all-black RLE or JPEG 2000 frame comes near it, nothing real goes beyond
 )
 MAX_PIXEL_BYTES = 16 * 2**30  # of one file: more is a damaged header
+
+
+def parsed(parser: Callable[[Path], T | str], path: Path) -> T:
+    """What a parser makes of a file in a child, which has time for the file's size. Raises UnreadableError
+    with the system's words, the child's, or the clause that the parser gives in place of a value."""
+    try:
+        limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
+        found = children().run(parser, path, limit=limit)
+    except OSError as e:
+        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check the path") from e
+    except ChildFailed as e:
+        raise UnreadableError(path, str(e)) from e
+    if isinstance(found, str):
+        raise UnreadableError(path, found)
+    return found
 
 
 def read_pixels(path: Path, header: Dataset) -> np.ndarray:

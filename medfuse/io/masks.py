@@ -12,10 +12,8 @@ from scipy.ndimage import affine_transform
 
 from ..affine import Affine
 from ..case import Image
-from ..errors import UnreadableError, os_fault
-from ..settings import settings
-from .child import ChildFailed, children
-from .decode import SLOW_DISK
+from ..errors import UnreadableError
+from .decode import parsed
 from .rtstruct import STORAGE as RTSTRUCT
 from .rtstruct import read_rtstruct
 from .volume_files import Stored, is_volume_file, load
@@ -151,16 +149,7 @@ def _of_dicom(path: Path, image: Image) -> np.ndarray:
 
 def _segments(path: Path) -> _Segments | None:
     """What a DICOM SEG holds; None for an RTSTRUCT."""
-    try:
-        limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
-        found = children().run(_read_dicom, path, limit=limit)
-    except OSError as e:
-        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check the path") from e
-    except ChildFailed as e:
-        raise UnreadableError(path, str(e)) from e
-    if isinstance(found, str):
-        raise UnreadableError(path, found)
-    return found
+    return parsed(_read_dicom, path)
 
 
 def _of_segments(path: Path, found: _Segments, image: Image) -> np.ndarray:

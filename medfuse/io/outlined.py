@@ -13,10 +13,8 @@ from scipy.ndimage import affine_transform, find_objects
 
 from ..affine import Affine
 from ..case import Image
-from ..errors import UnreadableError, os_fault
-from ..settings import settings
-from .child import ChildFailed, children
-from .decode import SLOW_DISK
+from ..errors import UnreadableError
+from .decode import parsed
 from .masks import SAME_PLACE, class_numbers
 from .rtstruct import each_structure
 from .volume_files import load
@@ -76,15 +74,7 @@ def _of_structure_set(path: Path, images: Sequence[Image]) -> Iterator[OutlinedS
 def _of_segmentation(
     path: Path, images: Sequence[Image], series: Sequence[str]
 ) -> Iterator[OutlinedStructure]:
-    try:
-        limit = settings().decode_timeout_s + path.stat().st_size / SLOW_DISK
-        found = children().run(_read_segments, path, limit=limit)
-    except OSError as e:
-        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check the path") from e
-    except ChildFailed as e:
-        raise UnreadableError(path, str(e)) from e
-    if isinstance(found, str):
-        raise UnreadableError(path, found)
+    found = parsed(_read_segments, path)
     placed = [n for n, i in enumerate(images) if i.affine is not None and i.kind == "volume"]
     same = [
         n

@@ -19,9 +19,7 @@ from skimage.draw import polygon2mask
 from ..affine import other_frame
 from ..case import Image
 from ..errors import UnreadableError, UnsupportedError, os_fault
-from ..settings import settings
-from .child import ChildFailed, children
-from .decode import SLOW_DISK
+from .decode import parsed
 
 STORAGE = "1.2.840.10008.5.1.4.1.1.481.3"
 CLOSED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
@@ -75,7 +73,7 @@ def read_rtstruct(path: Path, images: Sequence[Image]) -> list[Structure]:
 
 def each_structure(path: Path, images: Sequence[Image]) -> Iterator[Structure]:
     """As `read_rtstruct`, one at a time: their masks need not lie in memory together."""
-    outlines = _read(path)
+    outlines = parsed(_parse, path)
     image = _outlined(path, outlines, images)
     closed = [r for r in outlines.regions if r.contours]
     if not closed:
@@ -84,20 +82,6 @@ def each_structure(path: Path, images: Sequence[Image]) -> Iterator[Structure]:
     for r in closed:
         mask = _mask(path, r.name, r.contours, image)
         yield Structure(number=r.number, name=r.name, mask=mask, image=at)
-
-
-def _read(path: Path) -> _Outlines:
-    try:
-        size = path.stat().st_size
-    except OSError as e:
-        raise UnreadableError(path, f"cannot be read ({os_fault(e)}); check the path") from e
-    try:
-        found = children().run(_parse, path, limit=settings().decode_timeout_s + size / SLOW_DISK)
-    except ChildFailed as e:
-        raise UnreadableError(path, str(e)) from e
-    if isinstance(found, str):
-        raise UnreadableError(path, found)
-    return found
 
 
 def _parse(path: Path) -> _Outlines | str:
