@@ -11,6 +11,8 @@ from playwright.sync_api import expect
 from viewers import (
     CHROMIUM,
     browsing,
+    drawn,
+    measure,
     open_case,
     sampled,
     serving,
@@ -164,6 +166,63 @@ def _matches(canvas, image, view, degrees: float) -> None:
     assert ours.sum() > 500
     assert np.median(np.abs(shown - grey)[ours]) <= 2
     assert window_of(image)
+
+
+@pytest.mark.browser
+@pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
+def test_a_jump_shows_what_was_measured_however_the_plane_was_turned(desk):
+    _, url, case, _, _ = desk
+
+    def green() -> bool:
+        red, ink, blue = drawn(canvas).astype(int).transpose(2, 0, 1)
+        return bool(
+            ((ink > red + 40) & (ink > blue + 40) | (red > 230) & (ink > 220) & (blue < 150)).sum() > 60
+        )
+
+    with browsing(url) as page:
+        open_case(page, url, case.case_id)
+        canvas = viewport(page, "CT")
+        page.locator("[data-action=evidence]").click()
+        measure(page, canvas, (-60, -20), (60, 20))
+        stood = canvas.get_attribute("data-index")
+        page.locator(".marks summary").click()
+        jump = page.locator(".mark .jump").first
+        canvas.hover()
+        page.keyboard.press("ArrowUp")
+        for _ in range(4):
+            page.keyboard.press("]")
+        expect(canvas).to_have_attribute("data-tilt", "20.0")
+        until(lambda: not green(), "the turned plane is another one", page)
+        jump.click()
+        expect(canvas).to_have_attribute("data-tilt", "0.0")
+        expect(canvas).to_have_attribute("data-index", stood)
+        until(green, "it is drawn where it was measured", page)
+
+        canvas.hover(position={"x": 20, "y": 20})  # zoomed into a corner, it lies outside
+        page.keyboard.down("Control")
+        for _ in range(14):
+            page.mouse.wheel(0, -100)
+        page.keyboard.up("Control")
+        until(lambda: not green(), "the corner alone is seen", page)
+        jump.click()
+        until(green, "the whole plane again", page)
+
+        page.keyboard.press("]")  # turned, then alone with all planes, which are those of the image
+        page.locator("[data-action=one]").click()
+        expect(canvas).to_have_attribute("data-tilt", "0.0")
+        page.locator("[data-action=one]").click()
+        page.locator(".pane[data-modality=CT] select[aria-label=Plane]").select_option("coronal")
+        canvas = viewport(page, "CT", "coronal")
+        page.keyboard.press("]")
+        expect(canvas).to_have_attribute("data-tilt", "5.0")
+        page.locator("[data-action=one]").click()
+        page.locator("[data-action=one]").click()
+        expect(canvas).to_have_attribute("data-tilt", "0.0")  # as it was before it stood alone
+        canvas = viewport(page, "CT")
+        jump.click()
+        expect(canvas).to_have_attribute("data-index", stood)
+        until(green, "its own plane is back", page)
+        assert not page.problems
 
 
 @pytest.mark.browser

@@ -48,6 +48,8 @@ export class Reader {
     this.referenceOn = true
     this.overlays = true
     this.single = false // one viewport alone, the others wait
+    /** @type {{ pane: Pane, mode: string }} */
+    this.alone = { pane: /** @type {any} */ (null), mode: 'axial' } // which, and what it showed before
     this.linked = false
     this.rows = 1
     this.columns = 1
@@ -239,9 +241,11 @@ export class Reader {
     const pane = this.panes.find((p) => p.meta?.index === place.image) ?? this.panes.find((p) => p.modality === image.modality && !p.meta.prior) ?? this.current
     this.activate(pane)
     this.flash = place.id ?? null
-    const known = [...this.places, ...(this.data.structures ?? [])].some((p) => p.id === place.id)
-    this.marked = known ? null : place // a box of a finding, beside those of lesions
+    const structure = this.data.structures?.some((p) => p.id === place.id)
+    const known = this.places.find((p) => p.id === place.id)
+    this.marked = known || structure ? null : place // a box of a finding, beside those of lesions
     if (pane.meta?.index !== place.image) pane.show(place.image)
+    if (!structure && (!known?.runs?.length || this.shape === 'box')) pane.tilt = null // a box has no sides on a turned plane
     pane.viewports.forEach((v) => v.reset())
     pane.goTo(place.centre)
     if (this.single) this.arrange()
@@ -336,13 +340,16 @@ export class Reader {
 
   /** Lead to a mark: its series, its slice. */
   show(mark) {
-    const pane = this.panes.find((p) => p.meta?.index === mark.image) ?? this.current
+    const on = this.panes.filter((p) => p.meta?.index === mark.image)
+    const pane = on.find((p) => p.mode === mark.plane && !p.tilt) ?? on[0] ?? this.current
     this.activate(pane)
     if (pane.meta?.index !== mark.image) pane.show(mark.image)
     if (pane.mode !== 'mpr' && pane.mode !== mark.plane) pane.setMode(mark.plane)
+    pane.tilt = null // it lies on a plane of the image
     const at = [...pane.position()]
     at[{ axial: 2, coronal: 1, sagittal: 0 }[mark.plane]] = mark.slice
     pane.goTo(at)
+    pane.viewports.find((v) => v.plane === mark.plane)?.reveal(mark.points ?? [])
   }
 
   #say(text) {
@@ -429,8 +436,11 @@ export class Reader {
   /** The active viewport alone, with all its planes, and back. */
   #alone() {
     this.single = !this.single
-    this.current.mode = this.single && this.current.meta?.exact ? 'mpr' : 'axial'
-    this.current.rebuild()
+    if (this.single) this.alone = { pane: this.current, mode: this.current.mode }
+    const { pane, mode } = this.alone
+    pane.mode = this.single && pane.meta?.exact ? 'mpr' : mode
+    pane.tilt = null
+    pane.rebuild()
     this.arrange()
   }
 

@@ -34,6 +34,8 @@ export class Viewport {
     this.pan = before?.pan ?? [0, 0]
     /** @type {number[][] | null} */
     this.part = null // corners of what is to fill the canvas, until it does
+    /** @type {[number, number][]} */
+    this.wanted = [] // points of the plane that must be on the canvas at the next drawing
     this.turned = 0 // of the wheel, in pixels, that did not make a step yet
     this.lastTurn = 0
     /** @type {{ clientX: number, clientY: number } | null} */
@@ -61,6 +63,20 @@ export class Viewport {
     this.pan = [0, 0]
   }
 
+  /** Points that were led to are seen: where the zoom left one outside, the whole plane is shown. */
+  reveal(points) {
+    this.wanted = points
+    this.draw()
+  }
+
+  #show(shape, width, height) {
+    const outside = this.wanted.map((p) => this.toScreen(p)).some(([x, y]) => x < 0 || y < 0 || x > width || y > height)
+    this.wanted = []
+    if (!outside) return
+    this.reset()
+    this.fit = this.#place(shape, width, height)
+  }
+
   /** Draw before the next paint of the screen; many wishes are one drawing. */
   draw() {
     cancelAnimationFrame(this.asked)
@@ -85,6 +101,7 @@ export class Viewport {
     const index = this.host.indexOf(this.plane)
     if (this.part) this.#frame(shape, width, height)
     this.fit = this.#place(shape, width, height)
+    if (this.wanted.length) this.#show(shape, width, height)
     this.#refresh(stack, shape, index)
     const { x, y, sx, sy, flip } = this.fit
     context.imageSmoothingEnabled = this.host.smooth
