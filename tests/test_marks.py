@@ -12,6 +12,7 @@ from apps.viewer import keys
 from medfuse.case import Case
 from medfuse.display.contract import read_measurement
 from medfuse.display.marked import line_of, marked_images
+from medfuse.display.views import view_of
 from medfuse.errors import WrongUse
 from medfuse.exports.sr_measurements import reader_groups
 from medfuse.io.read import open_case
@@ -55,6 +56,27 @@ def test_every_kind_of_measurement_stands_in_the_structured_report(case):
     assert np.linalg.norm(short.value[1] - short.value[0]) == pytest.approx(8 * spacing[1], rel=1e-3)
     (corners,) = groups[3][0].referenced_coordinates
     assert len(corners.value) == 5
+
+
+def test_a_length_on_a_turned_plane_has_its_place_in_the_patient(case):
+    """Turned by 30° about the axis that runs down an axial plane: what lies across it rises by a half."""
+    c, s = np.cos(np.pi / 6), 0.5
+    way = {"pivot": [10, 10, 5], "turned": [[c, 0, -s], [0, 1, 0], [s, 0, c]]}
+    image = case.images[mark(case, "key", [], window=[40, 400]).image]
+    ways = (image.affine @ np.linalg.inv(view_of(image).to_view))[:3, :3]
+    length = 40 * np.linalg.norm(ways[:, 0])
+    given = {"value": length, "unit": "mm", "text": f"{length:.1f} mm"}
+    line = mark(case, "distance", [[10.5, 10.5], [50.5, 10.5]], **given, turned=way)
+    ((found,),) = [g.get_measurements() for g in reader_groups([line], case, "k")]
+    a, b = found.referenced_coordinates[0].value
+    along = ((b - a) * [-1, -1, 1]) @ (ways / np.linalg.norm(ways, axis=0))  # DICOM's x and y are the others
+    np.testing.assert_allclose(along, [length * c, 0, length / 2], atol=1e-3 * length)
+    assert "oblique axial 6" in line_of(line, case)
+    key = mark(case, "key", [], window=[40, 400])
+    (plain,) = marked_images(case, [key])
+    assert marked_images(case, [key, line])[0].png == plain.png  # it lies on no slice
+    with pytest.raises(WrongUse, match="turned by a rotation"):
+        mark(case, "distance", [[1, 1], [2, 2]], **given, turned={**way, "turned": [[1, 0, 0]] * 3})
 
 
 def test_a_key_image_is_a_picture_with_what_was_drawn_on_it(case):

@@ -127,9 +127,25 @@ def test_evidence_is_an_outline_on_each_plane_and_planes_turn(desk):
         pane.locator("select[aria-label='Thick slab']").select_option("mip")  # a slab of the turned plane
         settled(canvas)
         expect(canvas).to_have_attribute("data-tilt", "20.0")
-        take_tool(page, "distance")
+        take_tool(page, "probe")
         canvas.click()
-        page.get_by_text("Turned planes are for looking").wait_for()
+        page.get_by_text("On a turned plane lengths").wait_for()
+        measure(page, canvas, (-80, -40), (80, 40))
+        stood = canvas.get_attribute("data-index")
+        page.locator(".marks summary").click()
+        page.locator(".mark", has_text="oblique 20°").wait_for()
+        _, _, sx, sy = (float(v) for v in canvas.get_attribute("data-fit").split(","))
+        along = np.hypot(160 / sx * view.spacing[0], 80 / sy * view.spacing[1])
+        said = re.search(r"Distance ([\d.]+) mm", page.locator(".mark .jump").inner_text())
+        assert said
+        assert float(said[1]) == pytest.approx(along, rel=2e-3, abs=0.1)
+        page.locator("[data-action=reset]").click()
+        expect(canvas).to_have_attribute("data-tilt", "0.0")
+        until(lambda: not _green(canvas), "no plane of the image shows it", page)
+        page.locator(".mark .jump").click()
+        expect(canvas).to_have_attribute("data-tilt", "20.0")
+        expect(canvas).to_have_attribute("data-index", stood)
+        until(lambda: _green(canvas), "the turned plane shows it", page)
         take_tool(page, "tilt")
         box = settled(canvas)
         page.mouse.move(box["x"] + 150, box["y"] + 150)
@@ -140,6 +156,13 @@ def test_evidence_is_an_outline_on_each_plane_and_planes_turn(desk):
         page.locator("[data-action=reset]").click()
         expect(canvas).to_have_attribute("data-tilt", "0.0")
         assert not page.problems
+
+
+def _green(canvas) -> bool:
+    """Whether a measurement is drawn, chosen or not."""
+    red, ink, blue = drawn(canvas).astype(int).transpose(2, 0, 1)
+    chosen = (red > 230) & (ink > 220) & (blue < 150)
+    return bool(((ink > red + 40) & (ink > blue + 40) | chosen).sum() > 60)
 
 
 def _matches(canvas, image, view, degrees: float) -> None:
@@ -172,13 +195,6 @@ def _matches(canvas, image, view, degrees: float) -> None:
 @pytest.mark.skipif(CHROMIUM is None, reason="Debian's chromium is not installed")
 def test_a_jump_shows_what_was_measured_however_the_plane_was_turned(desk):
     _, url, case, _, _ = desk
-
-    def green() -> bool:
-        red, ink, blue = drawn(canvas).astype(int).transpose(2, 0, 1)
-        return bool(
-            ((ink > red + 40) & (ink > blue + 40) | (red > 230) & (ink > 220) & (blue < 150)).sum() > 60
-        )
-
     with browsing(url) as page:
         open_case(page, url, case.case_id)
         canvas = viewport(page, "CT")
@@ -192,20 +208,20 @@ def test_a_jump_shows_what_was_measured_however_the_plane_was_turned(desk):
         for _ in range(4):
             page.keyboard.press("]")
         expect(canvas).to_have_attribute("data-tilt", "20.0")
-        until(lambda: not green(), "the turned plane is another one", page)
+        until(lambda: not _green(canvas), "the turned plane is another one", page)
         jump.click()
         expect(canvas).to_have_attribute("data-tilt", "0.0")
         expect(canvas).to_have_attribute("data-index", stood)
-        until(green, "it is drawn where it was measured", page)
+        until(lambda: _green(canvas), "it is drawn where it was measured", page)
 
         canvas.hover(position={"x": 20, "y": 20})  # zoomed into a corner, it lies outside
         page.keyboard.down("Control")
         for _ in range(14):
             page.mouse.wheel(0, -100)
         page.keyboard.up("Control")
-        until(lambda: not green(), "the corner alone is seen", page)
+        until(lambda: not _green(canvas), "the corner alone is seen", page)
         jump.click()
-        until(green, "the whole plane again", page)
+        until(lambda: _green(canvas), "the whole plane again", page)
 
         page.keyboard.press("]")  # turned, then alone with all planes, which are those of the image
         page.locator("[data-action=one]").click()
@@ -221,7 +237,7 @@ def test_a_jump_shows_what_was_measured_however_the_plane_was_turned(desk):
         canvas = viewport(page, "CT")
         jump.click()
         expect(canvas).to_have_attribute("data-index", stood)
-        until(green, "its own plane is back", page)
+        until(lambda: _green(canvas), "its own plane is back", page)
         assert not page.problems
 
 

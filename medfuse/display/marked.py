@@ -10,7 +10,7 @@ from ..case import Case, Image
 from ..io.names import plain_name
 from .draw import font, render
 from .key_images import KeyImage
-from .marks import AnyMark, Freehand, KeyView, Rectangle, Region
+from .marks import AnyMark, Freehand, InPlane, KeyView, Rectangle, Region
 from .views import count, slice_array
 
 INK = (124, 252, 154)
@@ -28,7 +28,8 @@ def marked_images(case: Case, marks: list[AnyMark]) -> list[KeyImage]:
         window = mark.window if image.kind == "volume" else None
         caption = f"{'SIMULATED, ' if image.source.simulated else ''}{_where(mark, image)}, research use"
         picture = render(image, mark.slice, plane=mark.plane, window=window, height=HEIGHT, caption=caption)
-        same = [m for m in marks if (m.image, m.plane, m.slice) == (mark.image, mark.plane, mark.slice)]
+        here = (mark.image, mark.plane, mark.slice)
+        same = [m for m in marks if (m.image, m.plane, m.slice) == here and not _turned(m)]
         rows, columns = slice_array(image, mark.slice, plane=mark.plane)[0].shape[:2]
         draw = ImageDraw.Draw(picture)
         for m in same:
@@ -57,8 +58,13 @@ def _stands(case: Case, mark: AnyMark) -> bool:
 
 
 def _where(mark: AnyMark, image: Image) -> str:
-    what = "frame" if image.kind == "cine" else mark.plane
+    what = "frame" if image.kind == "cine" else f"oblique {mark.plane}" if _turned(mark) else mark.plane
     return f"{image.modality} {image.role.replace('_', ' ')}, {what} {mark.slice + 1}"
+
+
+def _turned(mark: AnyMark) -> bool:
+    """Whether it lies on a plane that is none of the image's."""
+    return isinstance(mark, InPlane) and mark.turned is not None
 
 
 def _draw(draw: ImageDraw.ImageDraw, mark: AnyMark, sx: float, sy: float) -> None:

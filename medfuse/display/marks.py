@@ -7,11 +7,13 @@ from __future__ import annotations
 
 from typing import Annotated, Literal
 
-from pydantic import Field, TypeAdapter
+from pydantic import Field, TypeAdapter, model_validator
 
 from .message import Message
 
 Point = tuple[float, float]
+Way = tuple[float, float, float]
+ALMOST = 1e-3  # by which a rotation that was told in decimals may miss one
 
 
 class Drawn(Message):
@@ -30,7 +32,37 @@ class Drawn(Message):
     text: str = Field(max_length=200)
 
 
-class Distance(Drawn):
+class Turned(Message):
+    """How a plane is turned out of the directions of its stack.
+
+    pivot: the voxel as displayed that stays where it is. turned: (3, 3) rotation, in mm along the stack's
+    directions, from the turned stack to the stack itself.
+    """
+
+    pivot: Way
+    turned: tuple[Way, Way, Way]
+
+    @model_validator(mode="after")
+    def _turns(self) -> Turned:
+        rows = self.turned
+        for i, a in enumerate(rows):
+            for j, b in enumerate(rows):
+                if abs(sum(x * y for x, y in zip(a, b, strict=True)) - (i == j)) > ALMOST:
+                    raise ValueError("a plane is turned by a rotation")
+        return self
+
+
+class InPlane(Drawn):
+    """What can be measured on a turned plane too, as it needs no values of voxels.
+
+    turned: how, None on the planes of the image. Then plane is the one that was turned, slice the number of
+    the turned one, and points are pixels of that.
+    """
+
+    turned: Turned | None = None
+
+
+class Distance(InPlane):
     """A straight line between two points; ``value`` is its length, in pixels where their size is unknown.
 
     points: its ends. unit: mm, or px where the pixel size is not known.
@@ -42,7 +74,7 @@ class Distance(Drawn):
     unit: Literal["mm", "px"]
 
 
-class Bidirectional(Drawn):
+class Bidirectional(InPlane):
     """The longest diameter of a lesion and the one across it; ``value`` is the longer.
 
     points: ends of the long one, then of the short one. short: the shorter. unit: as of a distance.
@@ -55,7 +87,7 @@ class Bidirectional(Drawn):
     unit: Literal["mm", "px"]
 
 
-class Angle(Drawn):
+class Angle(InPlane):
     """The angle between two lines that meet; ``value`` is in degrees.
 
     points: an end, where the lines meet, the other end.
@@ -66,7 +98,7 @@ class Angle(Drawn):
     value: float = Field(ge=0, le=180)
 
 
-class Cobb(Drawn):
+class Cobb(InPlane):
     """The angle between two lines that need not meet, such as of two endplates; ``value`` is in degrees.
 
     points: ends of the first line, then of the second.

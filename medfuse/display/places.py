@@ -6,6 +6,7 @@ import numpy as np
 
 from ..case import Image
 from ..prediction import Place
+from .marks import Turned
 from .views import count, view_of
 
 
@@ -42,6 +43,13 @@ def box_on_slice(image: Image, place: Place, index: int) -> tuple[float, float, 
     a = at.min(0)
     b = at.max(0)
     return (a[0], a[1], b[0], b[1]) if a[2] - 0.5 <= index <= b[2] + 0.5 else None
+
+
+def voxels_of_turned(voxels: np.ndarray, turned: Turned, spacing: tuple[float, ...]) -> np.ndarray:
+    """(N, 3) voxels of a turned stack → those of the stack itself, as displayed. spacing: of both, in mm."""
+    mm = np.asarray(spacing)
+    pivot = np.asarray(turned.pivot)
+    return pivot + ((voxels - pivot) * mm) @ np.asarray(turned.turned).T / mm
 
 
 def _voxels(points: np.ndarray, plane: str, n: int, slices: int) -> np.ndarray:

@@ -29,11 +29,12 @@ from ..display.marks import (
     Cobb,
     Distance,
     Freehand,
+    InPlane,
     Probe,
     Rectangle,
     Region,
 )
-from ..display.places import _voxels
+from ..display.places import _voxels, voxels_of_turned
 from ..display.views import view_of
 from ..modalities import modality_of
 from .codes import MEAN, MM
@@ -138,6 +139,8 @@ def _coordinates(points: np.ndarray, m: AnyMark, image: Image) -> list | None:
         return None
     view = view_of(image)
     mm = _voxels(points - 0.5, m.plane, m.slice, view.pixels.shape[2])
+    if isinstance(m, InPlane) and m.turned is not None:
+        mm = voxels_of_turned(mm, m.turned, view.spacing)
     affine = image.affine @ np.linalg.inv(view.to_view)
     ras = mm @ affine[:3, :3].T + affine[:3, 3]
     return [CoordinatesForMeasurement3D(form, other_frame(ras), image.frame_of_reference)]

@@ -10,6 +10,7 @@ export interface Angle {
   plane: "axial" | "coronal" | "sagittal"
   slice: number
   text: string
+  turned?: Turned | null
   kind: "angle"
   points: [[number, number], [number, number], [number, number]]
   value: number
@@ -44,6 +45,7 @@ export interface Bidirectional {
   plane: "axial" | "coronal" | "sagittal"
   slice: number
   text: string
+  turned?: Turned | null
   kind: "bidirectional"
   points: [[number, number], [number, number], [number, number], [number, number]]
   value: number
@@ -125,6 +127,7 @@ export interface Cobb {
   plane: "axial" | "coronal" | "sagittal"
   slice: number
   text: string
+  turned?: Turned | null
   kind: "cobb"
   points: [[number, number], [number, number], [number, number], [number, number]]
   value: number
@@ -140,6 +143,7 @@ export interface Distance {
   plane: "axial" | "coronal" | "sagittal"
   slice: number
   text: string
+  turned?: Turned | null
   kind: "distance"
   points: [[number, number], [number, number]]
   value: number
@@ -528,6 +532,12 @@ export interface TagsAsked {
   serial: number
   image?: number | null
   slice?: number
+}
+
+/** How a plane is turned out of the directions of its stack.  pivot: the voxel as displayed that stays where it is. turned: (3, 3) rotation, in mm along the stack's directions, from the turned stack to the stack itself. */
+export interface Turned {
+  pivot: [number, number, number]
+  turned: [[number, number, number], [number, number, number], [number, number, number]]
 }
 
 /** From the browser: words in the middle of an edit, or (``text`` null) that it was given up.  section, sentence: which one, from 0. */

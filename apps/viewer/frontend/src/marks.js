@@ -1,6 +1,7 @@
 /** What was drawn on the images of a case: kept, moved, taken away, undone and done again, and a list that leads to each. */
 
 import { h } from './dom.js'
+import { angleOf } from './oblique.js'
 import { say } from './together.js'
 
 export class Marks {
@@ -31,8 +32,10 @@ export class Marks {
     queued?.()
   }
 
-  on(index, plane, slice) {
-    return this.all.filter((m) => m.image === index && m.plane === plane && m.slice === slice && m.kind !== 'key')
+  /** What was drawn on a plane; turned: how it is turned, null where it is not. */
+  on(index, plane, slice, turned = null) {
+    const way = wayOf(turned)
+    return this.all.filter((m) => m.image === index && m.plane === plane && m.slice === slice && m.kind !== 'key' && wayOf(m.turned) === way)
   }
 
   add(mark) { this.#step(null, mark) }
@@ -94,7 +97,7 @@ export class Marks {
 
   #line(m) {
     const { words, images } = this.reader
-    const where = `${images[m.image]?.modality ?? '?'} ${images[m.image]?.kind === 'cine' ? words.frame : words[m.plane]} ${m.slice + 1}`
+    const where = `${images[m.image]?.modality ?? '?'} ${images[m.image]?.kind === 'cine' ? words.frame : words[m.plane]} ${m.slice + 1}${m.turned ? ` · ${words.oblique} ${angleOf(m.plane, m.turned.turned).toFixed(0)}°` : ''}`
     const said = `${words.tools[m.kind] ?? words.key_image} ${m.text}`.trim()
     return h('div', { class: `mark ${keyOf(m) === this.chosen ? 'here' : ''}` },
       h('button', { class: 'quiet jump', onclick: () => { this.chosen = keyOf(m); this.reader.show(m); this.draw() } }, said, h('small', {}, ` ${where} · ${[m.author, m.made].filter(Boolean).join(' ')}`)),
@@ -104,6 +107,11 @@ export class Marks {
 }
 
 /** One mark is the same as another where it stands and what it says: numbers come later. */
-export function keyOf({ kind, image, plane, slice, points, text }) {
-  return JSON.stringify([kind, image, plane, slice, kind === 'key' ? [] : points, kind === 'arrow' ? text : ''])
+export function keyOf({ kind, image, plane, slice, points, text, turned }) {
+  return JSON.stringify([kind, image, plane, slice, kind === 'key' ? [] : points, kind === 'arrow' ? text : '', wayOf(turned)])
+}
+
+/** How a plane is turned, as far as a turn there and back finds the same plane again. */
+function wayOf(turned) {
+  return turned ? [...turned.pivot, ...turned.turned.flat()].map((v) => Number(v.toFixed(6)) + 0).join() : ''
 }

@@ -28,6 +28,19 @@ export class Tilt {
     this.#fit()
   }
 
+  /** The turn that a measurement was made on. @param {import('../contract.js').Turned} told */
+  static of(stack, plane, told) {
+    const tilt = new Tilt(stack, plane, told.pivot)
+    tilt.turned = told.turned
+    tilt.#fit()
+    return tilt
+  }
+
+  /** How it is turned, for what was measured on it. */
+  told() {
+    return { pivot: [...this.pivot], turned: this.turned.map((row) => [...row]) }
+  }
+
   #fit() {
     const { spacing } = this.stack.meta
     /** (3 × 4) from a voxel of the turned stack to one of the stack itself */
@@ -41,8 +54,7 @@ export class Tilt {
 
   /** Degrees between its normal and that of the plane it was. */
   get angle() {
-    const n = NORMAL[this.plane]
-    return (Math.acos(Math.max(-1, Math.min(1, this.turned[n][n]))) * 180) / Math.PI
+    return angleOf(this.plane, this.turned)
   }
 
   /** Letters at the left, right, upper and lower edge, the larger share of a direction first. */
@@ -53,6 +65,12 @@ export class Tilt {
     const [left, up] = [across, down].map((d) => d.map((v) => -v))
     return [left, across, up, down].map(letters)
   }
+}
+
+/** Degrees between the normal of a plane and that of the same one turned. */
+export function angleOf(plane, turned) {
+  const n = NORMAL[plane]
+  return (Math.acos(Math.max(-1, Math.min(1, turned[n][n]))) * 180) / Math.PI
 }
 
 function letters(way) {

@@ -141,6 +141,11 @@ export class Pane {
     this.reader.turned(this)
   }
 
+  /** Turn the plane as it was for a measurement, or back. */
+  turnAs(mark) {
+    this.tilt = mark.turned ? Tilt.of(this.stack, mark.plane, mark.turned) : null
+  }
+
   /** What cannot be done on a turned plane. */
   refuse() {
     this.reader.refuse(this.words.oblique_measure)
@@ -205,7 +210,7 @@ export class Pane {
   }
 
   marks(plane, slice) {
-    return this.tilt ? [] : this.reader.marks.on(this.meta.index, plane, slice)
+    return this.reader.marks.on(this.meta.index, plane, slice, this.tilt?.told() ?? null)
   }
 
   /** What presentation states draw here. */

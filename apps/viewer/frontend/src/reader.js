@@ -9,6 +9,7 @@ import { keyOf, Marks } from './marks.js'
 import { nextSerial, Outbox } from './outbox.js'
 import { Outline } from './outline.js'
 import { Pane } from './pane.js'
+import { voxelAt } from './plane.js'
 import { apply, Stack } from './stack.js'
 import { present, watch } from './states.js'
 import { Strip } from './strip.js'
@@ -345,11 +346,23 @@ export class Reader {
     this.activate(pane)
     if (pane.meta?.index !== mark.image) pane.show(mark.image)
     if (pane.mode !== 'mpr' && pane.mode !== mark.plane) pane.setMode(mark.plane)
-    pane.tilt = null // it lies on a plane of the image
+    if (mark.turned && pane.mode === 'mpr') pane.setMode(mark.plane)
+    pane.turnAs(mark)
+    pane.goTo(mark.turned ? this.#within(pane, mark) : this.#over(pane, mark))
+    pane.viewports.find((v) => v.plane === mark.plane)?.reveal(mark.points ?? [])
+  }
+
+  /** The voxel in the slice of a mark that lies where the crosshair is. */
+  #over(pane, mark) {
     const at = [...pane.position()]
     at[{ axial: 2, coronal: 1, sagittal: 0 }[mark.plane]] = mark.slice
-    pane.goTo(at)
-    pane.viewports.find((v) => v.plane === mark.plane)?.reveal(mark.points ?? [])
+    return at
+  }
+
+  /** The middle of what was measured on a turned plane, which is none of the stack's. */
+  #within(pane, mark) {
+    const [u, v] = [0, 1].map((i) => mark.points.reduce((sum, p) => sum + p[i], 0) / mark.points.length - 0.5)
+    return apply(pane.tilt.to, voxelAt(pane.stack, mark.plane, mark.slice, u, v))
   }
 
   #say(text) {

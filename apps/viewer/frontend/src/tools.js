@@ -4,14 +4,14 @@ import { angle, bidirectional, cobb, distance, probe, region } from './measure.j
 
 /**
  * drags: lines that are drawn with the button down, one after the other. then: points that are set with a click after that.
- * free: the way of the pointer is the line, and it is closed.
- * @type {Record<string, { icon: string, drags: number, then: number, free?: boolean, figure: Function }>}
+ * free: the way of the pointer is the line, and it is closed. oblique: also on a turned plane.
+ * @type {Record<string, { icon: string, drags: number, then: number, free?: boolean, oblique?: boolean, figure: Function }>}
  */
 export const DRAWING = {
-  distance: { icon: '↔', drags: 1, then: 0, figure: distance },
-  bidirectional: { icon: '┼', drags: 2, then: 0, figure: bidirectional },
-  angle: { icon: '∠', drags: 1, then: 1, figure: angle },
-  cobb: { icon: '∥', drags: 2, then: 0, figure: cobb },
+  distance: { icon: '↔', drags: 1, then: 0, oblique: true, figure: distance },
+  bidirectional: { icon: '┼', drags: 2, then: 0, oblique: true, figure: bidirectional },
+  angle: { icon: '∠', drags: 1, then: 1, oblique: true, figure: angle },
+  cobb: { icon: '∥', drags: 2, then: 0, oblique: true, figure: cobb },
   roi: { icon: '◯', drags: 1, then: 0, figure: region },
   rectangle: { icon: '▭', drags: 1, then: 0, figure: region },
   freehand: { icon: '∽', drags: 1, then: 0, free: true, figure: region },

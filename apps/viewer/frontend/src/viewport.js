@@ -399,7 +399,7 @@ export class Viewport {
     this.canvas.setPointerCapture(event.pointerId)
     const tool = event.button === 2 ? 'window' : event.button === 1 || event.shiftKey ? 'pan' : this.host.tool
     const from = this.toPixel(event)
-    if (DRAWING[tool] && this.host.tilt) return this.host.refuse()
+    if (DRAWING[tool] && this.host.tilt && !DRAWING[tool].oblique) return this.host.refuse()
     this.drag = { tool, x: event.clientX, y: event.clientY, window: [...this.host.window], pan: [...this.pan], from }
     if (tool === 'navigate' || DRAWING[tool]) this.#take(event)
     if (DRAWING[tool] && !this.drag.mark) this.#begin(tool, from)
@@ -422,7 +422,7 @@ export class Viewport {
   #begin(kind, from) {
     const index = this.host.indexOf(this.plane)
     if (this.making && (this.making.kind !== kind || this.making.slice !== index)) this.making = null
-    this.making ??= { kind, slice: index, points: [], shape: null }
+    this.making ??= { kind, slice: index, points: [], shape: null, turn: this.host.tilt?.key }
     if (this.making.placing) return // a click sets the point that follows the pointer
     this.making.points.push([...from])
     if (DRAWING[kind].drags) this.making.points.push([...from])
@@ -432,6 +432,7 @@ export class Viewport {
     const { stack } = this.host
     if (!stack || !this.fit) return
     this.pointer = { clientX: event.clientX, clientY: event.clientY }
+    if (this.making && this.making.turn !== this.host.tilt?.key) this.making = null // its points lie in another plane
     const at = this.toPixel(event)
     const voxel = this.#voxelUnder(event)
     this.host.hover(voxel, this.plane)
@@ -453,7 +454,8 @@ export class Viewport {
   }
 
   #figure(kind, points, text = '') {
-    return figured(kind, points, { stack: this.host.stack, plane: this.plane, n: this.host.indexOf(this.plane), voxelAt, text })
+    const found = figured(kind, points, { stack: this.host.stack, plane: this.plane, n: this.host.indexOf(this.plane), voxelAt, text })
+    return found && this.host.tilt ? { ...found, turned: this.host.tilt.told() } : found
   }
 
   /** The last point of what is being drawn goes with the pointer. */
