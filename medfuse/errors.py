@@ -15,7 +15,12 @@ class WrongUse(UserError):
     exit_code = 2
 
 
-class OutputError(UserError):
+class MachineError(UserError):
+    """The machine cannot go on. No file's fault and no case's: whoever works on many stops, and can go on
+    later."""
+
+
+class OutputError(MachineError):
     """A result cannot be written: no space, no permission. Not the case's fault; it can be tried again."""
 
 

@@ -20,12 +20,14 @@ import sqlite3
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+import psutil
 from pacs import free_port
 
 from medfuse.library import Library, integrity, store
@@ -53,6 +55,7 @@ class Scene:
     before: Callable[[], None] | None = None  # in the process, before the command
     stdout: object = subprocess.PIPE
     signal_after_s: tuple[int, float] | None = None
+    to_group: bool = False  # the signal reaches its children too, as a terminal's Ctrl-C does
     unheard: bool = False  # what it says reaches nobody
     damages: bool = False  # what the library held is lost, and must be said
 
@@ -277,6 +280,58 @@ def interrupted(number: int, after_s: float) -> Fault:
     return fault
 
 
+def pressed_in_a_terminal(after_s: float) -> Fault:
+    @contextmanager
+    def fault(scene: Scene) -> Iterator[None]:
+        scene.signal_after_s = (signal.SIGINT, after_s)
+        scene.to_group = True
+        yield
+
+    return fault
+
+
+@contextmanager
+def starved_readers(scene: Scene) -> Iterator[None]:
+    """Workers come up, and the processes that read files for them do not."""
+    scene.environment["MEDFUSE_DECODE_MEMORY_GIB"] = "0.01"
+    yield
+
+
+@contextmanager
+def killer(scene: Scene, word: str) -> Iterator[None]:
+    """As a machine without memory does: who has ``word`` in the command line is killed, again and again."""
+    done = threading.Event()
+
+    def kill() -> None:
+        while not done.wait(0.5):
+            for process in psutil.process_iter(["cmdline", "environ"]):
+                line = " ".join(process.info["cmdline"] or ())
+                theirs = (process.info["environ"] or {}).get("MEDFUSE_HOME") == str(scene.home)
+                if theirs and word in line:
+                    with suppress(psutil.Error):
+                        process.kill()
+
+    thread = threading.Thread(target=kill, daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
+
+
+@contextmanager
+def killed_readers(scene: Scene) -> Iterator[None]:
+    with killer(scene, "medfuse.io.worker"):
+        yield
+
+
+@contextmanager
+def killed_workers(scene: Scene) -> Iterator[None]:
+    with killer(scene, "multiprocessing.spawn"):
+        yield
+
+
 @contextmanager
 def input_vanishes(scene: Scene) -> Iterator[None]:
     shutil.rmtree(scene.new)
@@ -325,6 +380,12 @@ FAULTS: dict[str, tuple[Fault, tuple[str, ...]]] = {
     "what is printed meets a full disk": (full_stdout, ("cases", "ask")),
     "stdout is closed": (no_stdout, ("cases", "predict")),
     "Ctrl-C": (interrupted(signal.SIGINT, 6.0), ("ingest", "predict", "batch", "node", "deidentify")),
+    "Ctrl-C in a terminal": (pressed_in_a_terminal(6.0), ("ingest", "batch")),
+    "Ctrl-C as workers start": (pressed_in_a_terminal(3.5), ("batch",)),
+    "Ctrl-C once workers start": (pressed_in_a_terminal(5.0), ("batch",)),
+    "readers cannot start": (starved_readers, ("batch", "ingest", "predict", "deidentify")),
+    "readers are killed": (killed_readers, ("batch", "predict")),
+    "workers are killed": (killed_workers, ("batch",)),
     "SIGTERM": (interrupted(signal.SIGTERM, 6.0), ("ingest", "predict", "batch", "node")),
     "the input is gone": (input_vanishes, ("ingest", "predict", "deidentify", "batch")),
     "the input is empty": (input_is_empty, ("ingest", "predict", "deidentify", "batch")),
@@ -405,6 +466,7 @@ def run(scene: Scene, what: str) -> tuple[int | None, str, str]:
         stderr=subprocess.PIPE,
         text=True,
         preexec_fn=scene.before,
+        start_new_session=True,
         cwd=scene.folder,
     )
     number, after_s = scene.signal_after_s or (signal.SIGTERM, 20.0)
@@ -413,7 +475,8 @@ def run(scene: Scene, what: str) -> tuple[int | None, str, str]:
             with suppress(subprocess.TimeoutExpired):
                 printed, said = process.communicate(timeout=after_s)
                 return process.returncode, said, printed or ""
-            process.send_signal(number)
+                send = os.killpg if scene.to_group else os.kill
+            send(process.pid, number)
         printed, said = process.communicate(timeout=PATIENCE_S)
     except subprocess.TimeoutExpired:
         process.kill()

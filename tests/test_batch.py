@@ -15,20 +15,25 @@ import sys
 import time
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from unittest.mock import Mock
 
 import psutil
 import pytest
 from certificates import self_signed
 from distributed import Client, WorkerPlugin
 from distributed.security import Security
+from sqlalchemy.exc import OperationalError
 
 from medfuse.batch import run as batch_run
-from medfuse.batch.cluster import ClusterTls
+from medfuse.batch.cluster import ClusterTls, uninterrupted
 from medfuse.batch.ledger import Ledger, patiently
-from medfuse.batch.plan import LIBRARY, plan_batch, stat_hash
+from medfuse.batch.plan import LIBRARY, Job, plan_batch, stat_hash
 from medfuse.batch.run import BatchOptions, run_batch
-from medfuse.batch.worker import Settle
-from medfuse.errors import OutputError, UserError, WrongUse
+from medfuse.batch.worker import ReadersKilled, Settle, run_job
+from medfuse.case import Case, Refusal
+from medfuse.errors import MachineError, OutputError, UnreadableError, UserError, WrongUse
+from medfuse.io.child import KILLED
 from medfuse.library import Library, results
 from medfuse.library.ingest import ingest
 from medfuse.simulation.population import write_population
@@ -209,6 +214,74 @@ def poisoned(job, work):
     if job.case_id == os.environ.get("MEDFUSE_TEST_POISON"):
         os.kill(os.getpid(), signal.SIGKILL)
     return run_job(job, work)
+
+
+def test_readers_that_cannot_start_stop_the_batch_and_refuse_nobody(
+    cases, ready, tmp_path, home, monkeypatch
+):
+    """It would meet each case: one sentence, and the same command goes on."""
+    plan = plan_batch(str(cases))
+    monkeypatch.setenv("MEDFUSE_DECODE_MEMORY_GIB", "0.01")
+    with pytest.raises(UserError, match=r"no process that reads files can start.*run the same command again"):
+        run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None)
+    monkeypatch.undo()
+    monkeypatch.setenv("MEDFUSE_HOME", str(home))
+    again = run_batch(plan, tmp_path / "out", QUICK, ready, bundle=None)
+    assert (again.done, again.skipped, again.refused) == (4, 0, 0)
+
+
+def held(**read) -> tuple[SimpleNamespace, SimpleNamespace]:
+    """A job whose reading ends so, and what it shares with others."""
+    home = os.environ["MEDFUSE_HOME"]
+    return SimpleNamespace(read=Mock(**read), library=False), SimpleNamespace(home=home, database_url="")
+
+
+@pytest.mark.parametrize(
+    "read",
+    [
+        {"return_value": Case("a", [], refused=[Refusal("a.dcm", KILLED)])},
+        {"side_effect": UnreadableError("a.dcm", KILLED)},
+    ],
+)
+def test_a_case_whose_readers_the_machine_killed_is_tried_again_and_not_refused(home, read):
+    with pytest.raises(ReadersKilled, match=r"a\.dcm: its reader was killed"):
+        run_job(*held(**read))
+
+
+@pytest.mark.parametrize(
+    "error",
+    [MachineError("no process starts"), OperationalError("select", {}, Exception("server closed"))],
+)
+def test_a_fault_of_the_machine_is_no_refusal(home, error):
+    with pytest.raises(MachineError, match=r"no process starts|does not answer"):
+        run_job(*held(side_effect=error))
+
+
+def test_what_another_time_may_not_meet_is_tried_by_the_next_run(home, tmp_path):
+    jobs = [Job("a", "1"), Job("b", "2")]
+    hashes = {j.case_id: (j.input_hash, "bundle", "settings") for j in jobs}
+    ledger = Ledger(tmp_path)
+    ledger.plan([(j.case_id, hashes[j.case_id], "waiting") for j in jobs], forget=True)
+    for job, reason in zip(jobs, (KILLED, "is damaged"), strict=True):
+        ledger.finish(job.case_id, "refused", reason=f"a.dcm: {reason}")
+    assert batch_run._done(jobs, ledger, tmp_path, hashes, SimpleNamespace(choose=True)) == {"b"}
+
+
+def test_ctrl_c_while_workers_start_waits_and_reaches_none_of_them():
+    line = [sys.executable, "-c", "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"]
+    seen: list[str] = []
+
+    def pressed() -> None:
+        with uninterrupted():
+            os.kill(os.getpid(), signal.SIGINT)
+            seen.append(subprocess.run(line, capture_output=True, text=True, check=True).stdout)
+
+    with pytest.raises(KeyboardInterrupt):
+        pressed()
+    assert "SIGINT" in seen[0]
+    assert not signal.pthread_sigmask(signal.SIG_BLOCK, [])
+    with pytest.raises(KeyboardInterrupt):  # as before
+        signal.raise_signal(signal.SIGINT)
 
 
 @pytest.mark.slow

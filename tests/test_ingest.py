@@ -16,6 +16,7 @@ from slices import write_stack
 from sqlalchemy import create_engine, text
 
 from medfuse.errors import UserError
+from medfuse.io import child
 from medfuse.library import Library, store
 from medfuse.library import ingest as ingest_module
 from medfuse.library.ingest import ingest
@@ -194,3 +195,16 @@ def test_a_study_that_comes_again_of_another_patient_joins_nobody(tmp_path, monk
     assert store.files_of(library, first) == before
     assert later.cases != [first]
     assert "of another patient id; kept apart until a person confirms" in later.refused[0]["reason"]
+
+
+def test_a_file_that_could_not_be_read_for_want_of_memory_is_read_the_next_time(home, tmp_path, monkeypatch):
+    """Unchanged files are not opened again, but for those."""
+    stack(tmp_path / "in")
+
+    def killed(*_args: object, **_named: object) -> None:
+        raise child.ChildFailed(child.KILLED)
+
+    with monkeypatch.context() as machine:
+        machine.setattr(child.Children, "run", killed)
+        assert not ingest(Library(), tmp_path / "in").cases
+    assert len(ingest(Library(), tmp_path / "in").cases) == 1

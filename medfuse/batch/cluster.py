@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
+import signal
 import ssl
+import threading
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import dask
 from distributed import Client, LocalCluster
@@ -76,6 +79,31 @@ def cluster_security(address: str, given: ClusterTls | None, *, plain: bool) -> 
 
 
 @contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Ctrl-C comes at the end of the block, a second one at once; processes that start in it never see one.
+    Workers that were half started would print tracebacks of their own. Nothing but in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    pressed: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        if pressed:
+            signal.default_int_handler(number, frame)
+        pressed.append(number)
+
+    before = signal.signal(signal.SIGINT, note)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})  # which children inherit
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+        signal.signal(signal.SIGINT, before)
+    if pressed:
+        raise KeyboardInterrupt
+
+
+@contextmanager
 def local_cluster(workers: int, threads: int) -> Iterator[Client]:
     """A cluster of worker processes on this machine, each with so many jobs at a time; they end with the
     caller. Raises UserError where they cannot start."""
@@ -89,23 +117,28 @@ def local_cluster(workers: int, threads: int) -> Iterator[Client]:
         os.environ[PARENT] = str(os.getpid())
         stack.callback(os.environ.pop, PARENT, None)
         try:
-            cluster = stack.enter_context(
-                LocalCluster(
-                    n_workers=workers,
-                    threads_per_worker=threads,
-                    processes=True,
-                    dashboard_address="127.0.0.1:0",
-                    host="127.0.0.1",
-                    silence_logs=50,
-                    memory_limit=0,
-                    # keys of this run alone: who reaches a scheduler can run code in it
-                    security=Security.temporary(),
-                )
-            )
-            client = stack.enter_context(Client(cluster))
+            with uninterrupted():
+                client = _started(stack, workers, threads)
         except (RuntimeError, OSError, TimeoutError) as e:
             raise UserError(
                 f"the {workers} workers cannot start ({e or type(e).__name__}); is there memory "
                 "for them? try fewer --workers"
             ) from e
         yield client
+
+
+def _started(stack: ExitStack, workers: int, threads: int) -> Client:
+    cluster = stack.enter_context(
+        LocalCluster(
+            n_workers=workers,
+            threads_per_worker=threads,
+            processes=True,
+            dashboard_address="127.0.0.1:0",
+            host="127.0.0.1",
+            silence_logs=50,
+            memory_limit=0,
+            # keys of this run alone: who reaches a scheduler can run code in it
+            security=Security.temporary(),
+        )
+    )
+    return stack.enter_context(Client(cluster))

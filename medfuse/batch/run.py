@@ -23,15 +23,16 @@ from distributed.scheduler import KilledWorker
 
 from .. import __version__
 from ..bundles.bundle import Bundle, load_bundle
-from ..errors import OutputError, UserError, WrongUse
+from ..errors import MachineError, UserError, WrongUse
+from ..io.child import may_pass
 from ..io.names import plain_name
 from ..library import Library
 from ..workflows.predict import PredictOptions
 from .cluster import DASK, ClusterTls, cluster_security, local_cluster
-from .ledger import DONE, FAILED, REFUSED, WAITING, Ledger
+from .ledger import DONE, FAILED, REFUSED, WAITING, Entry, Ledger
 from .plan import Job, Plan
 from .summary import write_summary
-from .worker import Settle, Work, run_job
+from .worker import ReadersKilled, Settle, Work, run_job
 
 TRIES = 3  # of a case whose worker died, or that raised what nobody foresaw
 AHEAD = 2  # jobs a worker thread that are handed out at a time: bounds memory, keeps workers busy
@@ -185,13 +186,18 @@ def _done(jobs: list[Job], ledger: Ledger, out: Path, hashes: dict, work: Work) 
         wanted = hashes[job.case_id]
         run = out / plain_name(job.case_id) / "run.json"
         if not run.is_file():
-            if entry is not None and entry.state == REFUSED and entry.hashes == wanted:
-                done.add(job.case_id)  # the same files would be refused again
+            if entry is not None and entry.hashes == wanted and _for_good(entry):
+                done.add(job.case_id)
         elif _made_of(run, wanted, any_bundle=work.choose):
             done.add(job.case_id)
             if entry is None or entry.state != DONE:
                 ledger.plan([(job.case_id, wanted, DONE)], forget=False)
     return done
+
+
+def _for_good(entry: Entry) -> bool:
+    """Whether the same files would be refused again."""
+    return entry.state == REFUSED and not may_pass(entry.reason)
 
 
 def _made_of(run: Path, wanted: tuple[str, str, str], *, any_bundle: bool) -> bool:
@@ -200,6 +206,13 @@ def _made_of(run: Path, wanted: tuple[str, str, str], *, any_bundle: bool) -> bo
     noted = json.loads(run.read_text(encoding="utf-8")).get("batch", {})
     made = (noted.get("input"), noted.get("bundle"), noted.get("settings"))
     return (made[0], made[2]) == (wanted[0], wanted[2]) and (any_bundle or made[1] == wanted[1])
+
+
+def _why_failed(error: BaseException | None) -> str:
+    """Of a case that failed at each try."""
+    if isinstance(error, KilledWorker):
+        return "its worker died each time"
+    return str(error) if isinstance(error, ReadersKilled) else f"{type(error).__name__}: {error}"
 
 
 @contextmanager
@@ -293,7 +306,7 @@ class _Loop:
         if error is None and future.status == "finished":
             result = future.result()
             self._finish(job, result.state, result.reason, result.worker, result.seconds)
-        elif isinstance(error, OutputError):
+        elif isinstance(error, MachineError):
             self.ledger.finish(job.case_id, WAITING, reason=str(error))
             raise UserError(
                 f"{error}; {self.counts[DONE]} cases are done and stay, run the same command again to go on"
@@ -301,8 +314,7 @@ class _Loop:
         elif self.tries[job.case_id] < TRIES:
             alone.append(job)
         else:
-            died = isinstance(error, KilledWorker)
-            what = "its worker died each time" if died else f"{type(error).__name__}: {error}"
+            what = _why_failed(error)
             self._finish(job, FAILED, f"quarantined after {TRIES} tries: {what}", "", {})
         future.release()
 

@@ -11,13 +11,16 @@ from pathlib import Path
 
 import torch
 from distributed import Worker, WorkerPlugin
+from sqlalchemy.exc import DatabaseError
 from tenacity import Retrying, retry_if_exception_type, stop_after_attempt, wait_exponential
 
 from ..bundles.bundle import Bundle, choose_bundle, load_bundle
 from ..case import Case
-from ..errors import OutputError, UserError
+from ..errors import MachineError, OutputError, UserError
 from ..exports.case_folder import BatchNote
+from ..faults import fault_sentence
 from ..inference.microbatch import MicroBatches
+from ..io.child import KILLED
 from ..library import Library, results
 from ..library.outlines import keep_outlines
 from ..library.registrations import links_of
@@ -103,11 +106,16 @@ class JobDone:
     seconds: dict[str, float] = field(default_factory=dict)
 
 
+class ReadersKilled(Exception):
+    """The machine killed readers of a case, as one does that has too little memory: with nobody beside it,
+    and later, the case may well be read."""
+
+
 def run_job(job: Job, work: Work) -> JobDone:
     """One case from files to its folder.
 
-    A case that cannot be read is refused, not raised. OutputError (no space) is tried again with pauses, then
-    raised.
+    A case that cannot be read is refused, not raised. MachineError is raised (OutputError, no space, after it
+    was tried again with pauses): it would meet each case. So is ReadersKilled.
     """
     os.environ["MEDFUSE_HOME"] = work.home
     started = time.perf_counter()
@@ -115,17 +123,27 @@ def run_job(job: Job, work: Work) -> JobDone:
     try:
         library = Library(Path(work.home), url=work.database_url)
         case = job.read(library)
+        killed = next((f"{r.path}: {r.reason}" for r in case.refused if KILLED in r.reason), None)
+        if killed:
+            raise ReadersKilled(killed)
         if not case.images:
             reasons = "; ".join(dict.fromkeys(r.reason for r in case.refused)) or "no usable image"
             return JobDone(state="refused", reason=reasons, worker=me)
         result = _predicted(job, work, case, library, read_seconds=time.perf_counter() - started)
-    except OutputError:
+        if job.library:
+            results.save_result(library, result.prediction, result.report)
+            keep_outlines(library, result.prediction, result.masks)
+    except MachineError:
         raise
     except UserError as e:
+        if KILLED in str(e):
+            raise ReadersKilled(str(e)) from e
         return JobDone(state="refused", reason=str(e), worker=me)
-    if job.library:
-        results.save_result(library, result.prediction, result.report)
-        keep_outlines(library, result.prediction, result.masks)
+    except DatabaseError as e:
+        why = fault_sentence(e, work.database_url)
+        if why is None:
+            raise
+        raise MachineError(why) from None  # what a database's error holds does not cross to the parent
     return JobDone(
         state="done",
         reason="; ".join(f"{r.path}: {r.reason}" for r in case.refused),

@@ -25,7 +25,7 @@ from typing import Any, TypeVar, cast
 
 import numpy as np
 
-from ..errors import UserError
+from ..errors import MachineError, os_fault
 from ..settings import settings
 
 T = TypeVar("T")
@@ -35,6 +35,13 @@ KILLED = (
     "its reader was killed twice from outside, as a machine does that has too little memory; close other "
     "programs and read it again"
 )
+NO_MEMORY = "needs more memory to read than is allowed (MEDFUSE_DECODE_MEMORY_GIB)"
+STOPPED = "to read and was stopped"
+
+
+def may_pass(reason: str) -> bool:
+    """Whether a file was refused for what another time, or other limits, may not meet."""
+    return any(words in reason for words in (KILLED, NO_MEMORY, STOPPED))
 
 
 class _WasKilled(Exception):
@@ -81,9 +88,7 @@ class Child:
             self._pipe.send((function, args))
             if not self._pipe.poll(limit):
                 self.stop()
-                raise ChildFailed(
-                    f"took longer than {limit:g} s to read and was stopped; it is damaged or very large"
-                )
+                raise ChildFailed(f"took longer than {limit:g} s {STOPPED}; it is damaged or very large")
             answer = self._pipe.recv()
             if isinstance(answer, ChildFailed):
                 raise answer
@@ -103,25 +108,20 @@ class Child:
 
     def _start(self) -> None:
         """A fresh interpreter: it shares nothing with this one, whatever ``__main__``, threads or GPUs this
-        one has. Raises UserError where it does not come up: that is no file's fault, and so for each file."""
+        one has. Raises MachineError where it does not come up: that is no file's fault, and so for each."""
         self.stop()
-        near, far = socket.socketpair()
-        memory = int(settings().decode_memory_gib * 2**30)
-        command = [sys.executable, "-m", "medfuse.io.worker", str(far.fileno()), str(memory)]
-        # what a C library says goes nowhere: stdout is the user's data
-        self._process = subprocess.Popen(
-            command,
-            pass_fds=[far.fileno()],
-            env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-        )
-        far.close()
-        self._pipe = Connection(near.detach())
+        try:
+            self._spawn()
+        except OSError as e:  # no memory to fork, too many processes or open files
+            self.stop()
+            raise MachineError(
+                f"no process that reads files can start ({os_fault(e)}); close other programs, or raise the "
+                "limits of processes and open files (ulimit), and run it again"
+            ) from e
+        assert self._pipe is not None
         if not self._pipe.poll(START_S):  # starting, on a busy machine, does not count as reading
             self.stop()
-            raise UserError(
+            raise MachineError(
                 f"no process that reads files came up within {START_S} s; the machine is too busy, run it "
                 "again when it is less so"
             )
@@ -129,10 +129,27 @@ class Child:
             self._pipe.recv()
         except (EOFError, ConnectionResetError) as e:  # not the file's fault, and not to be called so
             self.stop()
-            raise UserError(
+            raise MachineError(
                 "no process that reads files can start: too little memory is free, or "
                 "MEDFUSE_DECODE_MEMORY_GIB is too small; give it more and run it again"
             ) from e
+
+    def _spawn(self) -> None:
+        """Start the process and keep its pipe. Raises OSError."""
+        near, far = socket.socketpair()
+        memory = int(settings().decode_memory_gib * 2**30)
+        command = [sys.executable, "-m", "medfuse.io.worker", str(far.fileno()), str(memory)]
+        # what a C library says goes nowhere: stdout is the user's data
+        with near, far:
+            self._process = subprocess.Popen(
+                command,
+                pass_fds=[far.fileno()],
+                env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+            self._pipe = Connection(near.detach())
 
     def stop(self) -> None:
         """End the process, whatever it does; the next call starts another."""

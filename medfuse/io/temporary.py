@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ..errors import MachineError, os_fault
 from ..settings import settings
 
 _NAME = re.compile(r"(?P<host>.+)\.(?P<pid>[0-9]+)\.[^.]+")
@@ -29,10 +30,16 @@ def temporary_root() -> Path:
 
 @contextmanager
 def temporary_folder(purpose: str) -> Iterator[Path]:
-    """A folder of its own (0700) that is gone when the block ends. ``purpose``: one word, for its name."""
+    """A folder of its own (0700) that is gone when the block ends. ``purpose``: one word, for its name.
+    Raises MachineError where none can be made."""
     sweep()
     begin = f"{_host()}.{os.getpid()}.{purpose}-"
-    with tempfile.TemporaryDirectory(prefix=begin, dir=temporary_root()) as folder:
+    try:
+        made = tempfile.TemporaryDirectory(prefix=begin, dir=temporary_root())
+    except OSError as e:
+        place = settings().home / "tmp"
+        raise MachineError(f"{place}: cannot be written ({os_fault(e)}); files are unpacked there") from e
+    with made as folder:
         yield Path(folder)
 
 

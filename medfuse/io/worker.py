@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from .child import CRASHED, ArrayFollows, ChildFailed
+from .child import CRASHED, NO_MEMORY, ArrayFollows, ChildFailed
 
 
 def serve(connection: Connection) -> None:
@@ -25,7 +25,7 @@ def serve(connection: Connection) -> None:
         try:
             answer = function(*args)
         except MemoryError:
-            answer = ChildFailed("needs more memory to read than is allowed (MEDFUSE_DECODE_MEMORY_GIB)")
+            answer = ChildFailed(NO_MEMORY)
         except RecursionError:
             answer = ChildFailed("is nested too deeply to be read; the file is damaged")
         except BaseException as e:  # a decoder written in Rust panics past every Exception

@@ -13,6 +13,7 @@ from sqlalchemy import select
 
 from ..case import Image
 from ..io.cases import CaseFiles, plan_cases
+from ..io.child import may_pass
 from ..io.export import describe, describe_refused
 from ..io.folder import files_under
 from ..io.headers import FileEntry
@@ -86,8 +87,9 @@ def ingest(
 
 
 def _known(library: Library, folder: Path, stats: dict[str, tuple[int, int]]) -> dict[str, Seen]:
-    """What an earlier scan noted of the files of a folder that are as they were (size and time)."""
-    seen = seen_under(library, folder)
+    """What an earlier scan noted of the files of a folder that are as they were (size and time), but for
+    those that it could not read for want of time or memory."""
+    seen = {p: row for p, row in seen_under(library, folder).items() if not may_pass(row.reason)}
     return {p: seen[p] for p, stat in stats.items() if p in seen and (seen[p].size, seen[p].mtime_ns) == stat}
 
 
