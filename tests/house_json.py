@@ -48,6 +48,7 @@ KINDS: list[tuple[str, str, str]] = [
     ("*io*", "in sidecar", "sidecar"),
     ("*nifti_writer*", "in write", "sidecar"),
     ("*public_sets*", "in _copied", "sidecar"),
+    ("*by_recipe*", "in _with_sidecar", "sidecar"),
     ("*pretrained*", "in register", "registered_encoder"),
     ("*pins*", "in _write_pins", "bundle_pins"),
 ]

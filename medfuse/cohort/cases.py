@@ -121,7 +121,7 @@ class ImageFolders:
         try:
             target.mkdir(parents=True, exist_ok=True)
             for n, file in enumerate(files, 1):
-                _link(file, target / f"{n:05d}.dcm")
+                link(file, target / f"{n:05d}.dcm")
         except OSError as e:
             raise OutputError(
                 f"{target}: cannot be written ({os_fault(e)}); free space and run again, it goes on"
@@ -129,7 +129,8 @@ class ImageFolders:
         return f"images/{name}"
 
 
-def _link(file: Path, target: Path) -> None:
+def link(file: Path, target: Path) -> None:
+    """A hard link, or a copy where the disk is another; nothing where it is there already."""
     if target.exists():
         return
     try:

@@ -1,4 +1,5 @@
-"""ledger.csv: one row a report message and one a study, so that the counts add up to what was given."""
+"""ledger.csv: one row a report message and one a study (by a recipe: a file, a row of a table), so that the
+counts add up to what was given."""
 
 from __future__ import annotations
 
@@ -14,13 +15,14 @@ from .link import Link
 from .rows import Reports
 from .studies import Study
 
-Kind = Literal["report", "study"]
+Kind = Literal["report", "study", "file", "row"]
 
 
 @dataclass(frozen=True)
 class LedgerRow:
-    """kind: report or study. id: of the report message, or StudyInstanceUID. status: linked, unresolved (a
-    person decides) or refused. linked_to: StudyInstanceUIDs, or ids of reports, parted by blanks."""
+    """kind: report or study; file or row. id: of the report message, StudyInstanceUID, path in the folder, or
+    table and number. status: linked, unresolved (a person decides), refused or, of a file, ignored.
+    linked_to: StudyInstanceUIDs, ids of reports, or cases, parted by blanks."""
 
     kind: Kind
     id: str

@@ -64,7 +64,9 @@ class CohortFile(Part):
     report messages. cases: rows of the manifest. excluded: studies by reason. funnel: its steps. splits:
     cases. findings: labels by finding. twins: cases of different patient ids that share pixels, by group.
     comparison_sentences: kept out of the words for training. simulated: whether every image says that it is.
-    manifest, ledger: names of the files beside this one. sha256: of those two.
+    manifest, ledger: names of the files beside this one. sha256: of those two. recipe: of its bytes, where
+    a folder of images and tables was built by one. files, rows: of that folder and its tables, by what
+    became of them.
     """
 
     version: str
@@ -91,6 +93,9 @@ class CohortFile(Part):
     manifest: str
     ledger: str
     sha256: dict[str, str]
+    recipe: str = ""
+    files: dict[str, int] = Field(default_factory=dict)
+    rows: dict[str, int] = Field(default_factory=dict)
 
 
 def sha256_of(path: Path) -> str:

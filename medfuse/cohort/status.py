@@ -34,6 +34,8 @@ class Status:
     reports: dict[str, int]
     studies: dict[str, int]
     cases: int
+    files: dict[str, int] = field(default_factory=dict)
+    rows: dict[str, int] = field(default_factory=dict)
     faults: list[str] = field(default_factory=list)
 
 
@@ -69,6 +71,8 @@ def status_of(built: Built) -> Status:
         reports=dict(reports),
         studies=dict(studies),
         cases=built.cohort.cases,
+        files=built.cohort.files,
+        rows=built.cohort.rows,
         faults=_faults(built, reports, studies),
     )
 
@@ -80,6 +84,10 @@ def _faults(built: Built, reports: Counter[str], studies: Counter[str]) -> list[
         ("report rows of the ledger", reports.total(), cohort.reports),
         ("study rows of the ledger", studies.total(), cohort.studies),
         *((f"reports {name}", reports[name], n) for name, n in said.items()),
+        *((f"files {k}", n, cohort.files.get(k, 0)) for k, n in counts(built.ledger, "file").items()),
+        *((f"rows of tables {k}", n, cohort.rows.get(k, 0)) for k, n in counts(built.ledger, "row").items()),
+        ("files in the ledger", counts(built.ledger, "file").total(), sum(cohort.files.values())),
+        ("rows of tables in the ledger", counts(built.ledger, "row").total(), sum(cohort.rows.values())),
         ("linked reports by rule", sum(cohort.by_rule.values()), cohort.linked),
         ("rows of the manifest", len(built.rows), cohort.cases),
     ]

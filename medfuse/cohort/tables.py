@@ -6,7 +6,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -50,7 +50,7 @@ def read_table(path: Path, how: TableFormat) -> Reports:
     """Every line of a table; a line that cannot be used is among the refused. Raises UserError for a table
     that cannot be read at all."""
     if path.suffix.lower() in (".xlsx", ".xlsm"):
-        name, lines = "xlsx", _sheet(path)
+        name, lines = "xlsx", sheet_lines(path)
     else:
         try:
             text, name = decoded(path, path.read_bytes(), how.encoding)
@@ -67,17 +67,25 @@ def read_table(path: Path, how: TableFormat) -> Reports:
 
 def _lines(path: Path, text: str, how: TableFormat) -> list[tuple[int, list[str]]]:
     """Line number and cells. The delimiter is the one under which the header holds the columns."""
+    wanted = [how.column(n) for n in NEEDED]
+    return lines_of(path, text, wanted, "give --columns accession=NAME,text=NAME")
+
+
+def lines_of(path: Path, text: str, wanted: Iterable[str], advice: str) -> list[tuple[int, list[str]]]:
+    """Line number and cells of a CSV, under the delimiter that parts the columns that are wanted. Raises
+    UserError where none does, and for quotes that are not closed; advice: what to do about the former."""
     first = text.split("\n", 1)[0].strip("\r")
-    wanted = {how.column(n).casefold() for n in NEEDED}
+    columns = list(wanted)
     for delimiter in DELIMITERS:
         names = {c.strip().casefold() for c in next(csv.reader([first], delimiter=delimiter), [])}
-        if wanted <= names:
+        if {c.casefold() for c in columns} <= names:
             break
     else:
         seen = ", ".join(c.strip()[:40] for c in re.split(r"[,;\t|]", first)[:8])
+        named = f"column{'s' * (len(columns) > 1)} {' and '.join(columns)}"
         raise UserError(
-            f"{path}: no header with the columns {how.column('accession')} and {how.column('text')} under a "
-            f"comma, semicolon, tab or bar (found: {seen}); give --columns accession=NAME,text=NAME"
+            f"{path}: no header with the {named} under a comma, semicolon, tab or bar (found: {seen}); "
+            f"{advice}"
         )
     csv.field_size_limit(LONGEST)
     reader = csv.reader(io.StringIO(text, newline=""), delimiter=delimiter, strict=True)
@@ -94,7 +102,8 @@ def _lines(path: Path, text: str, how: TableFormat) -> list[tuple[int, list[str]
     return out
 
 
-def _sheet(path: Path) -> list[tuple[int, list[str]]]:
+def sheet_lines(path: Path) -> list[tuple[int, list[str]]]:
+    """Line number and cells of the first sheet of a workbook. Raises UserError for what is none."""
     try:
         from openpyxl import load_workbook
     except ImportError as e:

@@ -24,13 +24,20 @@ Folder = Annotated[Path, typer.Argument(help="The folder that `cohort build` wro
 class BuildArguments:
     """What a user may give to `medfuse cohort build`."""
 
-    archive: Annotated[Path, typer.Argument(help="Folder, DICOMDIR or zip of DICOM.")]
-    reports: Annotated[
-        list[Path],
-        typer.Option(help="CSV, XLSX, HL7 v2, FHIR, DICOM SR or PDF, or a folder of them; may be repeated."),
+    archive: Annotated[
+        Path,
+        typer.Argument(help="Folder, DICOMDIR or zip of DICOM; with --recipe a folder of images and tables."),
     ]
     task: Annotated[str, typer.Option(help="A task YAML, or the name of a shipped task.")]
     out: Annotated[Path, typer.Option(help="The cohort's folder.")]
+    reports: Annotated[
+        list[Path] | None,
+        typer.Option(help="CSV, XLSX, HL7 v2, FHIR, DICOM SR or PDF, or a folder of them; may be repeated."),
+    ] = None
+    recipe: Annotated[
+        Path | None,
+        typer.Option(help="A YAML that says which file names and columns name what, in place of --reports."),
+    ] = None
     columns: Annotated[
         str, typer.Option(help="Names of the table's columns: accession=AccNo,text=Report,…")
     ] = ""
@@ -55,8 +62,18 @@ class BuildArguments:
 @cohort.command("build")
 @takes(BuildArguments)
 def build(given: BuildArguments) -> None:
-    """Link reports to studies, label cases from the words, split them; write a manifest and a ledger."""
+    """Link reports to studies, label cases from the words, split them; write a manifest and a ledger. With
+    --recipe: images and tables as they lie in a folder."""
     verbosity(given.verbose)
+    from ..errors import WrongUse
+
+    if (given.recipe is None) == (not given.reports):
+        raise WrongUse(
+            "give --reports for an archive of DICOM, or --recipe for a folder of images and tables"
+        )
+    if given.recipe is not None:
+        _by_recipe(given, given.recipe)
+        return
     from ..cohort.build import BuildRequest
     from ..cohort.build import build as run
     from ..cohort.tables import TableFormat, parse_columns
@@ -66,7 +83,7 @@ def build(given: BuildArguments) -> None:
     check_folder(given.out)
     request = BuildRequest(
         archive=given.archive,
-        reports=list(given.reports),
+        reports=list(given.reports or ()),
         task=load_task(given.task),
         out=given.out,
         table=TableFormat(columns=parse_columns(given.columns), encoding=given.encoding),
@@ -82,6 +99,29 @@ def build(given: BuildArguments) -> None:
     text = "\n".join(f"{k:<11} {v}" for k, v in data.items())
     emit(data, given.as_json, text)
     raise typer.Exit(1 if not made.cases else 3 if made.unresolved or made.refused else 0)
+
+
+def _by_recipe(given: BuildArguments, recipe: Path) -> None:
+    """Build from a folder of images and tables."""
+    from ..cohort.by_recipe import RecipeRequest, build_by_recipe
+    from ..task import load_task
+    from ..workflows.outputs import check_folder
+
+    check_folder(given.out)
+    made = build_by_recipe(
+        RecipeRequest(
+            folder=given.archive,
+            recipe=recipe,
+            task=load_task(given.task),
+            out=given.out,
+            seed=given.seed,
+        )
+    )
+    data = {k: getattr(made, k) for k in ("files", "rows", "cases", "splits", "excluded")}
+    data |= {"manifest": str(given.out / made.manifest), "ledger": str(given.out / made.ledger)}
+    emit(data, given.as_json, "\n".join(f"{k:<11} {v}" for k, v in data.items()))
+    left = {"refused", "unresolved"} & {*made.files, *made.rows}
+    raise typer.Exit(1 if not made.cases else 3 if left else 0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -136,7 +176,11 @@ def status(given: StatusArguments) -> None:
     found = status_of(open_cohort(given.folder))
     data = asdict(found) | {"adds_up": not found.faults}
     lines = [*(f"{k:<15} {v}" for k, v in found.steps.items()), f"reports {found.reports}"]
-    lines += [f"studies {found.studies}", f"cases   {found.cases}", *(found.faults or ["the counts add up"])]
+    if found.files:
+        lines = [*lines[:-1], f"files   {found.files}", f"rows    {found.rows}"]
+    else:
+        lines.append(f"studies {found.studies}")
+    lines += [f"cases   {found.cases}", *(found.faults or ["the counts add up"])]
     emit(data, given.as_json, "\n".join(lines))
     raise typer.Exit(1 if found.faults else 0)
 
