@@ -32,7 +32,7 @@ from medfuse.models.feature_set import collect, label_matrix, predict_logits
 from medfuse.models.subsets import name as subset_name
 from medfuse.models.subsets import use_only
 from medfuse.simulation.nifti_writer import write
-from medfuse.simulation.patient import simulate
+from medfuse.simulation.patient import Variant, simulate
 from medfuse.task import load_task
 
 
@@ -93,7 +93,7 @@ def erased(cases: int, seed: int) -> dict:
         for erase in (False, True):
             rows = []
             for index in range(cases):
-                patient = simulate(seed, index, erase=erase)
+                patient = simulate(seed, index, Variant(erase=erase))
                 images = write(patient, Path(folder) / str(erase) / patient.case_id)
                 row = ManifestRow(
                     case_id=patient.case_id, simulated=True, images=images, labels=patient.labels

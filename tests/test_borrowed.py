@@ -27,7 +27,8 @@ from medfuse.models.pretrained.borrowed import of_task
 from medfuse.models.pretrained.encoder import Encoder
 from medfuse.models.pretrained.networks import InflatedResNet
 from medfuse.models.pretrained.used import ForeignEncoder
-from medfuse.simulation.population import Variant, write_population
+from medfuse.simulation.patient import Variant
+from medfuse.simulation.population import write_population
 from medfuse.task import Task, load_task
 from medfuse.training.data.foreign import foreign_features
 from medfuse.training.options import TrainOptions

@@ -15,7 +15,8 @@ from medfuse.bundles.registry import list_bundles
 from medfuse.bundles.seal import hashes_of
 from medfuse.errors import UserError
 from medfuse.io.manifest import read_manifest
-from medfuse.simulation.population import Variant, write_population
+from medfuse.simulation.patient import Variant
+from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.workflows import bind as workflow
 from medfuse.workflows.bind import bind

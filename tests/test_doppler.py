@@ -37,8 +37,8 @@ from medfuse.simulation.doppler import (
     table,
     write_doppler,
 )
-from medfuse.simulation.patient import simulate
-from medfuse.simulation.population import Variant, write_population
+from medfuse.simulation.patient import Variant, simulate
+from medfuse.simulation.population import write_population
 from medfuse.task import load_task
 from medfuse.training.calibrate import calibrate
 
@@ -136,13 +136,13 @@ def test_the_anatomy_decides_the_noise():
 
 
 def test_a_patient_with_sounds_is_the_same_patient():
-    plain, too = simulate(3, 4, missing=0.95), simulate(3, 4, missing=0.95, sounds="too")
+    plain, too = simulate(3, 4, Variant(missing=0.95)), simulate(3, 4, Variant(missing=0.95, sounds="too"))
     assert plain.sounds == []
     assert [s.vessel for s in too.sounds] == [PORTAL, ARTERY]
     assert (plain.labels, plain.report, plain.labs) == (too.labels, too.report, too.labs)
     for x, y in zip(plain.acquisitions, too.acquisitions, strict=True):
         assert np.array_equal(x.pixels, y.pixels)
-    only = simulate(3, 4, sounds="only")
+    only = simulate(3, 4, Variant(sounds="only"))
     assert only.acquisitions == []
     assert np.array_equal(only.sounds[0].samples, too.sounds[0].samples)
 

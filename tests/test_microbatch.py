@@ -18,7 +18,8 @@ from medfuse.io.manifest import read_manifest
 from medfuse.io.read import open_case
 from medfuse.models.features import encode, encode_many
 from medfuse.preprocess.prepare import prepare
-from medfuse.simulation.population import Variant, write_population
+from medfuse.simulation.patient import Variant
+from medfuse.simulation.population import write_population
 
 
 @pytest.fixture(scope="module")

@@ -9,13 +9,16 @@ import subprocess
 import numpy as np
 import pydicom
 import pytest
+from typer.testing import CliRunner
 
+from medfuse.cli import app
+from medfuse.errors import WrongUse
 from medfuse.io.cases import find_cases
 from medfuse.simulation import ct, mr, parameters
 from medfuse.simulation.anatomy import draw_anatomy
 from medfuse.simulation.parameters import DENSE
-from medfuse.simulation.patient import simulate
-from medfuse.simulation.population import Variant, write_population
+from medfuse.simulation.patient import Variant, simulate
+from medfuse.simulation.population import write_population
 
 # changing the tissue table is a decision, not an accident: bundles trained before are then of another world
 FROZEN = "b7d58519d175"
@@ -191,6 +194,23 @@ def test_population_manifest(tmp_path):
             assert (tmp_path / image["mask"]).exists()
 
 
+def test_one_modality_alone_is_what_it_is_beside_the_others(patient):
+    alone = simulate(patient.seed, patient.number, Variant(modalities=("US",)))
+    (cine,) = alone.acquisitions
+    beside = next(a for a in patient.acquisitions if a.modality == "US")
+    assert np.array_equal(cine.pixels, beside.pixels)
+    assert alone.labels == patient.labels
+    assert alone.report == patient.report
+
+
+def test_only_what_can_be_acquired_alone_may_be_asked_for(tmp_path):
+    for wrong in (["--modality", "PET"], ["--modality", "US", "--missing", "0.2"]):
+        said = CliRunner().invoke(app, ["simulate", "--cases", "1", "--out", str(tmp_path / "out"), *wrong])
+        assert isinstance(said.exception, WrongUse)
+        assert "--modality" in str(said.exception)
+    assert not (tmp_path / "out").exists()
+
+
 def test_held_out_wording_is_never_used_in_training():
     from medfuse.simulation.wording import phrases, report
 
@@ -209,7 +229,7 @@ def test_the_control_population_needs_nothing_but_mr():
     from medfuse.simulation.mr import SEQUENCES
 
     for index in range(3):
-        patient = simulate(91, index, control=True)
+        patient = simulate(91, index, Variant(control=True))
         assert {a.role for a in patient.of("MR")} == set(SEQUENCES)
         assert patient.labels["calcified_granuloma"] == patient.labels["gallstone"] == 0
         assert patient.of("US")

@@ -21,7 +21,7 @@ from medfuse.evaluation.space import (
     space_of,
 )
 from medfuse.simulation.anatomy import draw_anatomy
-from medfuse.simulation.patient import labels_of, simulate
+from medfuse.simulation.patient import Variant, labels_of, simulate
 from medfuse.simulation.wording import report
 from medfuse.task import load_task
 
@@ -78,5 +78,5 @@ def test_words_never_seen_find_their_claims_and_the_matrix_says_what_was_trained
 
 def test_a_simulated_patient_is_reported_twice():
     one = simulate(5, 4)
-    late = simulate(5, 4, held_out=True)
+    late = simulate(5, 4, Variant(held_out=True))
     assert one.rephrased == late.rephrased == late.report != one.report

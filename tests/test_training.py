@@ -21,7 +21,8 @@ from medfuse.evaluation.markdown import markdown
 from medfuse.io.manifest import read_manifest
 from medfuse.learning import EncoderLearning
 from medfuse.models.baselines import LogitStack
-from medfuse.simulation.population import Variant, write_population
+from medfuse.simulation.patient import Variant
+from medfuse.simulation.population import write_population
 from medfuse.task import Task, load_task
 from medfuse.training.budget import Budget, learning_rate
 from medfuse.training.data.check import check_manifest

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -26,6 +26,10 @@ class SimulateArguments:
     sounds: Annotated[
         bool, typer.Option(help="Doppler sounds of the portal vein and hepatic artery too, as WAV.")
     ] = False
+    modality: Annotated[
+        list[str],
+        typer.Option(help="Acquire these alone (US, CT, MR; may be given again); the images stay the same."),
+    ] = field(default_factory=list)
     missing: Annotated[
         float, typer.Option(min=0.0, max=1.0, help="Chance that each modality was not acquired.")
     ] = 0.0
@@ -52,14 +56,20 @@ def simulate(given: SimulateArguments) -> None:
     """Simulated patients on disk, with a manifest. Not patients: every header says SIMULATED."""
     verbosity(given.verbose)
     from ..errors import WrongUse
+    from ..simulation.patient import IMAGED, Variant
     from ..workflows.outputs import check_folder
 
     if given.file_format not in ("dicom", "nifti", "sounds"):
         raise WrongUse(f"--format {given.file_format}: give dicom, nifti or sounds")
+    unknown = sorted(set(given.modality) - set(IMAGED))
+    if unknown:
+        raise WrongUse(f"--modality {unknown[0]}: give {', '.join(IMAGED)}")
+    if given.modality and (given.missing or given.file_format == "sounds"):
+        raise WrongUse("--modality says what is acquired; leave out --missing and --format sounds")
     check_folder(given.out)
     import os
 
-    from ..simulation.population import Variant, write_population
+    from ..simulation.population import write_population
 
     manifest = write_population(
         given.out,
@@ -68,6 +78,7 @@ def simulate(given: SimulateArguments) -> None:
         file_format=given.file_format,
         variant=Variant(
             missing=given.missing,
+            modalities=tuple(given.modality) or IMAGED,
             shifted=given.shifted,
             control=given.control,
             held_out=given.held_out_wording,

@@ -20,18 +20,21 @@ def tracks(frames: list[DenseOutput]) -> list[Track]:
     """Components of a clip's frames joined over time: each goes on in the component that overlaps it most,
     one to one, and may be lost for GAP frames."""
     found: list[Track] = []
+    ends: list[np.ndarray] = []  # of each track, its last component, grown
     for output in sorted(frames, key=lambda o: o.frame):
-        here = [(output, n) for n in range(len(output.components))]
-        going_on = [t for t in found if output.frame - t[-1][0].frame <= GAP + 1]
+        here = [_grown(output, n) for n in range(len(output.components))]
+        going_on = [k for k, t in enumerate(found) if output.frame - t[-1][0].frame <= GAP + 1]
         taken = set()
-        overlap = np.array([[_overlap(t[-1], x) for x in here] for t in going_on]).reshape(
-            len(going_on), len(here)
-        )
-        for i, j in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
-            if overlap[i, j] > 0:
-                going_on[i].append(here[j])
-                taken.add(j)
-        found += [[x] for j, x in enumerate(here) if j not in taken]
+        if here and going_on:
+            overlap = _dice(np.stack([ends[k] for k in going_on]), np.stack(here))
+            for i, j in zip(*linear_sum_assignment(overlap, maximize=True), strict=True):
+                if overlap[i, j] > 0:
+                    found[going_on[i]].append((output, int(j)))
+                    ends[going_on[i]] = here[j]
+                    taken.add(j)
+        new = [j for j in range(len(here)) if j not in taken]
+        found += [[(output, j)] for j in new]
+        ends += [here[j] for j in new]
     return found
 
 
@@ -47,13 +50,14 @@ def _sureness(seen: Seen) -> tuple[float, int]:
     return round(float(output.lesion_probability[box][mask].mean()), 6), int(mask.sum())
 
 
-def _overlap(before: Seen, after: Seen) -> float:
-    """Dice of two components, each grown by MOVED pixels, on the grid of their frames."""
-    a, b = (_grown(*x) for x in (before, after))
-    return 2 * float((a & b).sum()) / float(a.sum() + b.sum())
+def _dice(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """(N, M): Dice of each of N masks (N, H, W) with each of M on the same grid."""
+    a, b = (masks.reshape(len(masks), -1).astype(np.float32) for masks in (before, after))
+    return 2 * (a @ b.T).astype(float) / (a.sum(1)[:, None] + b.sum(1)[None]).astype(float)
 
 
 def _grown(output: DenseOutput, n: int) -> np.ndarray:
+    """(H, W) bool: a component on the grid of its frame, grown by MOVED pixels."""
     mask, box = output.components[n]
     whole = np.zeros(output.lesion_probability.shape, bool)
     whole[box] = mask

@@ -16,6 +16,7 @@ from .grid import Grid
 from .parameters import FOCAL, SOLID
 
 Sounds = Literal["none", "too", "only"]
+IMAGED = ("US", "CT", "MR")
 NOT_IN_MR = ("calcified_granuloma", "gallstone")  # calcium has no signal; small stones drown in it
 
 
@@ -64,6 +65,33 @@ def labels_of(anatomy: Anatomy) -> dict[str, int]:
     return labels
 
 
+@dataclass(frozen=True, kw_only=True)
+class Variant:
+    """How patients of a population differ from the usual ones.
+
+    missing: chance that each modality was not acquired (at least one always is).
+    shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
+    control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows.
+        Fusion should gain nothing here.
+    held_out: ``report`` and ``reports`` use phrasings that are never trained on.
+    erase: the same patient without focal lesions, acquired in the same way: what a model says of lesions must
+        fall.
+    sounds: Doppler sounds too, or only them and no image.
+    modalities: what else is left out; the images of these are what they are beside the others.
+    """
+
+    missing: float = 0.0
+    shifted: bool = False
+    control: bool = False
+    held_out: bool = False
+    erase: bool = False
+    sounds: Sounds = "none"
+    modalities: tuple[str, ...] = IMAGED
+
+
+USUAL = Variant()
+
+
 class _Streams(NamedTuple):
     """Random numbers of one patient, one stream a purpose; the first six are those of version 1."""
 
@@ -96,40 +124,23 @@ def without_lesions(anatomy: Anatomy) -> Anatomy:
     return replace(anatomy, lesions=[], findings=findings)
 
 
-def simulate(
-    seed: int,
-    index: int,
-    *,
-    missing: float = 0.0,
-    shifted: bool = False,
-    control: bool = False,
-    held_out: bool = False,
-    erase: bool = False,
-    sounds: Sounds = "none",
-) -> SimulatedPatient:
-    """Simulate patient ``index`` of stream ``seed``.
-
-    missing: chance that each modality was not acquired (at least one always is).
-    shifted: another scanner park (3 T, sharper kernel, more noise, higher ultrasound frequency).
-    control: MR is enough: every sequence, the whole liver, and no finding that only another modality shows.
-        Fusion should gain nothing here.
-    held_out: ``report`` and ``reports`` use phrasings that are never trained on.
-    erase: the same patient without focal lesions, acquired in the same way: what a model says of lesions must
-        fall.
-    sounds: Doppler sounds too, or only them and no image.
-    """
+def simulate(seed: int, index: int, variant: Variant = USUAL) -> SimulatedPatient:
+    """Simulate patient ``index`` of stream ``seed``."""
     streams = _streams(seed, index)
     anatomy = draw_anatomy(streams.anatomy)
-    while control and any(anatomy.findings[f] for f in NOT_IN_MR):
+    while variant.control and any(anatomy.findings[f] for f in NOT_IN_MR):
         anatomy = draw_anatomy(streams.anatomy)
-    if erase:
+    if variant.erase:
         anatomy = without_lesions(anatomy)
-    protocol = _draw_protocol(streams.protocol, missing=missing, control=control)
-    acquisitions = [] if sounds == "only" else _acquire(streams, anatomy, protocol, shifted=shifted)
-    text = wording.report(streams.words, anatomy, held_out=held_out)
+    protocol = _draw_protocol(streams.protocol, missing=variant.missing, control=variant.control)
+    protocol = replace(protocol, modalities=[m for m in protocol.modalities if m in variant.modalities])
+    acquisitions = (
+        [] if variant.sounds == "only" else _acquire(streams, anatomy, protocol, shifted=variant.shifted)
+    )
+    text = wording.report(streams.words, anatomy, held_out=variant.held_out)
     rephrased = wording.report(_streams(seed, index).words, anatomy, held_out=True)
     reports = {
-        x: wording.sectioned(streams.more_words, anatomy, held_out=held_out, language=x)
+        x: wording.sectioned(streams.more_words, anatomy, held_out=variant.held_out, language=x)
         for x in wording.languages()
     }
     return SimulatedPatient(
@@ -144,7 +155,7 @@ def simulate(
         indication=labs.draw_indication(streams.beside, anatomy.findings),
         labs=labs.draw_labs(streams.beside, anatomy.findings),
         risk=labs.draw_risk(streams.beside, anatomy.findings),
-        sounds=[] if sounds == "none" else listen(streams.sounds, anatomy),
+        sounds=[] if variant.sounds == "none" else listen(streams.sounds, anatomy),
     )
 
 
@@ -159,9 +170,9 @@ class _Protocol:
 
 
 def _draw_protocol(rng: np.random.Generator, *, missing: float, control: bool) -> _Protocol:
-    wanted = [m for m in ("US", "CT", "MR") if rng.random() >= missing]
+    wanted = [m for m in IMAGED if rng.random() >= missing]
     if not wanted:
-        wanted = [str(rng.choice(["US", "CT", "MR"]))]
+        wanted = [str(rng.choice(IMAGED))]
     cut = {m: rng.random() < 0.05 for m in ("CT", "MR")}
     phases = ct.draw_protocol(rng)
     sequences = mr.draw_protocol(rng)

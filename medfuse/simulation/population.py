@@ -6,7 +6,6 @@ import json
 import shutil
 from collections.abc import Callable
 from concurrent.futures import ProcessPoolExecutor, as_completed
-from dataclasses import asdict, dataclass
 from multiprocessing import get_context
 from pathlib import Path
 
@@ -17,27 +16,11 @@ from ..errors import UserError
 from ..io.manifest import TrueLesion
 from .doppler import write_doppler
 from .parameters import digest
-from .patient import SimulatedPatient, Sounds, simulate
-
-
-@dataclass(frozen=True, kw_only=True)
-class Variant:
-    """How a population differs from the usual one. missing: share of acquisitions that are left out. shifted:
-    another scanner park. control: one modality is enough. held_out: reported in phrasings kept from training.
-    sounds: Doppler sounds of the liver's vessels too, or only them and no image."""
-
-    missing: float = 0.0
-    shifted: bool = False
-    control: bool = False
-    held_out: bool = False
-    sounds: Sounds = "none"
-
-
-USUAL = Variant()
+from .patient import USUAL, SimulatedPatient, Variant, simulate
 
 
 def _one(seed: int, index: int, out: Path, file_format: str, variant: Variant) -> dict:
-    patient = simulate(seed, index, **asdict(variant))
+    patient = simulate(seed, index, variant)
     folder = out / patient.case_id
     if file_format == "dicom":
         from .dicom_writer import write

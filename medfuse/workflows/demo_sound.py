@@ -18,7 +18,7 @@ from ..models.features import CaseFeatures
 from ..models.senses import add_senses
 from ..prediction import Prediction
 from ..simulation.doppler import write_doppler
-from ..simulation.patient import simulate
+from ..simulation.patient import Variant, simulate
 
 SENSE = "AUDIO"
 
@@ -103,7 +103,7 @@ def sound_of_demo(
         for case_id, folder in folders.items()
     }
     chosen = int(np.random.default_rng(seed).integers(len(predictions)))
-    patient = simulate(seed, chosen, sounds="only")
+    patient = simulate(seed, chosen, Variant(sounds="only"))
     place = path_below(out / "sound", patient.case_id)
     written = [place.parent / name for name in write_doppler(patient.sounds, place)]
     ranked = find_by_sound(sense, bundle, written, predictions)
