@@ -187,7 +187,9 @@ def main() -> None:
         int((in_view(folder, entries, c) & (labels[:, f] == 1)).sum()) for f, c in enumerate(wanted.values())
     ]
     print("\n".join(table_rows(labels, shown, list(wanted), {k: x.scores for k, x in found.items()})))
-    told = ", ".join(f"{x.lesions.sensitivity_at_1fp} {k}" for k, x in found.items())
+    told = ", ".join(
+        f"{x.lesions.sensitivity_at_1fp} ({x.lesions.outlined_at_1fp} outlined) {k}" for k, x in found.items()
+    )
     true = found["frame alone"].lesions.true_lesions
     print(
         f"\nLesions, sensitivity at 1 false positive a case: {told} ({true} true).\n"

@@ -102,6 +102,27 @@ def test_lesions_found_missed_and_invented():
     assert summary["diameter_error_mm"] == pytest.approx(np.hypot(10, 10) - np.hypot(10, 6), abs=0.01)
 
 
+def test_a_candidate_that_covers_everything_meets_no_outline():
+    truth = np.zeros((40, 40, 12), np.uint8)
+    for n in range(3):
+        truth[4 + 12 * n : 8 + 12 * n, 4:8, 3:6] = TASK.lesion_indices[n]
+    scores: dict[str, LesionScores] = {}
+    score_case(scores, [volume(np.full(truth.shape, 0.9, np.float32), truth)], TASK)
+    assert scores["CT"].summary().sensitivity_at_1fp == 1.0
+    assert scores["CT"].summary().outlined_at_1fp == 0.0
+
+
+def test_a_candidate_stands_for_one_lesion():
+    truth = np.zeros((40, 40, 12), np.uint8)
+    truth[4:10, 4:10, 3:6] = truth[12:18, 4:10, 3:6] = TASK.lesion_indices[0]
+    p = np.zeros(truth.shape, np.float32)
+    p[4:18, 4:10, 3:6] = 0.9  # both at once
+    scores: dict[str, LesionScores] = {}
+    score_case(scores, [volume(p, truth)], TASK)
+    assert scores["CT"].summary().sensitivity_at_1fp == 1.0
+    assert scores["CT"].summary().outlined_at_1fp == 0.5
+
+
 def test_a_threshold_keeps_false_positives_at_one_a_case():
     lesion = TASK.lesion_indices[0]
     truth = np.zeros((40, 12, 6), np.uint8)

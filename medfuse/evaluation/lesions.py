@@ -1,7 +1,10 @@
 """How well lesions are found and measured, modality by modality, on the grid the network works on.
 
 A candidate is a connected component of the lesion probability, its score that of its surest voxel; a cine
-counts as one volume whose third axis is time. A true lesion is found when a candidate overlaps it.
+counts as one volume whose third axis is time. A true lesion is found when a candidate overlaps it. One that
+covers half of the image overlaps everything, so it is also counted which outlines are met: a candidate then
+stands for the one lesion it fits best, at an intersection over union of a tenth or more, the usual bound for
+volumes (nnDetection, Baumgartner 2021, 2106.00817).
 """
 
 from __future__ import annotations
@@ -19,6 +22,7 @@ from ..task import Task
 from .results import LesionRow
 
 FALSE_POSITIVES = 1.0  # a case, at which sensitivity is read
+MET = 2 * 0.1 / 1.1  # Dice of a candidate and the lesion it stands for, where they share a tenth of both
 
 
 @dataclass
@@ -29,6 +33,8 @@ class LesionScores:
     true_lesions: int = 0
     hits: list[tuple[int, float]] = field(default_factory=list)  # (number of the true lesion, score)
     false: list[float] = field(default_factory=list)  # scores of candidates that overlap none
+    met: list[tuple[int, float]] = field(default_factory=list)  # as hits, of outlines that are met
+    not_met: list[float] = field(default_factory=list)  # scores of candidates that meet no outline
     dice: list[float] = field(default_factory=list)  # of each found lesion and its best candidate
     diameter_error: list[float] = field(default_factory=list)  # mm, of each found lesion
     measured: list[float] = field(default_factory=list)  # score of the candidate that was measured
@@ -40,20 +46,27 @@ class LesionScores:
             return LesionRow(
                 sensitivity_at_1fp=None, dice=None, diameter_error_mm=None, true_lesions=0, cases=self.cases
             )
-        allowed = int(FALSE_POSITIVES * self.cases)
-        ranked = sorted(self.false, reverse=True)
-        threshold = ranked[allowed] if len(ranked) > allowed else 0.0
+        threshold = self._threshold(self.false)
         found = {number for number, score in self.hits if score > threshold}
+        strict = self._threshold(self.not_met)
+        outlined = {number for number, score in self.met if score > strict}
         kept = [i for i, score in enumerate(self.measured) if score > threshold]
         error = float(np.median([self.diameter_error[i] for i in kept])) if kept else None
         return LesionRow(
             sensitivity_at_1fp=round(len(found) / self.true_lesions, 4),
             threshold=round(threshold, 4),
+            outlined_at_1fp=round(len(outlined) / self.true_lesions, 4),
             dice=round(float(np.mean([self.dice[i] for i in kept])), 4) if kept else None,
             diameter_error_mm=None if error is None else round(error, 2),
             true_lesions=self.true_lesions,
             cases=self.cases,
         )
+
+    def _threshold(self, false: list[float]) -> float:
+        """The score above which there are FALSE_POSITIVES a case."""
+        allowed = int(FALSE_POSITIVES * self.cases)
+        ranked = sorted(false, reverse=True)
+        return ranked[allowed] if len(ranked) > allowed else 0.0
 
 
 def score_case(scores: dict[str, LesionScores], dense: list[DenseOutput], task: Task) -> None:
@@ -93,11 +106,16 @@ def _score(into: LesionScores, probability: np.ndarray, truth: np.ndarray, step:
         under = under[under > 0]
         if not len(under):
             into.false.append(score)
+        fits = [_fit(labels == k, mask, box) for k in under]
+        if max(fits, default=0.0) >= MET:
+            into.met.append((first + int(under[int(np.argmax(fits))]), score))
+        else:
+            into.not_met.append(score)
         for k in under:
             into.hits.append((first + int(k), score))
             own = labels == k
             confident = mask & (probability[box] > 0.5)
-            overlap = 2 * int((own[box] & confident).sum()) / max(1, int(own.sum()) + int(confident.sum()))
+            overlap = _fit(own, confident, box)
             error = abs(_widest(confident, step) - _widest(own, step))
             if int(k) not in best or overlap > best[int(k)][0]:
                 best[int(k)] = (overlap, error, score)
@@ -106,6 +124,11 @@ def _score(into: LesionScores, probability: np.ndarray, truth: np.ndarray, step:
             into.dice.append(overlap)
             into.diameter_error.append(error)
             into.measured.append(score)
+
+
+def _fit(own: np.ndarray, mask: np.ndarray, box: tuple[slice, ...]) -> float:
+    """Dice of a true lesion on the whole grid and a candidate in its box."""
+    return 2 * int((own[box] & mask).sum()) / max(1, int(own.sum()) + int(mask.sum()))
 
 
 def _widest(mask: np.ndarray, step: np.ndarray) -> float:

@@ -85,13 +85,14 @@ def _lesions(result: Any) -> list[str]:
     if result.get("lesions"):
         lines += [
             "",
-            "| Lesions | true | sensitivity at 1 false positive a case | Dice | diameter error "
-            "(median, mm) |",
-            "|---|---|---|---|---|",
+            "| Lesions | true | sensitivity at 1 false positive a case | outlines met there | Dice "
+            "| diameter error (median, mm) |",
+            "|---|---|---|---|---|---|",
         ]
         for m, row in result["lesions"].items():
             cells = [
                 _number(row["sensitivity_at_1fp"]),
+                _number(row.get("outlined_at_1fp")),
                 _number(row["dice"]),
                 "–" if row["diameter_error_mm"] is None else f"{row['diameter_error_mm']:.1f}",
             ]

@@ -70,13 +70,15 @@ class Calibrated(Result):
 class LesionRow(Result):
     """Lesions of one modality.
 
-    sensitivity_at_1fp: share that is found at one false positive a case. threshold: the probability at which
-    that is so. dice: of those found there. diameter_error_mm: their median. true_lesions: how many there are.
-    cases: how many were scored.
+    sensitivity_at_1fp: share that is found (overlapped) at one false positive a case. threshold: the
+    probability at which that is so. outlined_at_1fp: share whose outline is met at all, one candidate for one
+    lesion, at one candidate a case that meets none. dice: of those found there. diameter_error_mm: their
+    median. true_lesions: how many there are. cases: how many were scored.
     """
 
     sensitivity_at_1fp: float | None
     threshold: float | None = None
+    outlined_at_1fp: float | None = None
     dice: float | None
     diameter_error_mm: float | None
     true_lesions: int
