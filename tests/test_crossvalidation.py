@@ -9,6 +9,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from PIL import Image as Picture
 from sklearn.metrics import roc_auc_score
@@ -153,6 +154,28 @@ def test_folds_beside_each_other_give_the_same_tables(ran, tmp_path):
     for name in ("table.csv", "table.tex", "checklist.md", "crossvalidation.json"):
         assert (tmp_path / "cv" / name).read_bytes() == (folder / "cv" / name).read_bytes(), name
     assert not list((tmp_path / "cv" / "folds").glob("*.work"))
+
+
+@pytest.mark.slow
+def test_a_fold_whose_worker_was_killed_is_made_again(ran, tmp_path):
+    """SIGKILL of a worker in the middle of its first fold."""
+    folder, found = ran
+    asked = [sys.executable, "-m", "medfuse", *arguments(folder, tmp_path / "cv"), "--workers", "2"]
+    process = subprocess.Popen(asked, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    try:
+        while not list((tmp_path / "cv" / "folds").glob("*.work/*")):
+            assert process.poll() is None
+            time.sleep(0.01)
+        workers = [p for p in psutil.Process(process.pid).children() if "spawn_main" in " ".join(p.cmdline())]
+        assert len(workers) == 2
+        workers[0].kill()
+        out, talk = process.communicate(timeout=300)
+    finally:
+        process.kill()
+        process.wait()
+    assert process.returncode == 0, talk
+    assert "a worker died while it made" in talk
+    assert json.loads(out) == found
 
 
 @pytest.mark.slow
