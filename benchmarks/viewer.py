@@ -18,7 +18,6 @@ import argparse
 import json
 import os
 import platform
-import runpy
 import shutil
 import socket
 import statistics
@@ -26,22 +25,20 @@ import subprocess
 import sys
 import time
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import numpy as np
 import psutil
-import pydicom
-from playwright.sync_api import Error as PlaywrightError
-from pydicom.uid import MRImageStorage, UltrasoundMultiFrameImageStorage, generate_uid
+from viewer_cases import many_rows, write_series
+from viewer_page import FIRST, OPEN, PEER, STEPS, WHEEL
+from viewer_peer import Note, cornerstone
 
 from medfuse.library import Library
 
-Note = Callable[[str, object], None]
-PARTS = ("speed", "weight", "tab", "memory", "answers")
-PEER_PACKAGES = ("@cornerstonejs/core@5.14.0", "events@3.3.0", "url@0.11.4")  # the last two for a browser
+PARTS = ("worklist", "speed", "weight", "tab", "memory", "answers")
 FLAGS = [
     "--no-sandbox",
     "--use-angle=swiftshader",
@@ -49,160 +46,6 @@ FLAGS = [
     "--disable-background-networking",
     "--no-first-run",
 ]
-SHADOW = (
-    "const all = (q) => [...document.querySelectorAll('*')].flatMap((e) => (e.shadowRoot ? "
-    "[...e.shadowRoot.querySelectorAll(q)] : []));"
-)
-OPEN = f"() => {{ {SHADOW} return all('.viewport').filter((c) => c.dataset.loaded === '1').length === 3 }}"
-STEPS = f"""async (n) => {{ {SHADOW}
-  const canvas = all('.pane[data-modality=CT] .viewport')[0]
-  canvas.dispatchEvent(new PointerEvent('pointerdown', {{ bubbles: true, pointerId: 1, button: 1 }}))
-  const times = []
-  for (let i = 0; i < n; i++) {{
-    const before = canvas.dataset.index
-    const started = performance.now()
-    const key = i % 20 < 10 ? 'ArrowUp' : 'ArrowDown'
-    document.dispatchEvent(new KeyboardEvent('keydown', {{ key, bubbles: true }}))
-    while (canvas.dataset.index === before) await new Promise(requestAnimationFrame)
-    canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1)
-    times.push(performance.now() - started)
-  }}
-  return times }}"""
-WHEEL = f"""async (n) => {{ {SHADOW}
-  const canvas = all('.pane[data-modality=CT] .viewport')[0]
-  const [waiting, times] = [[], []]
-  const drawn = new MutationObserver(() => {{
-    canvas.getContext('2d').getImageData(canvas.width >> 1, canvas.height >> 1, 1, 1)
-    const now = performance.now()
-    while (waiting.length) times.push(now - waiting.shift())
-  }})
-  drawn.observe(canvas, {{ attributeFilter: ['data-index'] }})
-  for (let i = 0; i < n; i++) {{
-    waiting.push(performance.now())
-    const deltaY = i % 100 < 50 ? 100 : -100
-    canvas.dispatchEvent(new WheelEvent('wheel', {{ deltaY, bubbles: true, cancelable: true }}))
-    await new Promise((done) => setTimeout(done, 16))
-  }}
-  await new Promise((done) => setTimeout(done, 300))
-  drawn.disconnect()
-  return times }}"""
-FIRST = f"() => {{ {SHADOW} return all('.viewport').some((c) => c.dataset.loaded === '1') }}"
-PEER = f"""async () => {{ {SHADOW}
-  const {{ Niivue, NVImage }} = await import(new URL('medfuse/ui/niivue.js', document.baseURI).href)
-  const canvas = Object.assign(document.createElement('canvas'), {{ width: 900, height: 700 }})
-  document.body.append(canvas)
-  const [nx, ny, nz] = [512, 512, 200]
-  const buffer = new ArrayBuffer(352 + 2 * nx * ny * nz)
-  const header = new DataView(buffer)
-  header.setInt32(0, 348, true)
-  ;[3, nx, ny, nz, 1, 1, 1, 1].forEach((v, i) => header.setInt16(40 + 2 * i, v, true))
-  header.setInt16(70, 4, true); header.setInt16(72, 16, true)
-  ;[1, 0.78, 0.78, 1.25].forEach((v, i) => header.setFloat32(76 + 4 * i, v, true))
-  header.setFloat32(108, 352, true); header.setFloat32(112, 1, true); header.setInt16(254, 1, true)
-  ;[0.78, 0.78, 1.25].forEach((v, i) => header.setFloat32(280 + 16 * i + 4 * i, v, true))
-  header.setUint32(344, 0x00312b6e, true)
-  const values = new Int16Array(buffer, 352)
-  for (let i = 0; i < values.length; i++) values[i] = (i * 2654435761) >>> 21
-  const view = new Niivue({{ loadingText: '' }})
-  await view.attachToCanvas(canvas)
-  const pixel = new Uint8Array(4)
-  const flush = () => view.gl.readPixels(0, 0, 1, 1, view.gl.RGBA, view.gl.UNSIGNED_BYTE, pixel)
-  const started = performance.now()
-  view.addVolume(await NVImage.new(
-    buffer, 'v.nii', 'gray', 1, null, -160, 240, true, 0.02, false, false, '', 0, undefined, NaN, NaN, false,
-    null, 0, null))
-  view.setSliceType(view.sliceTypeAxial)
-  flush()
-  const open = performance.now() - started
-  const times = []
-  for (let i = 0; i < 40; i++) {{
-    const at = performance.now()
-    view.moveCrosshairInVox(0, 0, i < 20 ? 1 : -1)
-    flush()
-    times.push(performance.now() - at)
-  }}
-  canvas.remove()
-  return {{ open, times }} }}"""
-
-
-def write_series(folder: Path) -> None:
-    """CT, MR and cine of one generated patient."""
-    write_ct = runpy.run_path(str(Path(__file__).with_name("io.py")))["write_ct"]
-    write_ct(folder / "CT", 200, 512)
-    write_ct(folder / "MR", 60, 256)
-    for path in (folder / "MR").iterdir():
-        ds = pydicom.dcmread(path)
-        ds.Modality = "MR"
-        ds.SOPClassUID = MRImageStorage
-        ds.file_meta.MediaStorageSOPClassUID = MRImageStorage
-        del ds.RescaleSlope, ds.RescaleIntercept
-        ds.save_as(path, enforce_file_format=True)
-    ds.Modality = "US"
-    ds.SOPClassUID = UltrasoundMultiFrameImageStorage
-    ds.file_meta.MediaStorageSOPClassUID = UltrasoundMultiFrameImageStorage
-    ds.SOPInstanceUID = ds.file_meta.MediaStorageSOPInstanceUID = generate_uid()
-    ds.StudyInstanceUID = generate_uid()
-    ds.SeriesInstanceUID = generate_uid()
-    for name in (
-        "ImagePositionPatient",
-        "ImageOrientationPatient",
-        "PixelSpacing",
-        "FrameOfReferenceUID",
-        "SliceThickness",
-    ):
-        delattr(ds, name)
-    ds.Rows = 480
-    ds.Columns = 640
-    ds.NumberOfFrames = 60
-    ds.FrameTime = 40
-    ds.BitsAllocated = ds.BitsStored = 8
-    ds.HighBit = 7
-    ds.PixelRepresentation = 0
-    ds.PixelData = np.random.default_rng(0).integers(0, 255, (60, 480, 640), dtype=np.uint8).tobytes()
-    (folder / "US").mkdir()
-    ds.save_as(folder / "US" / "cine.dcm", enforce_file_format=True)
-
-
-def many_rows(n: int) -> None:
-    """A worklist of n cases that were predicted, as rows of the catalogue."""
-    from medfuse.library.catalogue import CaseRow, ResultRow, SeriesRow
-
-    rng = np.random.default_rng(1)
-    findings = ("steatosis", "cirrhosis", "ascites", "simple_cyst", "hcc_like", "gallstone")
-    with Library().session() as s:
-        for i in range(n):
-            case_id = f"GEN-{i:05d}"
-            s.add(
-                CaseRow(
-                    id=case_id,
-                    patient_id=f"GEN{i:05d}",
-                    simulated=True,
-                    study_date=f"2024{1 + i % 12:02d}{1 + i % 28:02d}",
-                )
-            )
-            kinds = [m for m in ("US", "CT", "MR") if rng.random() < 0.8] or ["CT"]
-            for m in kinds:
-                s.add(
-                    SeriesRow(
-                        uid=f"1.2.{i}.{m}", case_id=case_id, modality=m, role="portal", role_confidence=0.9
-                    )
-                )
-            summary = {
-                "states": {m: "present" if m in kinds else "absent" for m in ("US", "CT", "MR")},
-                "in_domain": True,
-                "cannot_tell": [],
-                "findings": {f: round(float(rng.random()), 3) for f in findings},
-            }
-            s.add(
-                ResultRow(
-                    case_id=case_id,
-                    bundle_hash="0" * 64,
-                    language="en",
-                    prediction={},
-                    report={},
-                    summary=summary,
-                )
-            )
 
 
 @contextmanager
@@ -245,6 +88,21 @@ def watched(page, problems: list[str]):
     return page
 
 
+def worklist(browser, home: Path, note: Note, problems: list[str]) -> None:
+    """Seconds until the worklist is painted: for a browser that was never here, and the median of five times
+    more."""
+    with viewer(home) as (url, _):
+        page = watched(browser.new_page(viewport={"width": 1600, "height": 1000}), problems)
+
+        def paint() -> None:
+            page.goto(url)
+            page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
+
+        note("worklist_first_s", round(seconds(paint), 2))
+        note("worklist_again_s", round(statistics.median(seconds(paint) for _ in range(5)), 2))
+        page.close()
+
+
 def speed(
     browser,
     home: Path,
@@ -254,16 +112,11 @@ def speed(
     note: Note,
     problems: list[str],
 ) -> None:
-    """Seconds until something is seen, and milliseconds a slice."""
+    """Seconds until a case is seen, and milliseconds a slice."""
     with viewer(home) as (url, _):
         page = watched(browser.new_page(viewport={"width": 1600, "height": 1000}), problems)
-
-        def paint() -> None:
-            page.goto(url)
-            page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
-
-        note("worklist_first_s", round(seconds(paint), 2))
-        note("worklist_again_s", round(seconds(paint), 2))
+        page.goto(url)
+        page.locator("[data-testid=stDataFrame] canvas").first.wait_for(timeout=60_000)
 
         def opened(until: str = OPEN) -> None:
             page.goto(f"{url}/read?case={heavy}")
@@ -297,43 +150,6 @@ def speed(
         )
         for p in pages:
             p.close()
-
-
-def cornerstone(page, folder: Path, note: Note) -> None:
-    """The same CT by cornerstone3D, fetched and bundled in ``folder``; why not, where it cannot be."""
-    here = Path(__file__).parent
-    esbuild = here.parent / "apps" / "viewer" / "frontend" / "node_modules" / ".bin" / "esbuild"
-    if not shutil.which("npm") or not esbuild.exists():
-        note("cornerstone_not_run", "npm ci in apps/viewer/frontend comes first")
-        return
-    peer = folder / "peer"
-    peer.mkdir()
-    (peer / "package.json").write_text('{"private": true}')
-    shutil.copy(here / "viewer_cornerstone.mjs", peer)
-    build = [
-        str(esbuild),
-        "viewer_cornerstone.mjs",
-        "--bundle",
-        "--format=iife",
-        "--define:global=window",
-        "--outfile=built.js",
-    ]
-    for command in (
-        ["npm", "install", "--ignore-scripts", "--silent", *PEER_PACKAGES],
-        build,
-    ):
-        done = subprocess.run(command, cwd=peer, capture_output=True, text=True, check=False)
-        if done.returncode:
-            note("cornerstone_not_run", (done.stderr or done.stdout).strip()[-200:])
-            return
-    try:
-        page.evaluate((peer / "built.js").read_text(encoding="utf-8"))
-        found = page.evaluate("() => window.cornerstonePeer([512, 512, 200], 40)")
-    except PlaywrightError as e:
-        note("cornerstone_not_run", str(e)[:200])
-        return
-    note("cornerstone_load_s", round(found["open"] / 1000, 1))
-    note("cornerstone_slice_median_ms", round(statistics.median(found["times"]), 1))
 
 
 def weight(browser, home: Path, case_id: str, note: Note) -> None:
@@ -418,6 +234,23 @@ def memory_of(
         note("memory_growth_mib", round(float(np.mean(memory[-10:]) - np.mean(memory[:10])), 1))
 
 
+def _read_in(folder: Path, parts: Sequence[str]) -> tuple[str, list[str]]:
+    """The large case and twenty small ones, as far as the parts need them."""
+    from medfuse.library.ingest import ingest
+    from medfuse.simulation.dicom_writer import write
+    from medfuse.simulation.patient import simulate
+
+    heavy, small = "", []
+    if "speed" in parts:
+        write_series(folder / "heavy")
+        (heavy,) = ingest(Library(), folder / "heavy").cases
+    if set(parts) - {"worklist"}:
+        for n in range(20):
+            write(simulate(4711, n), folder / "small" / str(n))
+        small = ingest(Library(), folder / "small").cases
+    return heavy, small
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
@@ -434,10 +267,6 @@ def main() -> None:
     options = parser.parse_args()
     from playwright.sync_api import sync_playwright
 
-    from medfuse.library.ingest import ingest
-    from medfuse.simulation.dicom_writer import write
-    from medfuse.simulation.patient import simulate
-
     chromium = shutil.which("chromium")
 
     def note(name: str, value: object) -> None:
@@ -445,17 +274,16 @@ def main() -> None:
         print(f"{name} {value}", file=sys.stderr, flush=True)
 
     result: dict = {"cases": options.cases, "opened": options.opened, "readers": options.readers}
+    result["load_before"] = round(os.getloadavg()[0], 1)
     problems: list[str] = []
     with TemporaryDirectory(prefix="medfuse-viewer-") as folder, sync_playwright() as play:
         home = Path(folder) / "home"
         os.environ["MEDFUSE_HOME"] = str(home)
-        write_series(Path(folder) / "heavy")
-        (heavy,) = ingest(Library(), Path(folder) / "heavy").cases
-        for n in range(20):
-            write(simulate(4711, n), Path(folder) / "small" / str(n))
-        small = ingest(Library(), Path(folder) / "small").cases
         many_rows(options.cases)
         browser = play.chromium.launch(executable_path=chromium, args=FLAGS)
+        if "worklist" in options.only:
+            worklist(browser, home, note, problems)
+        heavy, small = _read_in(Path(folder), options.only)
         if "speed" in options.only:
             speed(browser, home, heavy, small, options, note, problems)
         if "weight" in options.only:
@@ -468,7 +296,7 @@ def main() -> None:
         if "answers" in options.only:
             answers(home, small[0], note)
     result["not_run"] = [p for p in PARTS if p not in options.only]
-    result["load"] = round(os.getloadavg()[1], 1)
+    result["load_after"] = round(os.getloadavg()[0], 1)
     result["problems"] = problems[:5]
     result["machine"] = (
         f"{platform.machine()}, {os.cpu_count()} cores, {Path(chromium or '').name} headless, software "

@@ -168,6 +168,7 @@ def test_the_viewer_draws_and_lists_the_joint_outline(seen):
     assert [b.label.split("(")[1] for b in places.boxes] == ["CT)", "MR)", "PT)", "CT+MR+PT)"]
     lines = lesion_lines(prediction, places, {"soft_tissue_mass": "soft-tissue mass"})
     assert lines[3].id == "together-1"
+    assert all(x.said.startswith("detector ") for x in lines)  # beside probabilities a score is called one
     assert "CT+MR+PT together" in lines[3].where
     assert "together" not in lines[1].where
 

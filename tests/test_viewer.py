@@ -12,6 +12,7 @@ import pytest
 from isal import igzip
 from sqlalchemy import text
 
+from apps.viewer.words import table_of
 from medfuse.bundles.bundle import load_bundle
 from medfuse.case import Case, Image, Region, Source
 from medfuse.display.contract import CaseImages, CineImage, Typing, VolumeImage, read_measurement
@@ -220,8 +221,7 @@ def test_the_reading_page_says_whose_images_these_are(library):
         row = s.get(CaseRow, library)
         row.patient_id, row.sex, row.birth_date, row.study_date = "P-7", "F", "19700615", "20240614"
     said = texts(page("reading", case=library))
-    assert "P-7 · F · 19700615 · 53 y · " in said
-    assert "20240614" in said
+    assert "P-7 · F · 1970-06-15 · 53 y · Date 2024-06-14 · Accession S0000050000" in said
     with Library().session() as s:
         s.get(CaseRow, library).birth_date = ""
     assert store.identity_of(Library(), library).age is None
@@ -239,7 +239,7 @@ def test_an_earlier_study_that_was_not_predicted_is_named(library):
             simulated=now.simulated,
         )
         s.add(earlier)
-    assert "An earlier study of this patient (20200203)" in texts(page("reading", case=library))
+    assert "An earlier study of this patient (2020-02-03)" in texts(page("reading", case=library))
 
 
 def test_a_reader_may_look_and_an_author_may_sign(library):
@@ -618,6 +618,12 @@ def test_cohort_and_people(library, home):
     assert "Only an admin" in texts(page("accounts"))
     app = page("accounts", who=admin)
     assert "chain intact" in texts(app)
+    told = page("accounts", who=admin, language="zh-TW").dataframe[1].value
+    assert "新增帳號" in list(told["事件"])
+    known = table_of("zh-TW")["people"]["events"]
+    assert {*(e.event for e in audit.entries(Library())), *accounts.EVENTS, *critical.EVENTS} <= set(known)
+    chart = page("cohort", language="zh-TW").get("vega_lite_chart")
+    assert not any("hepatic steatosis" in str(c.proto) for c in chart)  # nor is a finding English there
     audit.record(Library(), "one", who="ada")
     audit.record(Library(), "two", who="ada")
     with Library().engine.begin() as c:
@@ -1036,6 +1042,26 @@ def test_the_worklist_names_finds_sorts_and_assigns(patient_dicom, tmp_path, mon
     assert len(app.dataframe[0].value) == 0
     with pytest.raises(Exception, match="no account that may report"):
         queue.assign(Library(), case_id, "nobody", author)
+
+
+def test_a_reader_is_told_when_a_prediction_of_theirs_has_ended(library, monkeypatch):
+    from apps.viewer import jobs
+
+    ari = accounts.add_account(Library(), "ari", "long enough", "author")
+    monkeypatch.setattr(jobs, "jobs", {library: jobs.Job(library, "waiting", by="ari")})
+    app = page(who=ari)
+    assert not app.exception
+    assert not app.toast
+    jobs.jobs[library].state = "done"
+    app.run()
+    (told,) = app.toast
+    assert "the draft is ready" in told.value
+    assert f"[Open](read?language=en&case={library})" in told.value
+    assert not app.run().toast  # once
+    jobs.jobs[library] = jobs.Job(library, "waiting", by="somebody else")
+    app.run()
+    jobs.jobs[library].state = "done"
+    assert not app.run().toast
 
 
 def test_a_case_says_who_reads_it():

@@ -328,7 +328,9 @@ def test_two_readers_one_report(mine):
         reports.save(Library(), case_id, now.revision, theirs, cy)
         page.locator(".sentence .text").first.click()
         page.keyboard.press("a")
-        page.get_by_text("cy saved another revision meanwhile").wait_for()
+        notice = page.get_by_text("cy saved another revision meanwhile")
+        notice.wait_for()
+        expect(notice).to_be_in_viewport()
         shot(page, "conflict-en-1600")
         page.get_by_role("button", name="Go on from theirs").click()
         page.locator(".sentence", has_text="By Cy.").wait_for()
@@ -386,7 +388,7 @@ def test_every_page_in_both_languages(mine, language):
     )
     titles = {
         "en": ("Worklist", "Search", "Cohort", "Rate reports", "People"),
-        "zh": ("工作清單", "搜尋", "世代", "報告評分", "帳號"),
+        "zh": ("工作清單", "搜尋", "世代", "報告評分", "人員"),
     }[language]
     with browsing(url, width=WIDTHS[0], height=1000) as page:
         page.goto(url)
@@ -438,20 +440,20 @@ def test_loading_the_page_anew_signs_nobody_out(tmp_path, monkeypatch):
         sign_in(page, "bo", "long enough")
         page.get_by_text("Bo Chen (author)").wait_for()
         page.get_by_text("繁體中文").first.click()
-        page.get_by_text("Bo Chen（作者）").wait_for()
+        page.get_by_text("Bo Chen（撰寫者）").wait_for()
         page.reload()
-        page.get_by_text("Bo Chen（作者）").wait_for()
+        page.get_by_text("Bo Chen（撰寫者）").wait_for()
         cookies = page.context.cookies()
         assert all(c["httpOnly"] and c["sameSite"] == "Lax" for c in cookies if "browser" in c["name"])
         with page.expect_popup() as opened:
             page.evaluate("url => { window.open(url) }", url)
         other = opened.value  # its address says no language: the account's own is spoken
-        other.get_by_text("Bo Chen（作者）").wait_for()
+        other.get_by_text("Bo Chen（撰寫者）").wait_for()
         other.get_by_role("button", name="登出").click()
-        other.get_by_text("Bo Chen（作者）").wait_for(state="detached")
+        other.get_by_text("Bo Chen（撰寫者）").wait_for(state="detached")
         page.reload()
         page.get_by_label("密碼", exact=True).wait_for(state="attached")
-        assert page.get_by_text("Bo Chen（作者）").count() == 0
+        assert page.get_by_text("Bo Chen（撰寫者）").count() == 0
 
 
 def test_a_rejected_finding_takes_its_impression_along_and_escape_leaves_nothing(mine):
@@ -484,3 +486,8 @@ def test_a_rejected_finding_takes_its_impression_along_and_escape_leaves_nothing
             return all(x.state == "rejected" for x in impression if x.finding == finding)
 
         until(gone, "the impression goes with its finding", page)
+        expect(page.locator("html")).not_to_have_attribute("data-unsaved", "")
+        page.keyboard.press("Control+z")  # the last rejection is taken back, and its impression with it
+        until(lambda: not gone(), "both are back", page)
+        page.locator(".sentence.rejected[data-section=impression]").wait_for(state="detached")
+        assert not page.problems

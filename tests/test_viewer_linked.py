@@ -9,7 +9,18 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 from playwright.sync_api import expect
-from viewers import CHROMIUM, browsing, drawn, open_case, serving, settled, sign_in, until, viewport
+from viewers import (
+    CHROMIUM,
+    browsing,
+    drawn,
+    open_case,
+    serving,
+    settled,
+    shot,
+    sign_in,
+    until,
+    viewport,
+)
 
 from medfuse.affine import transform_in_other_frame
 from medfuse.case import Image
@@ -146,6 +157,7 @@ def test_crosshair_lines_and_fusion_go_through_an_accepted_registration(desk):
         fused.select_option(index=1)
         until(lambda: coloured().mean() > 0.02, "the MR lies over the CT", page)
         page.get_by_text("by a registration that bo accepted").wait_for()
+        shot(page, "registered-en-1600")
         ct.hover()
         expect(page.locator(".pane[data-modality=CT] .readout")).to_contain_text("MR")
         page.get_by_role("button", name="Withdraw the acceptance").click()

@@ -213,6 +213,8 @@ def test_the_page_of_keys_changes_them_for_this_person(desk):
         )
         viewport(page, "CT").hover()
         page.keyboard.press("?")
+        page.locator("dialog.keys[open]").wait_for()
+        shot(page, "keys-en-1600")
         page.locator("dialog.keys [data-key=distance]").click()
         page.locator("dialog.keys [data-key=distance].on").wait_for()
         page.keyboard.press("D")

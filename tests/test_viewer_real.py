@@ -221,3 +221,21 @@ def test_a_real_case_from_a_zip_to_a_signed_report(shared, tmp_path, monkeypatch
     ).stdout
     assert "left thigh" in " ".join(text.split())
     assert "Bo Chen" in text
+
+
+def test_the_structure_set_of_a_real_patient_is_outlined(shared, tmp_path, monkeypatch):
+    source = shared / "cohorts" / "sts_ct_mr_pet" / "dicom"
+    if not source.is_dir():
+        pytest.skip(f"no {source}")
+    monkeypatch.setenv("MEDFUSE_HOME", str(tmp_path))
+    (case_id,) = ingest(Library(tmp_path), source).cases
+    with serving(tmp_path) as url, browsing(url, width=1920, patience_s=900) as page:
+        page.goto(f"{url}/read?case={case_id}")
+        canvas = viewport(page, "CT")
+        settled(canvas)
+        listed = page.locator("[data-referred]").first
+        listed.get_by_role("button", name=re.compile("^Show where it is largest")).first.click()
+        expect(canvas).not_to_have_attribute("data-others", "")
+        settled(canvas)
+        shot(page, "real-outlines-en-1920")
+        assert not page.problems

@@ -23,6 +23,7 @@ from viewers import (
     viewport,
 )
 
+from apps.viewer.words import dated
 from medfuse.library import Library, accounts, audit, store
 from medfuse.library.catalogue import CaseRow
 from medfuse.library.ingest import ingest
@@ -81,10 +82,10 @@ def test_who_it_is_what_was_not_read_and_what_is_no_question_for_the_task(desk):
     with browsing(url) as page:
         open_case(page, url, now)
         told = page.locator("[data-testid=stMarkdown]", has_text="Patient").first
-        for said in (who.patient_id, who.sex, who.study_date):
+        for said in (who.patient_id, who.sex, dated(who.study_date)):
             expect(told).to_contain_text(said)
         page.get_by_text(
-            "An earlier study of this patient (20190102)"
+            "An earlier study of this patient (2019-01-02)"
         ).wait_for()  # in the library, not read yet
         question = page.get_by_placeholder(re.compile("Is there", re.IGNORECASE))
         for asked, refused in (

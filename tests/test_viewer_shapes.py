@@ -17,6 +17,7 @@ from viewers import (
     sampled,
     serving,
     settled,
+    shot,
     sign_in,
     take_tool,
     until,
@@ -146,6 +147,7 @@ def test_evidence_is_an_outline_on_each_plane_and_planes_turn(desk):
         expect(canvas).to_have_attribute("data-tilt", "20.0")
         expect(canvas).to_have_attribute("data-index", stood)
         until(lambda: _green(canvas), "the turned plane shows it", page)
+        shot(page, "oblique-en-1600")
         take_tool(page, "tilt")
         box = settled(canvas)
         page.mouse.move(box["x"] + 150, box["y"] + 150)

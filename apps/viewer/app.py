@@ -12,7 +12,7 @@ from streamlit.navigation.page import StreamlitPage
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))  # streamlit runs this file as a script
 
-from apps.viewer import people, remembered
+from apps.viewer import people, ready, remembered
 from apps.viewer.registry import PAGES, ViewerPage
 from apps.viewer.words import LANGUAGES, language, plain, w
 from medfuse.faults import fault_sentence
@@ -58,6 +58,7 @@ STYLE = """
     flex-wrap: nowrap;}
   [class*="st-key-cases-"] [data-testid="stElementToolbar"] {display: none;}
   [data-unsaved] :is(.st-key-sign, .st-key-sign-now) button {pointer-events: none; opacity: .4;}
+  .st-key-paper [data-testid^="stBaseButton"] :is(div, p) {white-space: normal; overflow: visible;}
   h3 {padding-top: .2rem !important; padding-bottom: .2rem !important;}
 </style>
 """
@@ -123,6 +124,7 @@ def main() -> None:
             on_change=_speak,
         )
         people.sidebar()
+        ready.watch()
     if not people.may_look():
         st.info(w("sign_in"))
         return

@@ -44,6 +44,7 @@ class Job:
     state: str = "queued"
     why: str = ""
     started: float = 0.0
+    by: str = ""  # the account that asked for it; empty for a guest
 
     @property
     def seconds(self) -> int:
@@ -101,7 +102,7 @@ def predict(case_ids: list[str], language: str, who: Account | None) -> None:
     for case_id in case_ids:
         if case_id in jobs and jobs[case_id].state in ("queued", "waiting"):
             continue
-        job = jobs[case_id] = Job(case_id)
+        job = jobs[case_id] = Job(case_id, by=who.name if who else "")
         future = _submit(_predict, case_id, language, who)
         future.add_done_callback(partial(_finish, job))
     _mark()

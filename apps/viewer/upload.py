@@ -28,11 +28,12 @@ def show(*, empty: bool) -> None:
         files = st.file_uploader(w("worklist.drop"), accept_multiple_files=True, key=f"files-{turn}") or []
         loose = [f for f in files if is_volume_file(Path(f.name))]
         stated = {}
+        said = {LABEL_MAP: w("worklist.label_map"), "": w("worklist.which")}
         for column, file in zip(st.columns(max(1, min(4, len(loose)))) * 16, loose, strict=False):
             stated[file.name] = column.selectbox(
                 w("worklist.modality_of") + f": {file.name}",
                 ["", *MODALITIES, LABEL_MAP],
-                format_func=lambda m: w("worklist.label_map") if m == LABEL_MAP else m,
+                format_func=lambda m: said.get(m, m),
                 key=f"modality-{turn}-{file.name}",
             )
         left, right = st.columns([3, 1], vertical_alignment="center")

@@ -74,6 +74,11 @@ def plain(text: object) -> str:
     return "".join(f"\\{c}" if c in MARKUP else c for c in str(text))
 
 
+def dated(date: str) -> str:
+    """20240614 as 2024-06-14; anything else as it is."""
+    return f"{date[:4]}-{date[4:6]}-{date[6:]}" if len(date) == 8 and date.isdigit() else date
+
+
 def finding_word(finding: str) -> str:
     """A finding's name in the reader's language, by the first bundle that knows it; its id without one."""
     return _every_finding(language()).get(finding, finding.replace("_", " "))

@@ -45,11 +45,18 @@ def show() -> None:
         st.caption(w("people.intact", n=len(entries)))
         table = pd.DataFrame(
             [
-                {word: str(row.get(k, "")) for k, word in names("people.columns").items()}
+                {word: _said(k, str(row.get(k, ""))) for k, word in names("people.columns").items()}
                 for row in (e.as_json() for e in entries[::-1][:500])
             ]
         )
         st.dataframe(table, hide_index=True, width="stretch", height=520)
+
+
+def _said(column: str, text: str) -> str:
+    """A cell of the audit log as a person reads it."""
+    if column == "event":
+        return names("people.events").get(text, text)
+    return text[:19].replace("T", " ") if column == "at" else text
 
 
 def _add(who: people_known.Account) -> None:

@@ -117,9 +117,9 @@ def _predictions(case_ids: tuple[str, ...]) -> list[dict]:
             p = result[0]
             out.append(
                 {
-                    "findings": [(f.name, f.contribution) for f in p.findings if f.assessed],
+                    "findings": [(f.id, f.contribution) for f in p.findings if f.assessed],
                     "subsets": p.subset_probability,
-                    "names": {f.id: f.name for f in p.findings if f.assessed},
+                    "assessed": [f.id for f in p.findings if f.assessed],
                 }
             )
     return out
@@ -128,9 +128,9 @@ def _predictions(case_ids: tuple[str, ...]) -> list[dict]:
 def _contributions(case_ids: tuple[str, ...]) -> pd.DataFrame:
     return pd.DataFrame(
         [
-            {"finding": name, "modality": m, "size_": abs(v)}
+            {"finding": finding_word(f), "modality": m, "size_": abs(v)}
             for p in _predictions(case_ids)
-            for name, parts in p["findings"]
+            for f, parts in p["findings"]
             for m, v in parts.items()
         ],
         columns=["finding", "modality", "size_"],
@@ -149,11 +149,11 @@ def _complement(case_ids: tuple[str, ...]) -> pd.DataFrame:
             if rest in subsets:
                 rows += [
                     {
-                        "finding": name,
+                        "finding": finding_word(f),
                         "joins": f"{rest} → +{m}",
                         "moves": abs(subsets[full][f] - subsets[rest][f]),
                     }
-                    for f, name in p["names"].items()
+                    for f in p["assessed"]
                     if f in subsets[full] and f in subsets[rest]
                 ]
     table = pd.DataFrame(rows, columns=["finding", "joins", "moves"])
@@ -193,17 +193,17 @@ def _evaluation() -> None:
                 "n": row["n"],
                 "macro AUROC": row["macro_auroc"],
                 "95 %": str(row["ci95"]),
-                "focal": row["focal_auroc"],
-                "diffuse": row["diffuse_auroc"],
+                w("cohort.focal"): row["focal_auroc"],
+                w("cohort.diffuse"): row["diffuse_auroc"],
                 "logit stack": stack.get("macro_auroc"),
                 "late concat": late.get("macro_auroc"),
                 "ECE": calibration.get("ece"),
-                "90 % sets hold": calibration.get("coverage90"),
+                w("cohort.sets_hold"): calibration.get("coverage90"),
             }
         )
     st.caption(
         f"{scores['bundle']['name']} {scores['bundle']['hash'][:12]} · n {scores['n']} · "
-        f"{'simulated' if scores['simulated'] else 'real'}"
+        + w("cohort.simulated" if scores["simulated"] else "cohort.real")
     )
     table = pd.DataFrame(rows)
     st.dataframe(table, hide_index=True, width="stretch")
@@ -230,8 +230,8 @@ def _curves(curves: dict) -> None:
         + alt.Chart(pd.DataFrame(roc))
         .mark_line()
         .encode(
-            x=alt.X("x:Q", title="1 − specificity"),
-            y=alt.Y("y:Q", title="sensitivity"),
+            x=alt.X("x:Q", title=w("cohort.false_alarms")),
+            y=alt.Y("y:Q", title=w("cohort.sensitivity")),
             color=alt.Color("finding:N", title=None),
             order="x:Q",
         ),
@@ -244,8 +244,8 @@ def _curves(curves: dict) -> None:
         + alt.Chart(pd.DataFrame(points))
         .mark_line(point=True)
         .encode(
-            x=alt.X("x:Q", title="said"),
-            y=alt.Y("y:Q", title="came true"),
+            x=alt.X("x:Q", title=w("cohort.foretold")),
+            y=alt.Y("y:Q", title=w("cohort.came_true")),
             color=alt.Color("subset:N", title=None),
         ),
         width="stretch",

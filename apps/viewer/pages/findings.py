@@ -15,7 +15,7 @@ from medfuse.prediction import FindingRecord, LesionRecord, Prediction
 
 def show(prediction: Prediction, places: Places) -> None:
     """The table of findings and lesions of one prediction."""
-    st.markdown(f"### {w('findings.finding')}")
+    st.markdown(f"### {w('findings.title')}")
     if not prediction.findings:
         st.caption(w("findings.none"))
         return

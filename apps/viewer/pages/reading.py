@@ -13,7 +13,7 @@ from apps.viewer.desk import library
 from apps.viewer.evidence import Places
 from apps.viewer.pages import ask, findings, images, report
 from apps.viewer.presence import presence
-from apps.viewer.words import language, names, plain, w
+from apps.viewer.words import dated, language, names, plain, w
 from medfuse.display.contract import CaseImages
 from medfuse.errors import UserError, WrongUse
 from medfuse.library import results
@@ -110,8 +110,12 @@ def _paper(
 def _whose(case_id: str) -> None:
     """Whose images these are: it stands above them, so that nobody reads the wrong patient."""
     who = images.whose(case_id)
-    parts = [who.name, who.patient_id, who.sex, who.birth_date, who.age]
-    parts += [w("worklist.date"), who.study_date or "–"]
+    parts = [who.name, who.patient_id, who.sex, dated(who.birth_date), who.age]
+    parts += [f"{w('worklist.date')} {dated(who.study_date) or '–'}"]
+    first, *others = who.accession.split(", ")
+    parts += (
+        [f"{w('worklist.accession')} {first}" + (f" (+{len(others)})" if others else "")] if first else []
+    )
     told = " · ".join(p for p in parts if p).replace("`", "'")  # a back-tick would end the code that holds it
     st.markdown(f"**{w('worklist.patient')}** :blue[`{told}`]")
 
@@ -122,7 +126,7 @@ def _prior(case_id: str) -> None:
     if waiting is None:
         return
     earlier, date = waiting
-    st.info(w("reader.unread_prior", date=date))
+    st.info(w("reader.unread_prior", date=dated(date)))
     job = jobs.jobs.get(earlier)
     going = job is not None and job.state in ("queued", "waiting")
     if people.may_edit() and st.button(w("reader.predict_prior"), key="predict-prior", disabled=going):

@@ -14,7 +14,7 @@ from apps.viewer import components, jobs, people, remembered, rows, upload
 from apps.viewer.choices import choose
 from apps.viewer.desk import library
 from apps.viewer.presence import presence
-from apps.viewer.words import finding_word, language, names, plain, w
+from apps.viewer.words import dated, finding_word, language, names, plain, w
 from medfuse.display.contract import Message
 from medfuse.library import store
 from medfuse.library.accounts import Account, list_accounts
@@ -26,7 +26,7 @@ from medfuse.modalities import MODALITIES
 STATE_MARKS = {"present": "●", "limited": "◐", "absent": "–", "failed": "✕"}
 LIKELY = 0.5
 MOST = 2000  # rows of the table: who looks for a case narrows the filters
-WHOSE = ("name", "patient", "age", "accession")
+WHOSE = ("name", "patient", "age")
 DERIVED = ("focal_lesion", "solid_lesion")  # said by what they are derived from
 
 
@@ -145,7 +145,8 @@ def _lay_out(left: Desk) -> None:
 
 
 def _table(rows: list[Row]) -> pd.DataFrame:
-    columns = [*WHOSE, "date", "study", "images", *MODALITIES, "found", "domain", "state", "reader"]
+    told = ["date", "study", *MODALITIES, "state", "reader", "found", "domain", "images", "accession"]
+    columns = [*WHOSE, *told]  # what a narrow window leaves out comes last
     return pd.DataFrame([_line(r) for r in rows], columns=columns)
 
 
@@ -157,7 +158,7 @@ def _line(row: Row) -> dict[str, str]:
         "patient": row.patient_id or row.case_id,
         "age": " ".join(x for x in (row.sex, "" if row.age is None else str(row.age)) if x),
         "accession": row.accession,
-        "date": row.study_date,
+        "date": dated(row.study_date),
         "study": " · ".join(x for x in (row.body_part, row.description) if x),
         "images": f"{row.series} / {row.files}" if row.files else str(row.series),
         **{m: STATE_MARKS[row.states.get(m, "absent")] for m in MODALITIES},
@@ -178,7 +179,7 @@ def _likely(row: Row) -> str:
 def _reader(row: Row) -> str:
     """To whom a case is assigned, and who has it open now."""
     here = presence.at(row.case_id)
-    return " ".join(x for x in (row.reader, f"👁 {', '.join(here)}" if here else "") if x)
+    return " ".join(x for x in (row.reader, f"◉ {', '.join(here)}" if here else "") if x)
 
 
 def _state(row: Row) -> str:
@@ -193,15 +194,15 @@ def _columns() -> dict:
     marks = " ".join(f"{mark} {names('states')[s]}" for s, mark in STATE_MARKS.items())
     column = st.column_config.TextColumn
     return {
-        "name": column(w("worklist.name"), width="medium"),
-        "patient": column(w("worklist.patient"), width="small"),
-        "age": column(w("worklist.age"), width=60),
-        "accession": column(w("worklist.accession"), width="small"),
-        "study": column(w("worklist.study"), width="medium"),
+        "name": column(w("worklist.name"), width=170),
+        "patient": column(w("worklist.patient"), width=105),
+        "age": column(w("worklist.age"), width=84),
+        "accession": column(w("worklist.accession"), width=130),
+        "study": column(w("worklist.study"), width=185),
         "images": column(w("worklist.images"), width=90, help=w("worklist.images_help")),
         "reader": column(w("worklist.reader"), width="small"),
-        "date": column(w("worklist.date"), width="small"),
-        **{m: column(m, width=45, help=marks) for m in MODALITIES},
+        "date": column(w("worklist.date"), width=85),
+        **{m: column(m, width=40, help=marks) for m in MODALITIES},
         "found": column(w("worklist.found"), width="medium"),
         "domain": column(w("worklist.domain"), width=120),
         "state": column(w("worklist.state"), width="small"),
@@ -240,7 +241,11 @@ def _assignment(row: Row) -> None:
     known = ["", *(a.name for a in list_accounts(library()) if a.may("author"))]
     left, right = st.columns([1, 4], vertical_alignment="bottom")
     at = known.index(row.reader) if row.reader in known else 0
-    to = left.selectbox(w("worklist.reader"), known, index=at, key=f"assign-{row.case_id}-{row.reader}")
+    key = f"assign-{row.case_id}-{row.reader}"
+    nobody = w("worklist.nobody")
+    to = left.selectbox(
+        w("worklist.reader"), known, index=at, key=key, format_func=lambda name: name or nobody
+    )
     if to != row.reader and right.button(w("worklist.assign"), key="assign"):
         assign(library(), row.case_id, to, who)
         st.rerun()

@@ -418,7 +418,7 @@ export class Pane {
   }
 
   #three() {
-    const canvas = h('canvas', { class: 'three' })
+    const canvas = h('canvas', { class: 'three', role: 'img', 'aria-label': this.words.mpr_hint })
     const holder = h('div', { class: 'holder' }, canvas)
     if (!document.createElement('canvas').getContext('webgl2')) {
       holder.replaceChildren(h('p', { class: 'nothing' }, this.words.no_webgl2))

@@ -204,7 +204,9 @@ export class Reader {
   #refit() {
     const was = this.gridName
     this.#fitted()
-    if (was !== this.gridName) this.arrange()
+    if (was === this.gridName) return
+    this.arrange()
+    this.drawBar() // which names it
   }
 
   get gridName() {

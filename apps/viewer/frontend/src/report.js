@@ -6,6 +6,7 @@ import { nextSerial } from './outbox.js'
 
 const MARKS = { present: '●', possible: '◐', absent: '○', not_assessed: '–', notice: '' }
 const SAVE_AFTER_MS = 2000 // of typing: less than five seconds can be lost
+const MOST_UNDONE = 50 // changes that can be taken back
 const ELSEWHERE = ['next_sentence', 'previous_sentence', 'accept', 'reject'] // keys of a report in a window of its own
 
 export class ReportEditor {
@@ -19,6 +20,8 @@ export class ReportEditor {
     this.at = [0, 0]
     this.serial = null // of the change that Python has not answered yet
     this.waiting = false
+    /** @type {any[]} */
+    this.past = [] // sections before each change of this person's, to take it back
     this.root = h('div', { class: 'report' })
     root.append(this.root)
     this.off = [hear(document, 'keydown', (e) => this.#key(e)), hear(bus, 'insert', (e) => this.insert(e.detail)), hear(bus, 'decide', (e) => this.#decide(e.detail))]
@@ -44,6 +47,7 @@ export class ReportEditor {
     }
     if (this.serial !== null || (this.editing && data.revision === this.data.revision)) return
     this.data = data
+    if (plain(data.sections) !== plain(this.sections ?? [])) this.past = [] // another hand changed it: what was before is no more
     this.sections = structuredClone(data.sections)
     this.editing = null
     this.waiting = false
@@ -55,7 +59,8 @@ export class ReportEditor {
   draw() {
     const { words, may_edit } = this.data
     const items = this.sections.flatMap((section, s) => [
-      h('h5', {}, section.title, may_edit && h('button', { class: 'quiet', title: words.add, 'data-add': section.id, onclick: () => this.add(s) }, '＋')),
+      h('h5', {}, section.title, may_edit && h('button', { class: 'quiet', title: words.add, 'data-add': section.id, onclick: () => this.add(s) }, '＋'),
+        may_edit && s === 0 && h('button', { class: 'quiet', title: words.undo, 'aria-label': words.undo, 'data-undo': '', disabled: !this.past.length, onclick: () => this.undo() }, '↶')),
       ...section.sentences.map((x, n) => this.#sentence(x, s, n)),
     ])
     this.root.replaceChildren(...items, h('p', { class: 'legend' }, words.report_legend))
@@ -176,12 +181,21 @@ export class ReportEditor {
     this.#change(() => this.sections[s].sentences.splice(n, 0, ...this.sections[s].sentences.splice(k, 1)))
   }
 
-  #change(run, tell = true) {
+  #change(run, tell = true, back = false) {
+    if (tell && !back) this.past = [...this.past.slice(1 - MOST_UNDONE), this.sections.map((x) => ({ ...structuredClone(x), sentences: structuredClone(x.sentences.filter((y) => y.text)) }))]
     run()
     this.draw()
     if (!tell) return
     if (this.serial !== null) { this.waiting = true; this.#unsaved() } // one at a time: each change goes on top of the revision before it
     else this.#send()
+  }
+
+  /** The report as it was before this person's last change: one more revision. */
+  undo() {
+    const before = this.data.may_edit && !this.editing && this.past.pop()
+    if (!before) return
+    this.#change(() => { this.sections = before }, true, true)
+    this.#reveal()
   }
 
   #send() {
@@ -222,7 +236,9 @@ export class ReportEditor {
   }
 
   #key(event) {
-    if (event.ctrlKey || event.metaKey || event.altKey || taken(event)) return
+    if (taken(event)) return
+    if ((event.ctrlKey || event.metaKey) && event.key === 'z' && !(away() && !second)) { event.preventDefault(); this.undo() }
+    if (event.ctrlKey || event.metaKey || event.altKey) return
     const does = Object.entries(this.data.keys).find(([, key]) => key === event.key)?.[0]
     if (away() && !second) {
       if (ELSEWHERE.includes(does)) send('report', 'decide', does) // what is read there is decided there

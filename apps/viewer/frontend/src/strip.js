@@ -31,7 +31,7 @@ export class Strip {
   #picture(image) {
     const known = this.pictures.get(image.index)
     if (known) return known
-    const canvas = h('canvas', { width: image.thumb[0] || 1, height: image.thumb[1] || 1 })
+    const canvas = h('canvas', { 'aria-hidden': 'true', width: image.thumb[0] || 1, height: image.thumb[1] || 1 })
     this.pictures.set(image.index, canvas)
     picture(canvas, image)
     return canvas

@@ -1,5 +1,6 @@
 /** The row of tools above the images. */
 
+import { dated } from './corners.js'
 import { choose, h } from './dom.js'
 import { icon } from './icons.js'
 import { away } from './together.js'
@@ -25,11 +26,11 @@ export function toolbar(reader) {
       data.may_save && press('save', '★', words.save_hanging),
       press('one', '▣', words.one, reader.single),
       press('link', icon('link'), words.link, reader.linked, words.link_hint),
-      data.prior_date && press('prior', words.prior, words.prior, data.prior_open, words.prior_hint.replace('{date}', data.prior_date))),
+      data.prior_date && press('prior', words.prior, words.prior, data.prior_open, words.prior_hint.replace('{date}', dated(data.prior_date)))),
     h('span', { class: 'group' }, press('evidence', '⬚', words.evidence, reader.evidence),
       reader.places.some((p) => p.runs?.length) && choose(words.evidence_shape, SHAPES.map((s) => [s, words.evidence_shapes[s]]), reader.shape, (s) => { reader.shape = s; reader.draw() }),
       h('input', { type: 'range', min: 0.1, max: 1, step: 0.1, value: String(reader.opacity), title: words.opacity, 'aria-label': words.opacity, oninput: (e) => { reader.opacity = Number(e.target.value); reader.draw() } }),
-      (data.images.some((i) => i.drawn) || data.presented?.some((s) => s.marks.length) || data.structures?.length) && press('overlay', '▱', words.overlay, reader.overlays, words.overlay_hint),
+      (data.images.some((i) => i.drawn) || data.presented?.some((s) => s.marks.length) || Boolean(data.structures?.length)) && press('overlay', '▱', words.overlay, reader.overlays, words.overlay_hint),
       press('crosshair', icon('crosshair'), words.crosshair, reader.crosshairOn), press('reference', icon('reference'), words.reference, reader.referenceOn, words.reference_hint), press('flip', icon('flip'), words.flip, reader.flipped, words.flip_hint),
       press('rotate', icon('rotate'), words.rotate), press('invert', icon('invert'), words.invert),
       press('second', icon('second'), words.second, away(), words.second_hint), press('tags', '☰', words.tags), press('full', icon('full'), words.full), press('reset', '⟲', words.reset), press('help', '?', words.keys_title)),

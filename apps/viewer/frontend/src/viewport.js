@@ -44,7 +44,7 @@ export class Viewport {
     this.outlines = new Map()
     this.back = document.createElement('canvas') // the plane at its own size
     this.canvas = h('canvas', {
-      class: 'viewport', tabIndex: -1,
+      class: 'viewport', role: 'img', tabIndex: -1,
       onwheel: (e) => this.#wheel(e), onpointerdown: (e) => this.#down(e), onpointermove: (e) => this.#move(e),
       onpointerup: (e) => this.#up(e), onpointerleave: () => { this.pointer = null; host.hover(null) }, oncontextmenu: (e) => e.preventDefault(),
       ondblclick: () => { this.reset(); this.draw() },
@@ -121,6 +121,7 @@ export class Viewport {
     this.#marks(context, stack, width, height)
     this.#caption(context, stack, index, shape, width, height)
     corners(context, this.host, width, height)
+    this.canvas.setAttribute('aria-label', this.#named(stack, index, shape))
     Object.assign(this.canvas.dataset, {
       plane: this.plane, index, image: stack.meta.index, window: this.host.window.join(','), tilt: (this.host.tilt?.angle ?? 0).toFixed(1), pivot: this.host.tilt?.pivot.join(',') ?? '', outlined,
       where: this.#where(stack, index), fit: [x, y, sx, sy].map((v) => v.toFixed(3)).join(','), loaded: this.#arrived(stack, index) ? 1 : 0, drawn, stated, others, reference: line.flat().map((v) => v.toFixed(1)).join(','),
@@ -333,15 +334,24 @@ export class Viewport {
     write(context, bottom, width / 2, height - 34, { size: 17, colour: LABEL })
   }
 
+  /** What a screen reader says of it: whose image, what of it, and which plane. */
+  #named(stack, index, { count }) {
+    const { words, whose } = this.host
+    return [whose.name || whose.patient_id, words.modalities[stack.meta.modality] ?? stack.meta.modality, `${this.#what(stack)} ${index + 1}/${count}`].join(', ')
+  }
+
+  #what(stack) {
+    const { words } = this.host
+    return `${this.host.tilt ? `${words.oblique} ${Math.round(this.host.tilt.angle)}° · ` : ''}${stack.meta.kind === 'cine' ? words.frame : words[this.plane]}`
+  }
+
   #caption(context, stack, index, { count }, width, height) {
     const { words } = this.host
-    const what = stack.meta.kind === 'cine' ? words.frame : words[this.plane]
     const simulated = stack.meta.simulated && words.simulated
     const place = this.#where(stack, index)
     const { slab } = this.host
     const thick = slab ? ` · ${words.slabs[slab.kind]} ${slab.mm} mm` : ''
-    const turned = this.host.tilt ? `${words.oblique} ${Math.round(this.host.tilt.angle)}° · ` : ''
-    write(context, `${turned}${what} ${index + 1}/${count}${place}${thick}`, 8, height - 12, { align: 'left', size: 12 })
+    write(context, `${this.#what(stack)} ${index + 1}/${count}${place}${thick}`, 8, height - 12, { align: 'left', size: 12 })
     if (simulated) write(context, simulated, 8, height - 27, { align: 'left', size: 12 })
     if (!this.#arrived(stack, index)) write(context, words.loading, width / 2, height / 2, { size: 15 })
   }
