@@ -3,6 +3,9 @@ where it applies."""
 
 from __future__ import annotations
 
+import importlib.util
+from pathlib import Path
+
 import pytest
 from test_report import TASK, case, lesion, prediction, texts
 
@@ -12,9 +15,12 @@ from medfuse.drafting.labeller import task_lexicon
 from medfuse.drafting.lirads import categorise, visualisation
 from medfuse.drafting.priors import Prior
 from medfuse.drafting.sections import split_sentences
+from medfuse.drafting.statements import statements
+from medfuse.evaluation.planted_errors import KINDS
 from medfuse.prediction import Place
 
 LEXICON = task_lexicon(TASK)
+ROOT = Path(__file__).parent.parent
 
 
 def check(text, p=None, *, lesions=(), prior=None, **more):
@@ -331,7 +337,7 @@ def test_a_wider_finding_is_not_denied_where_a_narrower_one_is_claimed():
 def test_planted_errors_are_caught_and_true_sentences_left_alone():
     from test_claims import three
 
-    from medfuse.evaluation.planted_errors import KINDS, Planted, plant
+    from medfuse.evaluation.planted_errors import Planted, plant
 
     own = {"simple_cyst": 0.95, "focal_lesion": 0.97}
     made = three(
@@ -358,3 +364,64 @@ def test_a_category_of_lirads_is_no_finding_that_was_not_assessed(language):
     (told,) = [x.text for x in report.section("findings").sentences if "LR-5" in x.text]
     first = split_sentences(told)[0]
     assert check_sentence(first, made, TASK, LEXICON).action == "kept"
+
+
+def long_sentences():
+    spec = importlib.util.spec_from_file_location("long", ROOT / "benchmarks" / "long_sentences.py")
+    made = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(made)
+    return made
+
+
+@pytest.mark.parametrize("half", ["first", "kept"])
+def test_long_sentences_are_read_statement_by_statement(half, capsys):
+    """A denial reached over the rest of the sentence, and the largest size stood for every lesion: of 24 true
+    sentences 17 were touched."""
+    found = long_sentences().scored(half, missed=True)
+    out = capsys.readouterr().out
+    assert found.pop("true")[0] == 0, out
+    assert set(found) == set(KINDS)
+    assert all(caught == n for caught, n in found.values()), out
+
+
+@pytest.mark.parametrize(
+    ("text", "parts"),
+    [
+        ("No ascites, gallstones or duct dilatation is seen.", 1),
+        ("There is no ascites, and a 30 mm cyst is seen in the right lobe.", 2),
+        ("Cysts lie in the right and left hepatic lobes.", 2),
+        ("A simple cyst (30 mm, right lobe), not seen on ultrasound.", 1),
+        ("未見腹水，膽結石及脂肪肝。", 1),
+        ("可見腹水，無脂肪肝，膽囊內有結石。", 3),
+    ],
+)
+def test_a_sentence_is_cut_where_a_new_statement_begins(text, parts):
+    found = statements(text, LEXICON)
+    assert len(found) == parts
+    assert "".join(x.text for x in found) == text
+
+
+def test_each_lesion_of_a_sentence_keeps_its_own_side_and_size():
+    both = [cyst(), cyst("left", 17.0).model_copy(update={"id": "CT-2"})]
+    text = "There is a 12 mm simple cyst in the right lobe and a 17 mm simple cyst in the left lobe."
+    got = check(text, CYST, lesions=[cyst(), both[1]])
+    assert got.text == text.replace("12 mm", "30 mm")
+    other = check("Simple cyst in segment III.", CYST, lesions=[cyst()])
+    assert (other.action, "side of simple_cyst" in other.why) == ("hedged", True)
+
+
+@pytest.mark.parametrize(
+    ("text", "p", "why"),
+    [
+        ("Possible ascites.", 0.97, "is called possible"),
+        ("Ascites is likely.", 0.5, "as possible only"),
+        ("很可能有腹水。", 0.5, "as possible only"),
+        ("Ascites is present, with splenomegaly.", 0.97, "splenomegaly"),
+        ("可見腹水及肋膜積液。", 0.97, "肋膜積液"),
+        ("Ascites is unlikely.", 0.97, "is denied"),
+    ],
+)
+def test_certainty_is_held_against_the_scale_and_other_findings_are_not_said(text, p, why):
+    got = check(text, {"ascites": p})
+    assert got.action in ("hedged", "dropped")
+    assert why in got.why

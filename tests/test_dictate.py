@@ -101,6 +101,8 @@ CYST = {"simple_cyst": 0.95, "focal_lesion": 0.97}
         ("the patient is tall", {}, []),
         ("the ascites has increased", {"ascites": 0.95}, ["change"]),
         ("單純性囊腫較前變大", CYST, ["change"]),
+        ("no ascites comma and a twelve millimeter simple cyst in the right lobe", CYST, ["size"]),
+        ("a simple cyst is seen on the right comma and it measures 50 millimeters", CYST, ["size"]),
     ],
 )
 def test_what_does_not_agree_is_asked(words, p, kinds):

@@ -16,13 +16,15 @@ _LOOK = (  # what is seen may be increased without any prior
 )
 _LARGER = re.compile(
     rf"\bincreas(?:ed|es|ing){_LOOK}\b|\b(larger (?:than|now)|enlarg(?:ing|ed since)|ha(?:s|ve) enlarged|"
-    r"grow(?:n|s|ing)|grew|progress\w*|worse\w*)\b|增大|變大|長大|進展|惡化|增加|增長",
+    r"grow(?:n|s|ing)|grew|progress\w*|worse\w*)\b|增大|變大|長大|進展|惡化|"
+    r"(?<!回音)(?<!密度)(?<!訊號)(?<!攝取)增加|增長",
     re.IGNORECASE,
 )
 _SMALLER = re.compile(
     rf"\bdecreas(?:ed|es|ing){_LOOK}\b|"
     r"\b(smaller (?:than|now)|ha(?:s|ve) shrunk|shrank|shrinking|regress\w*|improv\w*|reduced in size|"
-    r"resolv\w*|no longer|disappeared)\b|縮小|變小|減小|減少|消失|改善|消退",
+    r"resolv\w*|no longer|disappeared)\b|縮小|變小|減小|"
+    r"(?<!回音)(?<!密度)(?<!訊號)(?<!攝取)減少|消失|改善|消退",
     re.IGNORECASE,
 )
 _STABLE = re.compile(
@@ -38,7 +40,8 @@ _NEW = re.compile(
 _COMPARES = re.compile(
     r"\b(interval|previous\w*|again|prior|earlier (?:study|examination|exam|scan|imaging|report)|"
     r"compar(?:ed|ison)|since (?:the )?(?:last|\d)|last (?:study|examination|exam|scan|visit)|"
-    r"larger|smaller|known from|relative to (?:the )?(?:last|baseline)|baseline|formerly|"
+    r"(?<!the )(?<!its )(?:larger|smaller)|"
+    r"known from|relative to (?:the )?(?:last|baseline)|baseline|formerly|"
     r"follow(?:ed)?[- ]?up (?:shows|study of|of the))\b|"
     r"較前|較先前|較之前|較上次|先前|以前|上次|前次|相比|與前|舊片|原有|既往|以往|追蹤(?:顯示|檢查)",
     re.IGNORECASE,

@@ -1,10 +1,10 @@
 """The checker: no written sentence stays that the findings do not support.
 
-Each sentence of a learned or local writer is read by the labeller and compared with the claims: presence and
-certainty, the organ, which modality shows it, side, size, whether the images can answer it at all, and words
-of change without a prior. It is kept, mended (a side or size becomes the measured one), hedged (replaced by
-the composer's own sentence), or dropped; what the findings support and nobody wrote is added. What was done,
-and why, is in the report's provenance.
+Each sentence of a learned or local writer is cut into statements, read by the labeller and compared with the
+claims: presence and certainty, the organ, which modality shows it, side, size, whether the images can answer
+it at all, findings that the task does not ask of, and words of change without a prior. It is kept, mended (a
+side or size becomes the measured one), hedged (replaced by the composer's own sentence), or dropped; what the
+findings support and nobody wrote is added. What was done, and why, is in the report's provenance.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from dataclasses import dataclass, replace
 from ..case import Case
 from ..claim import Claim as OurClaim
 from ..knowledge import Graph, task_graph
-from ..prediction import FindingRecord, LesionRecord, Place, Prediction
+from ..prediction import FindingRecord, Place, Prediction
 from ..report import Action, Check, Report, Section, Sentence
 from ..task import Task
 from .change import unproven
@@ -23,22 +23,24 @@ from .claims import claims_of
 from .claims import complete as complete_cover
 from .compose import ANY, Wish, compose, telling
 from .contradictions import against
+from .doubts import degree_of
 from .findings import finding_sentence, notices
-from .labeller import SIZE, Claim, Lexicon, doubted, sentence_claims, size_in_mm, task_lexicon
+from .labeller import Claim, Lexicon, task_lexicon
+from .mend import lesions_of, mend_side, mend_size, wider_ids
 from .organs import organ_outside
 from .priors import Prior
-from .roles_said import without_dissent, wrong_role
+from .roles_said import wrong_role
 from .scale import DENIED, LIKELY, POSSIBLE
 from .sections import parse_sections, split_sentences
+from .statements import Statement, as_claims, gone, named_elsewhere, of_its_own, statements
 from .telling import Telling
 
 UNASSESSED = re.compile(  # of the finding itself, not of what stands in brackets behind it
-    r"^\W*not (assessed|evaluated)\b|\b(is|are|was|were) not (assessed|evaluated)\b|\bcannot be assessed\b|"
+    r"^\W*not (assessed|evaluated)\b|\b(is|are|was|were) not (assessed|evaluated)\b|"
+    r"\b(cannot|could not) be (assessed|evaluated)\b|"
     r"^\W*未評估|：未評估|無法評估",
     re.IGNORECASE,
 )
-SIZE_TOLERANCE = 0.25  # a written size this close to the measured one stays
-_SIDES = {"right": ("right", "右"), "left": ("left", "左")}
 
 
 @dataclass
@@ -51,74 +53,126 @@ class Verdict:
     claims: list[Claim]
 
 
-def unsupported(claim: Claim, ours: OurClaim, record: FindingRecord, *, complete: bool) -> str:
+def unsupported(
+    claim: Claim, ours: OurClaim, record: FindingRecord, *, complete: bool, degree: str = ""
+) -> str:
     """Why a claim may not stand beside ours of the same finding; "" where it may. ``complete``: some volume
-    covers the whole organ."""
+    covers the whole organ. ``degree``: of its doubt (`degree_of`)."""
     p = record.probability
     if p is None or not record.assessed:
         return f"{claim.finding} is not assessed by what was acquired"
     if claim.said == "absent":
-        if p >= POSSIBLE:
-            return f"{claim.finding} is denied, its probability is {p:.2f}"
-        if record.group == "focal" and not complete:
-            return "absence of a focal lesion needs complete coverage"
-        return ""
-    if claim.said == "present" and ours.certainty not in ("certain", "likely"):
+        return _undeniable(claim, record, p, complete=complete)
+    sure = ours.certainty in ("certain", "likely")
+    if p < DENIED:
+        return f"{claim.finding} has probability {p:.2f}"
+    if not sure and (claim.said == "present" or degree == "likely"):
         return f"{claim.finding} has probability {p:.2f}: it may be said as {ours.certainty} only"
-    return f"{claim.finding} has probability {p:.2f}" if p < DENIED else ""
+    if degree == "weak" and ours.certainty == "certain" and record.group != "focal":
+        return f"{claim.finding} has probability {p:.2f}, and is called possible"
+    return ""
+
+
+def _undeniable(claim: Claim, record: FindingRecord, p: float, *, complete: bool) -> str:
+    if p >= POSSIBLE:
+        return f"{claim.finding} is denied, its probability is {p:.2f}"
+    uncovered = record.group == "focal" and not complete
+    return "absence of a focal lesion needs complete coverage" if uncovered else ""
 
 
 def check_sentence(
     text: str, prediction: Prediction, task: Task, lexicon: Lexicon, *, prior: Prior | None = None
 ) -> Verdict:
-    """What becomes of one written sentence, claim by claim: change since ``prior``, presence and certainty,
-    the organ, which modality shows it, then side and size."""
-    known = {f.id for f in task.findings}
-    plain = without_dissent(text)
-    found = [c for c in sentence_claims(plain, lexicon) if c.finding in known]
-    if not found:
+    """What becomes of one written sentence, statement by statement: change since ``prior``, findings that
+    the task does not ask of, presence and certainty, the organ, which modality shows it, then side and
+    size."""
+    whole = UNASSESSED.match(text) is not None  # a list of what was not assessed is one statement
+    parts = [Statement(text, as_claims(text, lexicon))] if whole else statements(text, lexicon)
+    parts = _of_the_task(parts, task)
+    told = list(dict.fromkeys(c for x in parts if not x.carried for c in x.claims))
+    told.sort(key=lambda c: c.said == "absent")
+    if not told:
         return Verdict("", "dropped", "it says nothing about a finding of the task", [])
-    told = _as_doubted(_narrowest(found, task), plain, lexicon)
-    change = unproven(text, told, prediction, task, prior)
-    if change:
-        return Verdict("", "dropped", change, [])
-    if UNASSESSED.search(text):
-        assessed = [c.finding for c in told if prediction.finding(c.finding).assessed]
-        if assessed:
-            return Verdict("", "dropped", f"{assessed[0]} is assessed", told)
+    other = named_elsewhere(text, lexicon)
+    strange = f"it speaks of {other}, which the task does not ask" if other else ""
+    strange = strange or unproven(text, told, prediction, task, prior)
+    if strange:
+        return Verdict("", "dropped", strange, [])
+    why = next((w for x in parts if (w := _refuted(x, prediction, task, lexicon))), None)
+    if why:
+        soft = why.claim is not None and _may_be_hedged(prediction.finding(why.claim.finding))
+        return Verdict("", "hedged" if soft else "dropped", why.text, told)
+    if whole:
         return Verdict(text, "kept", "it was not assessed", told)
-    return _refuted(text, told, prediction, task) or _place_and_size(text, told, prediction, task)
+    return _place_and_size(parts, told, prediction, task)
 
 
-def _refuted(text: str, told: list[Claim], prediction: Prediction, task: Task) -> Verdict | None:
-    """What becomes of a sentence that our own claims do not support; None where they do."""
+@dataclass(frozen=True)
+class _Fault:
+    """Why a sentence may not stand; claim: that the composer may say in its own words instead."""
+
+    text: str
+    claim: Claim | None = None
+
+
+def _of_the_task(parts: list[Statement], task: Task) -> list[Statement]:
+    """The statements with the narrowest claims on findings of the task; what one of them names with a
+    doubt is doubted in all."""
+    known = {f.id for f in task.findings}
+    focal = {f.id for f in task.findings if f.group == "focal"}
+    out: list[Statement] = []
+    for x in parts:
+        own = x.claims if x.carried else of_its_own(x, focal, out[-1] if out else None)
+        out.append(replace(x, claims=tuple(_narrowest([c for c in own if c.finding in known], task))))
+    soft = {c.finding for x in out for c in x.claims if c.said == "possible"}
+    return [replace(x, claims=tuple(_as_doubted(c, soft) for c in x.claims)) for x in out]
+
+
+def _refuted(part: Statement, prediction: Prediction, task: Task, lexicon: Lexicon) -> _Fault | None:
+    """Why a statement may not stand beside our own claims; None where it may."""
     ours = claims_of(prediction, task)
     whole = {c.finding: c for c in ours if not c.lesions}
-    for claim in told:
-        record = prediction.finding(claim.finding)
-        if claim.finding not in whole:
-            return Verdict("", "dropped", f"{claim.finding} is outside the validated domain", told)
-        why = unsupported(claim, whole[claim.finding], record, complete=complete_cover(prediction, task))
-        why = why or _denied_below(claim, whole, task)
-        why = why or _elsewhere(claim, text, task) or _wrong_role(claim, text, ours, task)
-        if why:
-            soft = claim.said == "present" and _may_be_hedged(record)
-            return Verdict("", "hedged" if soft else "dropped", why, told)
+    if UNASSESSED.search(part.text):
+        assessed = [c.finding for c in part.claims if prediction.finding(c.finding).assessed]
+        return _Fault(f"{assessed[0]} is assessed") if assessed else None
+    for claim in part.claims:
+        why = _refuted_claim(claim, part, ours, prediction, task, lexicon)
+        if why and not (part.carried and claim.said == "absent" and not gone(part.text)):
+            return _Fault(why, None if claim.said == "absent" or claim.finding not in whole else claim)
     return None
+
+
+def _refuted_claim(
+    claim: Claim,
+    part: Statement,
+    ours: list[OurClaim],
+    prediction: Prediction,
+    task: Task,
+    lexicon: Lexicon,
+) -> str:
+    """Why one claim of a statement may not stand; "" where it may."""
+    whole = {c.finding: c for c in ours if not c.lesions}
+    if claim.finding not in whole:
+        return f"{claim.finding} is outside the validated domain"
+    record = prediction.finding(claim.finding)
+    degree = "" if part.carried else degree_of(part.text, claim.finding, lexicon)
+    covered = complete_cover(prediction, task)
+    why = unsupported(claim, whole[claim.finding], record, complete=covered, degree=degree)
+    why = why or _denied_below(claim, whole, task)
+    return why or _elsewhere(claim, part.text, task) or role_against(claim, part.text, ours, task)
 
 
 def _denied_below(claim: Claim, whole: dict[str, OurClaim], task: Task) -> str:
     """Why a finding may not be denied: a narrower one, which it would deny too, is claimed."""
     if claim.said != "absent":
         return ""
-    narrower = (c for c in whole.values() if c.claimed and claim.finding in _wider(c.finding, task))
+    narrower = (c for c in whole.values() if c.claimed and claim.finding in wider_ids(c.finding, task))
     return next((f"{claim.finding} is denied, and {c.finding} is {c.certainty}" for c in narrower), "")
 
 
-def _as_doubted(told: list[Claim], text: str, lexicon: Lexicon) -> list[Claim]:
+def _as_doubted(claim: Claim, soft: set[str]) -> Claim:
     """What a sentence names with a doubt is doubted, whatever it says that is seen of it."""
-    soft = doubted(text, lexicon)
-    return [replace(c, said="possible") if c.said == "present" and c.finding in soft else c for c in told]
+    return replace(claim, said="possible") if claim.said == "present" and claim.finding in soft else claim
 
 
 def _elsewhere(claim: Claim, text: str, task: Task) -> str:
@@ -129,85 +183,57 @@ def _elsewhere(claim: Claim, text: str, task: Task) -> str:
     return f"{claim.finding} is not looked for in the {organ}" if organ else ""
 
 
-def _wrong_role(claim: Claim, text: str, ours: list[OurClaim], task: Task) -> str:
-    """Why what is said of a modality may not stand; lesions of a wider or narrower name may be meant."""
+def role_against(claim: Claim, text: str, ours: list[OurClaim], task: Task) -> str:
+    """Why what is said of a modality may not stand beside our own claims; "" where it may. Lesions of a wider
+    or narrower name may be meant."""
     if claim.said == "absent":
         return ""
-    names = {claim.finding, *task.finding(claim.finding).derived_from, *_wider(claim.finding, task)}
+    names = {claim.finding, *task.finding(claim.finding).derived_from, *wider_ids(claim.finding, task)}
     own = [c for c in ours if c.finding == claim.finding]
     return wrong_role(text, own + [c for c in ours if c.lesions and c.finding in names and c not in own])
 
 
 def _narrowest(found: list[Claim], task: Task) -> list[Claim]:
-    """A narrow claim carries the wider ones: "simple cyst" also names a focal lesion."""
-    return [c for c in found if not any(c.finding in _wider(o.finding, task) for o in found if o is not c)]
+    """A narrow claim carries the wider ones: "simple cyst" also names a focal lesion; not those denied."""
+    return [
+        c
+        for c in found
+        if not any(c.finding in wider_ids(o.finding, task) and _alike(c, o) for o in found if o is not c)
+    ]
 
 
-def _wider(finding_id: str, task: Task) -> set[str]:
-    return {f.id for f in task.wider(finding_id)}
+def _alike(one: Claim, other: Claim) -> bool:
+    return (one.said == "absent") == (other.said == "absent")
 
 
-def _lesions_of(claim: Claim, prediction: Prediction, task: Task) -> list[LesionRecord]:
-    """Lesions that may be the one a claim speaks of: of that finding, or of one wider or narrower."""
-    names = {claim.finding, *task.finding(claim.finding).derived_from, *_wider(claim.finding, task)}
-    mine = [x for x in prediction.lesions if x.finding in names]
-    return sorted(mine, key=lambda x: (x.finding != claim.finding, -x.probability))
-
-
-def _place_and_size(text: str, told: list[Claim], prediction: Prediction, task: Task) -> Verdict:
+def _place_and_size(parts: list[Statement], told: list[Claim], prediction: Prediction, task: Task) -> Verdict:
     """Side and size against the lesion masks; without a measured lesion neither may be stated."""
     done: list[str] = []
-    for claim in told:
-        if claim.said == "absent" or prediction.finding(claim.finding).group != "focal":
-            continue
-        lesions = _lesions_of(claim, prediction, task)
-        for mend in (_mend_side, _mend_size):
-            mended = mend(text, claim, lesions)
-            if mended is None:
-                what = "side" if mend is _mend_side else "size"
-                return Verdict("", "hedged", f"the {what} of {claim.finding} is not measured", told)
-            text, note = mended
-            done += [note] if note else []
+    text = ""
+    for part in parts:
+        placed, why = _placed(part, prediction, task, done)
+        if why:
+            return Verdict("", "hedged", why, told)
+        text += placed
     return Verdict(text, "mended" if done else "kept", "; ".join(done) or "supported by the findings", told)
 
 
-def _mend_side(text: str, claim: Claim, lesions: list[LesionRecord]) -> tuple[str, str] | None:
-    """The text with the measured side, and what was changed; None where no side was measured."""
-    sides = {x.side for x in lesions} - {""}
-    if not claim.side or claim.side in sides:
-        return text, ""
-    if not sides:
-        return None
-    (other,) = sides
-    return _swap_side(text, claim.side, other), f"side {claim.side} → {other}, as measured"
-
-
-def _mend_size(text: str, claim: Claim, lesions: list[LesionRecord]) -> tuple[str, str] | None:
-    """The text with the nearest measured size, and what was changed; None where no size was measured."""
-    if claim.size_mm is None:
-        return text, ""
-    stated = claim.size_mm
-    sides = {x.side for x in lesions}
-    here = [x for x in lesions if x.side in ("", claim.side or x.side) or claim.side not in sides]
-    sizes = [x.long_axis_mm for x in here if x.long_axis_mm is not None]
-    if not sizes:
-        return None
-    near = min(sizes, key=lambda v: abs(v - stated))
-    if abs(near - stated) <= SIZE_TOLERANCE * near:
-        return text, ""
-    return _set_size(text, near), f"size {stated:.0f} → {near:.0f} mm, as measured"
-
-
-def _swap_side(text: str, wrong: str, right: str) -> str:
-    for old, new in zip(_SIDES[wrong], _SIDES[right], strict=True):
-        text = text.replace(old, new).replace(old.capitalize(), new.capitalize())
-    return text
-
-
-def _set_size(text: str, mm: float) -> str:
-    """Put the measured long axis in place of the largest stated size."""
-    stated = max(SIZE.finditer(text), key=size_in_mm)
-    return f"{text[: stated.start()]}{mm:.0f} mm{text[stated.end() :]}"
+def _placed(part: Statement, prediction: Prediction, task: Task, done: list[str]) -> tuple[str, str]:
+    """A statement with the measured side and size, or why it cannot stand; what was mended is added to
+    ``done``."""
+    text = part.text
+    for claim in part.claims:
+        if claim.said == "absent" or prediction.finding(claim.finding).group != "focal":
+            continue
+        lesions = lesions_of(claim, prediction, task)
+        for mend in (mend_side, mend_size):
+            mended = mend(text, claim, lesions)
+            if mended is None:
+                what = "side" if mend is mend_side else "size"
+                return "", f"the {what} of {claim.finding} is not measured"
+            text, note = mended
+            done += [note] if note else []
+    return text, ""
 
 
 def checked_report(
@@ -273,7 +299,7 @@ def _section(
         elif verdict.text:
             rows.append(_sentence(verdict, t))
             for claim in verdict.claims:
-                mentioned |= {claim.finding, *_wider(claim.finding, t.task)}
+                mentioned |= {claim.finding, *wider_ids(claim.finding, t.task)}
     return rows, provenance, mentioned
 
 
@@ -311,7 +337,7 @@ def _places(claim: Claim, prediction: Prediction, task: Task) -> list[Place]:
     """Where the lesions are that a claim may speak of, those of its side first."""
     if prediction.finding(claim.finding).group != "focal":
         return []
-    lesions = _lesions_of(claim, prediction, task)
+    lesions = lesions_of(claim, prediction, task)
     of_that_side = [x for x in lesions if x.side == claim.side] if claim.side else []
     return [x.place for x in (of_that_side or lesions)[:3]]
 

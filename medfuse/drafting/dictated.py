@@ -4,7 +4,7 @@ enters a report; what does not agree is asked, never changed."""
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from ..knowledge import Graph, task_graph
@@ -12,16 +12,19 @@ from ..prediction import LesionRecord, Prediction
 from ..report import Assertion
 from ..task import Task
 from .change import unproven
-from .check import SIZE_TOLERANCE
+from .check import role_against
+from .claims import claims_of
 from .contradictions import contradictions
-from .labeller import Claim, Lexicon, sentence_claims, task_lexicon
+from .labeller import Claim, Lexicon, task_lexicon
+from .mend import SIZE_TOLERANCE
 from .priors import Prior
 from .scale import DENIED, POSSIBLE
 from .sections import parse_sections, split_sentences
 from .spoken import written
+from .statements import Statement, statements
 
 SectionName = Literal["indication", "technique", "comparison", "findings", "impression"]
-Kind = Literal["side", "size", "presence", "absence", "not_assessed", "contradiction", "change"]
+Kind = Literal["side", "size", "presence", "absence", "not_assessed", "contradiction", "change", "role"]
 _TECHNIQUE = re.compile(
     r"\b(was|were) (performed|acquired|obtained)\b|\bwith(out)? (intravenous |iv )?contrast\b|"
     r"注射顯影劑|檢查方式",
@@ -79,11 +82,11 @@ def dictation(
     headed = bool(re.search(r"^\w+:", text, re.MULTILINE))
     for section, part in parse_sections(text).items():
         for sentence in split_sentences(part):
-            told = _narrowest(sentence_claims(sentence, lexicon), graph)
+            parts = [_narrowest(x, graph) for x in statements(sentence, lexicon)]
+            told = list(dict.fromkeys(c for x in parts if not x.carried for c in x.claims))
             rows.append(_row(sentence, section if headed else "", told))
             if prediction is not None:
-                for claim in told:
-                    questions += _asked(len(rows) - 1, claim, prediction, task)
+                questions += _checked(len(rows) - 1, parts, prediction, task)
                 if section != "comparison":
                     questions += _change(len(rows) - 1, sentence, told, prediction, task, prior)
     if graph is not None:
@@ -91,11 +94,29 @@ def dictation(
     return Dictation(text=text, sentences=tuple(rows), questions=tuple(questions))
 
 
-def _narrowest(claims: list[Claim], graph: Graph | None) -> list[Claim]:
+def _narrowest(part: Statement, graph: Graph | None) -> Statement:
+    """A statement without the wider claims that a narrower one carries."""
     if graph is None:
-        return claims
-    wide = {w for c in claims if c.finding in graph.concepts for w in graph.wider(c.finding)}
-    return [c for c in claims if c.finding not in wide]
+        return part
+    wide = {w for c in part.claims if c.finding in graph.concepts for w in graph.wider(c.finding)}
+    return replace(part, claims=tuple(c for c in part.claims if c.finding not in wide))
+
+
+def _checked(n: int, parts: list[Statement], prediction: Prediction, task: Task) -> list[Question]:
+    """What the statements of one sentence do not agree with, claim by claim; each question once."""
+    out: list[Question] = []
+    ours = claims_of(prediction, task)
+    for part in parts:
+        for claim in part.claims:
+            if not part.carried:
+                out += _asked(n, claim, prediction, task)
+            elif claim.said != "absent" and claim.finding in {f.id for f in prediction.findings}:
+                lesions = _lesions(claim, prediction, task)
+                out += _place(n, claim, task.finding(claim.finding).label("en"), lesions)
+            why = role_against(claim, part.text, ours, task) if claim.said != "absent" else ""
+            if why:
+                out.append(Question(sentence=n, kind="role", asked=f"{why}. Is it seen there?"))
+    return list(dict.fromkeys(out))
 
 
 def _row(sentence: str, section: str, told: list[Claim]) -> DictatedSentence:

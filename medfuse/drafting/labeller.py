@@ -25,7 +25,7 @@ Said = Literal["present", "possible", "absent"]
 
 _NEGATION = re.compile(
     r"\b(no|not|without|free of|absence of|absent|negative for|never|neither|nor|resolved|cleared|"
-    r"rather than|rule out|ruled out)\b|無(?!回音|痛)|未見|未發現|沒有|未有|排除",
+    r"rather than|rule out|ruled out)\b|無(?!回音|痛|顯影|增強|併發)|未見|未發現|沒有|未有|排除",
     re.IGNORECASE,
 )
 _AFTER = re.compile(
@@ -35,12 +35,13 @@ _AFTER = re.compile(
 _NOT_A_NEGATION = re.compile(
     r"\bno (significant )?(interval )?change\b|\bnot excluded\b|\bcannot be excluded\b|\bnot only\b|"
     r"\bwithout (iv |intravenous )?contrast\b|\bwithout (significant )?(interval )?change\b|"
-    r"無法排除|無明顯變化",
+    r"無法排除|不(?:能)?排除|無明顯變化",
     re.IGNORECASE,
 )
-_DOUBT = re.compile(
-    r"\b(possible|possibly|probable|probably|may|might|could|suspicious|suspected|suspect|likely|suggest\w*|"
-    r"favou?r\w*|cannot be excluded|not excluded|questionable|equivocal)\b|疑|可能|無法排除|傾向",
+DOUBT = re.compile(
+    r"\b(possible|possibly|possibility|probable|probably|may|might|could|suspicious|suspected|suspect|"
+    r"likely|suggest\w*|favou?r\w*|cannot be excluded|not excluded|questionable|equivocal)\b|"
+    r"疑|可能|無法排除|不(?:能)?排除|傾向",
     re.IGNORECASE,
 )
 _CLAUSE = re.compile(
@@ -162,7 +163,7 @@ def _governed(clause: str, place: Place) -> Said:
     after = plain[place.end :]
     if _NEGATION.search(before) or _AFTER.search(after):
         return "absent"
-    return "possible" if _DOUBT.search(clause) else "present"
+    return "possible" if DOUBT.search(clause) else "present"
 
 
 def label(text: str, lexicon: Lexicon) -> dict[str, Said | None]:

@@ -14,12 +14,15 @@ MODALITIES = {
 }
 _CLAUSE = re.compile(r"[;；。]|\.\s|,\s*(?:but|and not|although)\b|\bbut\b|，但|但")
 _NOT = re.compile(
-    r"\bnot (seen|visible|shown|visuali[sz]ed|identified|depicted|demonstrated)\b|\binvisible\b|\boccult\b|"
-    r"\bno correlate\b|未顯示|看不到|無法顯示|未能顯示",
+    r"\bnot (seen|visible|shown|visuali[sz]ed|identified|depicted|demonstrated|evident|(?:on|by|in) )\b|"
+    r"\binvisible\b|\boccult\b|"
+    r"\bno correlate\b|\bneither of (?:which|them)\b|"
+    r"未顯示|看不到|無法顯示|未能顯示|未見",
     re.IGNORECASE,
 )
 _SHOWS = re.compile(
-    r"\b(shown|shows|seen|visible|visuali[sz]ed|depicted|demonstrated|demonstrates|evident)\b|見於|顯示",
+    r"\b(shown|shows|seen|visible|visuali[sz]ed|depicted|demonstrated|demonstrates|evident|identified|"
+    r"noted)\b|\b(?:on|by) (?:both )?(?=CT|MRI?|PET|ultraso|sonogr|magnetic|computed)|見於|顯示|可見|均見",
     re.IGNORECASE,
 )
 _UNSURE = re.compile(
@@ -28,7 +31,8 @@ _UNSURE = re.compile(
     re.IGNORECASE,
 )
 _DISSENT = re.compile(
-    r",?\s*(?:but |and )?\bnot (?:seen|visible|shown|identified|depicted) (?:on|by|in) [^.;,]*|"
+    r",?\s*(?:but |and )?\bnot (?:(?:seen|visible|shown|identified|depicted) )?"
+    r"(?:(?:on|by|in) |(?:ultra)?sonograph)[^.;,]*|"
     r"[，,]?於?[^，。；,（）：]*(?:未顯示|看不到|無法顯示)",
     re.IGNORECASE,
 )
