@@ -175,6 +175,9 @@ def ask(question, p=None, *, lesions=(), **more):
         ("What did the patient eat?", {}, "cannot tell from these images"),
         ("Is there splenomegaly?", {}, "cannot tell from this model"),
         ("How sure are you about the ascites?", {"ascites": 0.9}, "90%"),
+        ("What is the probability of cirrhosis?", {"cirrhosis": 0.1}, "10%"),
+        ("有腹水的機率是多少？", {"ascites": 0.9}, "90%"),
+        ("What are the findings?", {}, "None of the findings of this task is supported by the images."),
         ("How large is the simple cyst?", {}, "cannot tell from these images"),
     ],
 )
@@ -222,7 +225,10 @@ def test_questions_on_a_case(question, p, expected):
         ("Are there more than two cysts?", "ask how many"),
         ("Is the lesion an adenoma?", "whether it is adenoma"),
         ("What type of lesion is it?", "does not ask this of a finding"),
-        ("單純性囊腫大於五公分嗎？", "a length in figures"),
+        ("單純性囊腫比較大嗎？", "a length in figures"),
+        ("Is the simple cyst large?", "a length in figures"),
+        ("Is there ascites or a pleural effusion?", "does not ask about pleural effusion"),
+        ("What is the LI-RADS category?", "not its degree"),
     ],
 )
 def test_questions_that_are_not_answered_say_why(question, why):
@@ -244,6 +250,26 @@ def test_size_side_and_number_come_from_lesion_masks():
     assert ask("Where is the simple cyst?", p, lesions=[one]).evidence == [one.place]
 
 
+def test_of_several_lesions_the_largest_counts_and_those_of_a_narrower_name_do():
+    """Solid lesions were no focal ones: one of seven was counted, and the largest was half the largest."""
+    several = [("CT", "solid_lesion", "right", 64.0), ("CT", "focal_lesion", "right", 32.0)]
+    several += [("MR", "solid_lesion", "left", 42.0)]
+    rows = [
+        lesion(f, mm).model_copy(update={"id": f"{m}-{n}", "modality": m, "side": side})
+        for n, (m, f, side, mm) in enumerate(several)
+    ]
+    p = {"focal_lesion": 0.99, "solid_lesion": 0.95}
+
+    def said(question):
+        return ask(question, p, lesions=rows).answer
+
+    assert said("How large is the largest focal liver lesion?") == "64 × 22 mm"
+    assert said("How many liver lesions are there on CT?") == "2"
+    assert said("What is the size of the liver lesion in the left lobe?") == "42 × 22 mm"
+    assert said("Where is the liver lesion?") == "right and left"
+    assert said("Is the liver lesion larger than 5 cm?") == "yes"
+
+
 @pytest.mark.parametrize(
     ("question", "expected"),
     [
@@ -256,6 +282,9 @@ def test_size_side_and_number_come_from_lesion_masks():
         ("Is the simple cyst seen on CT?", "yes"),
         ("Is the simple cyst visible on ultrasound?", "cannot tell from these images"),
         ("Which modality shows the simple cyst?", "CT"),
+        ("單純性囊腫大於五公分嗎？", "否"),
+        ("What are the findings?", "Simple cyst is present"),
+        ("有什麼發現？", "可見單純性囊腫"),
         ("哪個檢查看得到單純性囊腫？", "電腦斷層"),
     ],
 )

@@ -8,13 +8,25 @@ from dataclasses import asdict, dataclass, field
 
 from ..prediction import FindingRecord, LesionRecord, Place, Prediction
 from ..task import Finding, Task
-from .claims import claims_of
+from .claims import claims_of, hidden, weight
 from .findings import why_not_assessed
 from .labeller import SIZE as LENGTH
 from .labeller import size_in_mm
 from .lesions import covering
 from .phrases import CANNOT_TELL, CANNOT_TELL_MODEL, SIDES, YES_NO
-from .questions import CLOSED, MANY, SIZE, compares, kind_of, modality_named, named, refusal, side_named
+from .questions import (
+    CLOSED,
+    FOUND,
+    MANY,
+    SIZE,
+    compares,
+    kind_of,
+    modality_named,
+    named,
+    refusal,
+    side_named,
+)
+from .spoken import measured
 from .templates import sentences
 
 
@@ -44,6 +56,7 @@ def answer_from(prediction: Prediction, task: Task, question: str, *, writer: bo
     """One question on one predicted case; None where a learned writer has to look at the images again, for an
     open question that names no finding. ``writer``: there is one."""
     language = language_of(question)
+    question = measured(question)
     if not prediction.in_domain:
         why = "; ".join(dict.fromkeys(i.why for i in prediction.images if not i.in_domain))
         return cannot_tell(language, "domain", f"outside the validated domain: {why}")
@@ -53,9 +66,26 @@ def answer_from(prediction: Prediction, task: Task, question: str, *, writer: bo
         return _not_from_here(language, "question", refused)
     if finding is not None:
         return _of_finding(question, finding, prediction, task, language)
+    if FOUND.search(question):
+        return _found(prediction, task, language)
     if writer and not CLOSED.search(question):
         return None
     return _not_from_here(language, "task", f"the task {task.name} does not ask this")
+
+
+def _found(prediction: Prediction, task: Task, language: str) -> Answered:
+    """All that is claimed, the surest first."""
+    s = sentences(task, language)
+    whole = {c.finding: c for c in claims_of(prediction, task) if not c.lesions}
+    said = [c for c in whole.values() if c.claimed and not hidden(c, whole, task)]
+    said.sort(key=lambda c: (weight(c), task.finding(c.finding).rank))
+    told = [s.render(f"scale.{c.certainty}", name=s.name(task.finding(c.finding))) for c in said]
+    if not told:
+        return Answered(
+            s.render("nothing"), None, [], "claims", "no finding of the task is at least possible"
+        )
+    places = [place for c in said for place in prediction.finding(c.finding).evidence]
+    return Answered(s.get("list.then").join(told), None, places, "claims", "what is at least possible")
 
 
 def _of_finding(
@@ -178,6 +208,7 @@ def _mine(prediction: Prediction, record: FindingRecord, task: Task) -> list[Les
         record.id,
         *task.finding(record.id).derived_from,
         *(f.id for f in task.findings if record.id in f.derived_from),
+        *(f.id for f in task.findings if record.id in {w.id for w in task.wider(f.id)}),
     }
     return sorted(
         (x for x in prediction.lesions if x.finding in names),
@@ -193,9 +224,19 @@ def _from_lesions(
     if not mine or (record.probability or 0.0) < 0.4:
         why = f"no lesion of this kind was found and measured ({record.name}: {record.probability})"
         return cannot_tell(language, "lesions", why)
+    mine = _where_asked(mine, question)
+    if not mine:
+        return cannot_tell(language, "lesions", "no lesion of this kind was outlined there")
     chance = round(min(record.probability or 0.0, mine[0].probability), 4)
     asked = _how_many if MANY.search(question) else _how_large if SIZE.search(question) else _which_side
     return asked(mine, chance, language)
+
+
+def _where_asked(mine: list[LesionRecord], question: str) -> list[LesionRecord]:
+    """The lesions on the side and the modality that a question names, if any."""
+    side = side_named(question)
+    modality = modality_named(question)
+    return [x for x in mine if side in ("", x.side) and modality in ("", x.modality)]
 
 
 def _how_many(mine: list[LesionRecord], chance: float, language: str) -> Answered:
@@ -209,13 +250,15 @@ def _how_many(mine: list[LesionRecord], chance: float, language: str) -> Answere
 
 
 def _how_large(mine: list[LesionRecord], chance: float, language: str) -> Answered:
-    sized = [x for x in mine if x.long_axis_mm is not None]
+    """The largest, where there are several."""
+    sized = sorted((x for x in mine if x.long_axis_mm is not None), key=lambda x: -(x.long_axis_mm or 0.0))
     if not sized:
         why = "size not measured: the pixel size is unknown"
         return cannot_tell(language, "lesions", why, [mine[0].place])
     one = sized[0]
     size = f"{one.long_axis_mm:.0f} × {one.short_axis_mm:.0f} mm"
-    return Answered(size, chance, [one.place], "lesions", f"measured on {one.modality}")
+    why = f"measured on {one.modality}" + (f", the largest of {len(sized)}" if len(sized) > 1 else "")
+    return Answered(size, min(chance, one.probability), [one.place], "lesions", why)
 
 
 def _which_side(mine: list[LesionRecord], chance: float, language: str) -> Answered:
@@ -223,6 +266,8 @@ def _which_side(mine: list[LesionRecord], chance: float, language: str) -> Answe
     if not sided:
         why = "the side cannot be told from where it was seen"
         return cannot_tell(language, "lesions", why, [mine[0].place])
-    one = sided[0]
-    side = SIDES[language][one.side]
-    return Answered(side, chance, [one.place], "lesions", f"measured on {one.modality}")
+    sides = list(dict.fromkeys(x.side for x in sided))
+    first = [next(x for x in sided if x.side == side) for side in sides]
+    said = {"en": " and ", "zh-TW": "、"}.get(language, ", ").join(SIDES[language][side] for side in sides)
+    why = ", ".join(f"{x.side} on {x.modality}" for x in first)
+    return Answered(said, chance, [x.place for x in first], "lesions", f"outlined: {why}")

@@ -13,6 +13,7 @@ from .change import speaks_of_change
 from .labeller import LEFT, RIGHT, task_lexicon
 from .organs import organ_outside
 from .roles_said import MODALITIES
+from .statements import named_elsewhere
 
 Kind = Literal["shown", "held", "measured", "sure", "whether"]
 SIZE = re.compile(r"\b(how (large|big)|size|diameter|measure)\b|多大|大小|直徑", re.IGNORECASE)
@@ -25,8 +26,16 @@ SHOWN_BY = re.compile(
     re.IGNORECASE,
 )
 SEEN_ON = re.compile(r"\b(visible|seen|shown|show|see|visuali[sz]ed)\b|看得?到|可見|顯示|見於", re.IGNORECASE)
+FOUND = re.compile(  # all that was found
+    r"\bwhat (are|were|is|was) (the )?(findings?|results?|diagnos[ie]s|impression|found|seen|shown)\b|"
+    r"\bwhat do(es)? .{0,40} show\b|\bsummar(y|i[sz]e)\b|"
+    r"有(什麼|哪些)(發現|異常|問題|病變)|發現(了)?什麼|診斷是什麼|摘要",
+    re.IGNORECASE,
+)
 HOW_SURE = re.compile(
-    r"\bhow (sure|certain|likely|probable|confident)\b|機率|多確定|可能性(多|有多)", re.IGNORECASE
+    r"\bhow (sure|certain|likely|probable|confident)\b|"
+    r"\b(probability|likelihood|chances?) (of|that|for)\b|機率|多確定|可能性(多|有多)",
+    re.IGNORECASE,
 )
 CLOSED = re.compile(
     r"^\s*(so |and |then )?(is|are|was|were|does|do|did|has|have|can|could|any)\b|嗎|是否|有無|有沒有|呢",
@@ -87,6 +96,11 @@ _MORE = re.compile(
     re.IGNORECASE,
 )
 _LESS = re.compile(r"\b(smaller|less|under|below|shorter|at most)\b|小於|不到|未達|以下", re.IGNORECASE)
+_BIG = re.compile(
+    r"\b(?:is|are) (?:the|it|they|this|these)\b.{0,40}\b(?:large|big|small|huge|tiny)\b|"
+    r"[很比算夠](?:較)?[大小]",
+    re.IGNORECASE,
+)
 _COUNTED = re.compile(
     r"\b(more|less|fewer|at least|at most|over) (than )?(\d+|one|two|three|four|"
     r"five|several)\b(?!\s*(mm|cm|\.))|"
@@ -135,10 +149,19 @@ def refusal(question: str, finding: Finding | None, task: Task, *, sized: bool) 
         return "the question asks for a change; what was measured over time is in the report's comparison"
     if _COMPOUND.search(question) or _several(question, task):
         return "these are several questions in one; ask one at a time"
-    elsewhere = organ_outside(question, finding, task) if finding is not None else ""
-    if elsewhere:
-        return f"the task {task.name} does not look at the {elsewhere}"
-    return _not_asked(question, finding, task, sized=sized) if finding is not None else ""
+    if finding is None:
+        return _WITHOUT_ANSWER[0][1].format(task=task.name) if _GRADE.search(question) else ""
+    return _elsewhere(question, finding, task) or _not_asked(question, finding, task, sized=sized)
+
+
+def _elsewhere(question: str, finding: Finding, task: Task) -> str:
+    """Another finding or organ, that the task does not look at, beside one that it does."""
+    lexicon = task_lexicon(task)
+    other = named_elsewhere(question, lexicon) if lexicon is not None else ""
+    if other:
+        return f"the task {task.name} does not ask about {other}"
+    organ = organ_outside(question, finding, task)
+    return f"the task {task.name} does not look at the {organ}" if organ else ""
 
 
 def _several(question: str, task: Task) -> bool:
@@ -155,10 +178,11 @@ def _not_asked(question: str, finding: Finding, task: Task, *, sized: bool) -> s
     """What is asked of a finding that the task does not ask."""
     if _of_its_nature(question, finding, task):
         return f"benign or malignant is no finding of the task {task.name}"
+    sure = HOW_SURE.search(question)
     for pattern, why in _WITHOUT_ANSWER:
-        if pattern.search(question):
+        if pattern.search(question) and not (sure and pattern is _GRADE):
             return why.format(task=task.name)
-    if compares(question) is not None and not sized:
+    if (compares(question) is not None or _BIG.search(question)) and not sized:
         return "a size is compared with a length in figures, such as 5 cm; ask with one"
     other = _OTHER_NAME.search(question)
     name = (other[1] or other[2]).strip() if other is not None else ""

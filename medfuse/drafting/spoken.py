@@ -111,6 +111,11 @@ def written(words: str) -> str:
     return text
 
 
+def measured(text: str) -> str:
+    """Numbers in words before a unit as digits: 三公分 3 cm, "five centimetres" 5 cm; all else as it was."""
+    return _MEASURED_ZH.sub(_measure_zh, _MEASURED.sub(_measure, text))
+
+
 def number(words: str) -> str:
     """Digits of a spoken number: "thirty two" 32, "one hundred and five" 105, "one point five" 1.5."""
     if words[0].isdigit():
