@@ -13,7 +13,7 @@ from test_report import TASK, case, prediction, texts
 from medfuse.drafting.check import checked_report
 from medfuse.drafting.compose import Wish, compose
 from medfuse.drafting.styles import styles
-from medfuse.drafting.templates import sentences
+from medfuse.drafting.templates import sentences, spaced
 from medfuse.errors import UserError, WrongUse
 from medfuse.exports.text import report_text
 from medfuse.prediction import LesionMatch, Place
@@ -190,8 +190,8 @@ def test_sixty_lesions_are_counted_not_listed():
     assert "59 on CT, the largest 68 × 22 mm" in found[-1]
     (paired, *_) = [three(CYST, {m: CYST for m in EVERY}, lesions=many, modalities={"CT": "present"})]
     one_by_one = drafted(paired)
-    assert sum("mm" in x for x in one_by_one) == 6
-    assert "54 further lesions are listed in prediction.json." in one_by_one
+    assert sum("mm" in x for x in one_by_one) == 7  # six, and how large the largest of the rest is
+    assert any(x.startswith("54 further lesions, the largest ") for x in one_by_one)
 
 
 def test_contradictory_claims_are_said_to_be_so():
@@ -276,3 +276,24 @@ def test_the_viewer_shows_a_report_of_a_language_that_is_not_its_own():
     assert [s.title for s in with_every_section(report).sections][-1] == "Impression"
     assert task_languages("upper-abdomen-simulated") == ("en", "zh-TW")
     assert task_languages("not-here") == ("en", "zh-TW")
+
+
+def test_the_outline_that_is_named_is_of_a_modality_that_shows_the_finding():
+    """CT was uncertain, MR showed it, and the larger outline of CT was named."""
+    p = {"solid_lesion": 0.95, "focal_lesion": 0.97}
+    made = three(
+        p,
+        {"CT": {"solid_lesion": 0.3, "focal_lesion": 0.9}, "MR": p, "US": {"solid_lesion": 0.3}},
+        lesions=[
+            on("CT", 1, "solid_lesion", long_axis_mm=64.0),
+            on("MR", 1, "solid_lesion", long_axis_mm=42.0),
+        ],
+    )
+    (told,) = [x for x in texts(compose(made, case(), TASK), "findings") if "outline on" in x]
+    assert "perhaps the outline on MR alone (42 × 22 mm" in told
+
+
+def test_chinese_words_stand_without_spaces_and_letters_with():
+    assert spaced("缺少T1 反相位") == "缺少 T1 反相位"
+    assert spaced("綜合 電腦斷層 之輪廓，CT 之輪廓") == "綜合電腦斷層之輪廓，CT 之輪廓"
+    assert spaced("CT 30 × 27 mm, right") == "CT 30 × 27 mm, right"

@@ -166,3 +166,25 @@ def test_a_finding_that_the_graph_lacks_and_a_file_that_is_none(tmp_path):
     (tmp_path / FILE).write_text("[1, 2")
     with pytest.raises(UserError, match="not a knowledge graph"):
         load_graph(tmp_path / FILE, TASK)
+
+
+@pytest.mark.parametrize(
+    ("sentences", "found"),
+    [
+        (["There is no haemangioma, and a simple cyst is seen.", "A focal liver lesion is seen."], []),
+        (
+            ["There is no ascites, and a simple cyst is seen.", "Ascites is present."],
+            [("ascites", "ascites")],
+        ),
+        (["A simple cyst without solid parts.", "A solid lesion is seen in the left lobe."], []),
+        (["A simple cyst is seen, but no focal liver lesion."], [("simple_cyst", "focal_lesion")]),
+        (
+            ["Gallstones are seen, ducts not dilated.", "Dilated bile ducts."],
+            [("dilated_ducts", "dilated_ducts")],
+        ),
+        (["可見腹水，未見脂肪肝。", "脂肪肝明顯。"], [("steatosis", "steatosis")]),
+    ],
+)
+def test_contradictions_are_looked_for_statement_by_statement(sentences, found):
+    graph = task_graph(load_task("upper-abdomen"))
+    assert [(c.first, c.second) for c in contradictions(sentences, graph)] == found

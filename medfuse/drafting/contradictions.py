@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from itertools import combinations
 
 from ..knowledge import Graph
-from .asked import concept_claims
+from .asked import graph_lexicon
 from .labeller import Claim
+from .statements import Statement, of_its_own, statements
 
 SAME_SIZE = 0.1  # two stated sizes this close may be of one lesion
 
@@ -50,9 +51,15 @@ def against(text: str, others: Iterable[str], graph: Graph, language: str = "en"
 
 
 def _own(text: str, graph: Graph) -> list[Claim]:
-    """The claims of a sentence without the wider ones that a narrower one carries ("cyst" in "simple
-    cyst")."""
-    told = concept_claims(text, graph)
+    """The claims of a sentence, statement by statement, without the wider ones that a narrower one carries
+    ("cyst" in "simple cyst")."""
+    lesions = {c for c in graph.concepts if graph.findings_of(c) & graph.focal}
+    parts = statements(text, graph_lexicon(graph))
+    return [c for n, x in enumerate(parts) if not x.carried for c in _narrowest(x, parts[:n], lesions, graph)]
+
+
+def _narrowest(part: Statement, before: list[Statement], lesions: set[str], graph: Graph) -> list[Claim]:
+    told = of_its_own(part, lesions, before[-1] if before else None)
     return [
         c
         for c in told

@@ -33,7 +33,8 @@ def lesion_sentences(t: Telling) -> list[Sentence]:
     rows = [_lesion(c, t) for c in t.placed[:MOST]]
     more = t.placed[MOST:]
     if more:
-        text = t.s.render("claim.more", n=len(more))
+        largest = _sizes(_largest(more, t), t)
+        text = t.s.render("claim.more", n=len(more), largest=largest)
         rows.append(Sentence(text=text, modality=list(dict.fromkeys(m for c in more for m in c.shown_by()))))
     return rows
 

@@ -44,6 +44,11 @@ class Telling:
         placed = {c.id for c in self.placed}
         return sorted((c for c in self.lesions if c.id not in placed), key=self._frame)
 
+    def _not_shown(self, outline: Claim) -> bool:
+        whole = self.findings.get(outline.finding)
+        shown = set(whole.shown_by()) if whole is not None else set()
+        return not shown & {self.records[i].modality for i in outline.lesions}
+
     def _open(self, claim: Claim) -> bool:
         """Whether another modality could have shown it."""
         return any(w.role in ("does_not_show", "unclear") and w.why != "alone" for w in claim.witnesses)
@@ -54,10 +59,11 @@ class Telling:
 
     @cached_property
     def best(self) -> dict[str, Claim]:
-        """Finding → the outline that it may be, where it has no lesion that is told by itself."""
+        """Finding → the outline that it may be, where it has no lesion that is told by itself: of a modality
+        that shows the finding, if there is one."""
         told = {c.finding for c in self.placed}
         out: dict[str, Claim] = {}
-        for claim in self.outlines:
+        for claim in sorted(self.outlines, key=self._not_shown):
             if claim.finding not in told:
                 out.setdefault(claim.finding, claim)
         return out

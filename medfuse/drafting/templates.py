@@ -116,6 +116,18 @@ def _entries(data: dict[str, Any], above: str = "") -> Iterator[str]:
         yield from _entries(value, f"{name}.") if isinstance(value, dict) else (name,)
 
 
+_HAN = "\u4e00-\u9fff"
+_APART = re.compile(rf"([{_HAN}]) +(?=[{_HAN}])")  # no space between two Chinese characters …
+_TOGETHER = re.compile(
+    rf"(?<=[{_HAN}])(?=[A-Za-z0-9])|(?<=[A-Za-z0-9])(?=[{_HAN}])"
+)  # … and one beside others
+
+
+def spaced(text: str) -> str:
+    """Chinese text with a space between its characters and letters or digits, and none within."""
+    return _TOGETHER.sub(" ", _APART.sub(r"\1", text))
+
+
 class Sentences:
     """Renders the templates of one task in one language."""
 
@@ -173,7 +185,7 @@ class Sentences:
         """The text of an entry with ``values`` in it. Raises UserError that names file, line and fault."""
         text = self.get(key)
         try:
-            return _bounded(self._compiled(key, text).generate(**values))
+            return spaced(_bounded(self._compiled(key, text).generate(**values)))
         except (jinja2.TemplateError, TypeError, ValueError, ArithmeticError, RecursionError) as e:
             raise self._fault(key, text, e) from e
 
