@@ -12,6 +12,11 @@ DISK = {
     errno.EROFS: "the disk is read-only; make it writable or choose another place",
     errno.EACCES: "it is closed to this user; change its rights or choose another place",
     errno.EPERM: "it is closed to this user; change its rights or choose another place",
+    errno.ENAMETOOLONG: "no file can have so long a name; check the path",
+    errno.ELOOP: "its links lead in a circle; mend them",
+    errno.EMFILE: "too many files are open at once; raise the limit (ulimit -n) and run it again",
+    errno.ENFILE: "too many files are open on this machine; close other programs and run it again",
+    errno.ENOMEM: "too little memory was free; close other programs, or give fewer workers",
     errno.EIO: "the disk reports an error; look at its health, then at medfuse verify",
 }
 DATABASE = {  # what SQLite says → what it means

@@ -40,6 +40,14 @@ def test_a_disk_that_refuses_is_one_sentence(cli, home, monkeypatch, number):
     assert err == f"medfuse: {home / 'x'}: {DISK[number]}\n"
 
 
+@pytest.mark.parametrize("command", ["ingest {}", "predict {}", "deidentify {} --out o", "batch {} --out o"])
+def test_a_name_that_no_file_can_have_is_one_sentence(cli, home, tmp_path, monkeypatch, command):
+    monkeypatch.chdir(tmp_path)
+    code, _, err = cli(*command.format("x" * 300).split())
+    assert code in (1, 2)
+    assert "long a name" in err or "check the path" in err or "no such" in err
+
+
 def test_too_little_memory_is_one_sentence(cli, home, monkeypatch):
     def refuse(*_args: object, **_named: object) -> None:
         raise MemoryError

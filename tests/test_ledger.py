@@ -45,6 +45,18 @@ def test_a_broken_link_has_a_line_whatever_its_ending(tmp_path):
     assert [r["reason"] for r in result.data["refused"]] == ["is a link to nowhere, which does not exist"] * 3
 
 
+@pytest.mark.parametrize("name", ["loop", "loop.dcm", "loop.zip", "loop.nii.gz"])
+@pytest.mark.parametrize("target", ["", "x" * 300])
+def test_a_link_that_cannot_be_followed_has_a_line(tmp_path, name, target):
+    """To itself, or to a name that no file can have: neither is a missing file, and neither ends the scan."""
+    write_stack(tmp_path, HEIGHTS)
+    (tmp_path / name).symlink_to(target or name)
+    result = ingested(tmp_path)
+    assert (result.exit_code, result.data["files"]) == (3, 5)
+    (refused,) = result.data["refused"]
+    assert "which cannot be followed (" in refused["reason"]
+
+
 @pytest.mark.parametrize("target", [".", "..", "real"])
 def test_a_link_in_a_circle_ends(tmp_path, target):
     root = tmp_path / "in"

@@ -32,6 +32,11 @@ def header(description: str, **more: object) -> Dataset:
         ("15 min", "unknown"),
         ("5 min", "delayed"),
         ("TAC del torax", "unknown"),
+        ("non-venous", "unknown"),
+        ("pre contrast", "unenhanced"),
+        ("pre contrast arterial protocol", "unknown"),
+        ("portal subtraction", "unknown"),
+        ("portal sub-second", "portal"),
     ],
 )
 def test_phases_of_ct(words, role):
@@ -48,6 +53,11 @@ def test_phases_of_ct(words, role):
         ("DWI eADC", "unknown"),
         ("difficult patient", "unknown"),
         ("T1 opposed", "t1_opposed"),
+        ("t1 portal SUB", "unknown"),
+        ("t1 arterial subtracted", "unknown"),
+        ("sub-01 T2w", "t2"),
+        ("T1 pre contrast arterial protocol", "unknown"),
+        ("t1 non-arterial", "unknown"),
         ("T1 vibe ip", "t1_in"),
         ("ep2d_diff headcoil", "dwi"),
         ("T1 post op", "unknown"),

@@ -58,11 +58,11 @@ def stat_hash(paths: list[Path], *more: object) -> str:
     change."""
     digest = hashlib.sha256(json.dumps([str(m) for m in more]).encode())
     for path in paths:
-        below = [path] if not path.is_dir() else sorted(p for p in path.rglob("*") if p.is_file())
+        below = sorted(p for p in path.rglob("*") if os.path.isfile(p)) if os.path.isdir(path) else [path]
         for p in below:
             try:
                 stat = os.stat(p)
-            except FileNotFoundError:
+            except OSError:  # gone, or a link that cannot be followed
                 digest.update(f"{p}|gone".encode())
                 continue
             digest.update(f"{p}|{stat.st_size}|{stat.st_mtime_ns}".encode())

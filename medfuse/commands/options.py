@@ -17,10 +17,10 @@ and puts `takes(Record)` between ``@app.command()`` and the function, which then
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import MISSING, fields
+from dataclasses import MISSING, Field, fields
 from inspect import Parameter, Signature
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, TypeVar, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar, get_type_hints
 
 import typer
 
@@ -49,6 +49,13 @@ OutsideDomain = Annotated[
 LabelledManifest = Annotated[Path, typer.Option(help="The cases, with labels: manifest.jsonl.")]
 
 
+def _default(given: Field[Any]) -> Any:
+    """Of a field; Parameter.empty where it must be given."""
+    if given.default_factory is not MISSING:
+        return given.default_factory()
+    return Parameter.empty if given.default is MISSING else given.default
+
+
 def takes(record: type[Record]) -> Callable[[Callable[[Record], None]], Callable[..., None]]:
     """Make a function of one record into one that typer can read: a parameter for each of its fields."""
     hints = get_type_hints(record, include_extras=True)
@@ -56,7 +63,7 @@ def takes(record: type[Record]) -> Callable[[Callable[[Record], None]], Callable
         Parameter(
             f.name,
             Parameter.KEYWORD_ONLY,
-            default=Parameter.empty if f.default is MISSING else f.default,
+            default=_default(f),
             annotation=hints[f.name],
         )
         for f in fields(record)

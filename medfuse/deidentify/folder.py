@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 from collections import Counter
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
@@ -135,7 +136,7 @@ class _Copies:
     def add(self, file: Path, name: str, archive: str | None = None) -> None:
         """One file: written, skipped or refused. Only a full disk or the like ends the run. ``archive``: of
         one whose files come by themselves, why it could not be unpacked."""
-        if named_archive(file) and file.is_file():
+        if named_archive(file) and os.path.isfile(file):
             why = why_no_archive(file) if archive is None else archive
             if why:
                 self._refuse(file, name, why, "an archive that cannot be unpacked; not written")

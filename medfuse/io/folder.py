@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
+
+from ..errors import os_fault
 
 
 def files_under(path: Path) -> list[Path]:
@@ -26,7 +30,7 @@ def _walk(folder: Path, root: Path, followed: set[Path]) -> Iterator[Path]:
         return
     below = []
     for item in found:
-        if not item.is_dir():
+        if not os.path.isdir(item.path):
             yield Path(item.path)
         elif not item.is_symlink():
             below.append(Path(item.path))
@@ -44,10 +48,14 @@ def _walk(folder: Path, root: Path, followed: set[Path]) -> Iterator[Path]:
 
 def why_no_file(path: Path) -> str:
     """One clause that says why a path of `files_under` is no file; empty where it is one."""
-    if path.is_symlink() and not path.exists():
-        return f"is a link to {os.readlink(path)}, which does not exist"
-    if path.is_symlink() and path.is_dir():
+    linked = path.is_symlink()
+    try:
+        kind = path.stat().st_mode
+    except OSError as e:
+        why = "does not exist" if e.errno == errno.ENOENT else f"cannot be followed ({os_fault(e)})"
+        return f"is a link to {os.readlink(path)}, which {why}" if linked else ""
+    if linked and stat.S_ISDIR(kind):
         return "is a link to a folder that is read by its own path or holds this one; not followed again"
-    if path.is_dir():
+    if stat.S_ISDIR(kind):
         return "is a folder that cannot be listed; check its permissions"
     return ""

@@ -22,7 +22,7 @@ PHASE_WORDS = (
     (
         "unenhanced",
         r"<unenh|<non.?(con|contrast)>|(?<!and )(?<!with/)<without contrast>|<nativ(e|)>|<plain>"
-        r"|(?<!w/)(?<!and )<w/?o contrast>",
+        r"|(?<!w/)(?<!and )<w/?o contrast>|<pre.?(con|contrast|gd)>(?!.*<post)",
     ),
     ("arterial", r"<arterial|<art>|<hap>"),
     ("portal", r"<portal|<venous|<pvp?>|<ven>"),
@@ -37,18 +37,21 @@ WEIGHT_WORDS = (
     ("T1", r"<t1(?!\d)|<mprage>|<mpr_|<vibe|<lava|<thrive>|<spgr>|<bravo>"),
     ("PD", r"<pd>|<proton.?(dens|weigh|w>)"),
 )
-# Numbers computed from images, each voxel a physical quantity: no picture that a role asks for
+NO_PHASE = r"<(non|not|no).?(portal|venous|arterial|delayed)"
+# Numbers computed from images, each voxel a physical quantity or what two of them differ by: no picture that
+# a role asks for
 MAP_WORDS = (
     r"<(e|d|exp.?)?adc>|<apparent diffusion|<fractional anisotropy>|<(col(ou?r)?.?)?fa>(?!.?\d)|<ivim>"
     r"|<(t1|t2|t2star|t2\*|perfusion|r2|r2\*|r2star|fa|md|rd|ad|mk|colou?r|b0|b1|field|pd).?maps?>"
     r"|<(mean|radial|axial).?(diffusivity|kurtosis)>|<fat.?fraction|<pdff>"
     r"|<(dti|dki|dtensor|tensor).{0,12}<(md|rd|ad|mk|ak|rk|eigen\w*|l[123])>"
-    r"|<(rel)?r?(cbf|cbv|mtt|ttp|tmax|ktrans)>|<tractograph\w*|<fib(er|re).?track\w*"
+    r"|<sub(tr|tract(ed|ion)?)?>(?!-|.?\d)|<(rel)?r?(cbf|cbv|mtt|ttp|tmax|ktrans)>|<tractograph\w*|<fib(er|re).?track\w*"
 )
 MAP_KINDS = {
     *("ADC", "EADC", "EXPADC", "EXP ADC", "DADC", "FA", "COLFA", "COL FA", "MD", "RD", "MK"),
     *("TRACEW MAP", "TENSOR", "T1 MAP", "T2 MAP", "T2 STAR MAP", "R2 MAP", "R2 STAR MAP"),
     *("PERFUSION MAP", "PD MAP", "B0 MAP", "B1 MAP", "FIELD MAP", "FAT FRACTION", "IVIM"),
+    *("SUBTRACTION", "SUBTRACT", "SUBTRACTED"),
     *("DIFFUSION MAP", "CBF", "CBV", "MTT", "TTP", "TMAX", "KTRANS"),
 }
 # AcquisitionContrast of enhanced MR, PS3.3 C.8.13.3.1.2
@@ -98,7 +101,7 @@ def _named(text: str, table: tuple[tuple[str, str], ...]) -> list[str]:
 
 def _phase(text: str) -> str:
     """One phase, or none where the words name several."""
-    found = _named(text, PHASE_WORDS)
+    found = _named(_pattern(NO_PHASE).sub(" ", text), PHASE_WORDS)
     return found[0] if len(found) == 1 else ""
 
 
@@ -162,7 +165,7 @@ def _kinds(ds: Dataset) -> set[str]:
 
 
 def _is_map(ds: Dataset, text: str) -> bool:
-    """Whether its voxels are a quantity that was computed from images."""
+    """Whether its voxels are a quantity, or a difference, that was computed from images."""
     kinds = {k.replace("_", " ") for k in _kinds(ds)}
     return bool(kinds & MAP_KINDS) or bool(_pattern(MAP_WORDS).search(text))
 
@@ -244,11 +247,13 @@ def role_of(ds: Dataset, modality: str) -> Trait:
         return ("cine" if int(ds.get("NumberOfFrames") or 1) > 1 else "still"), 1.0
     if not roles_from:
         return UNKNOWN
+    if _is_map(ds, _text(ds)):
+        return UNKNOWN
     found = traits(ds, modality)
     if roles_from == "phase":
         phase, sure = found["phase"]
         return (phase, sure) if phase != "unknown" else UNKNOWN
-    return UNKNOWN if _is_map(ds, _text(ds)) else _weighted_role(found)
+    return _weighted_role(found)
 
 
 def _weighted_role(found: dict[str, Trait]) -> Trait:

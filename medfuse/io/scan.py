@@ -3,6 +3,7 @@ to."""
 
 from __future__ import annotations
 
+import os
 import weakref
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
@@ -278,7 +279,7 @@ def _is_other(file: Path) -> bool:
     kind = file.suffix.lower()
     pictured = kind in (*picture.SUFFIXES, *film.SUFFIXES)
     other = is_volume_file(file) or pictured or kind == ".json" or header_of(file) is not None
-    return (other or named_archive(file)) and file.is_file()  # of a broken link, the index says what it is
+    return (other or named_archive(file)) and os.path.isfile(file)
 
 
 def _other_kind(file: Path, result: Scan) -> FileEntry:

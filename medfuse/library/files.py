@@ -37,7 +37,7 @@ def stat_under(folder: Path) -> dict[str, tuple[int, int]]:
     out = {}
     for path in files_under(folder):
         with suppress(FileNotFoundError):  # gone since it was listed
-            stat = path.stat() if path.exists() else path.lstat()
+            stat = path.stat() if os.path.exists(path) else path.lstat()
             out[str(path)] = (stat.st_size, stat.st_mtime_ns)
     return out
 
