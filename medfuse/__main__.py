@@ -3,6 +3,7 @@ code."""
 
 from __future__ import annotations
 
+import os
 import sys
 from io import TextIOWrapper
 
@@ -13,6 +14,8 @@ def main() -> None:
     from .cli import app
     from .errors import UserError
 
+    # processes that this one starts import nothing from the current folder, which may be a stranger's study
+    os.environ["PYTHONSAFEPATH"] = "1"
     if isinstance(sys.stdout, TextIOWrapper):  # a file's name may hold bytes that are no UTF-8
         sys.stdout.reconfigure(errors="backslashreplace")
     try:

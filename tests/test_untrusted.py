@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from dataclasses import replace
@@ -13,8 +17,10 @@ import pydicom
 import pytest
 from pydicom.dataset import Dataset
 from pydicom.uid import ExplicitVRLittleEndian
-from slices import write_slice
+from slices import write_slice, write_stack
+from test_cli import run
 
+import medfuse
 from medfuse.bundles.registry import find_bundle, list_bundles, shipped_folder
 from medfuse.case import Case, Image, Source
 from medfuse.deidentify.folder import deidentify_folder
@@ -29,6 +35,7 @@ from medfuse.io.names import plain_name, uid_name
 from medfuse.knowledge import Concept
 from medfuse.library import Library
 from medfuse.network.archive import Archive, Instance
+from medfuse.workflows.view import serve
 
 ATTACKS = (
     "../../ESCAPED",
@@ -186,6 +193,65 @@ def test_a_folder_here_is_used_only_when_it_is_given_as_a_path(home, tmp_path, m
         find_bundle("mine")
     with pytest.raises(WrongUse, match="no such folder"):
         find_bundle("./nothing")
+
+
+PROGRAM = """
+import sys
+from medfuse.__main__ import main
+sys.argv = ["medfuse", *sys.argv[1:]]
+main()
+"""
+
+
+@pytest.mark.attack
+def test_a_study_folder_that_holds_modules_runs_none_of_them(tmp_path):
+    """`cd STUDY; medfuse ingest .`: the processes that read its files looked for modules there first."""
+    study = tmp_path / "study"
+    write_stack(study, [(0, 0, 2.0 * k) for k in range(3)])
+    for name in ("medfuse", "numpy", "pydicom", "multiprocessing", "random", "json"):
+        mark = f"open({str(tmp_path / 'RAN')!r}, 'a').write({name!r}); raise ImportError"
+        (study / f"{name}.py").write_text(mark)
+    script = tmp_path / "bin" / "medfuse-command"
+    script.parent.mkdir()
+    script.write_text(PROGRAM)
+    environment = {
+        **{k: v for k, v in os.environ.items() if k != "PYTHONSAFEPATH"},
+        "MEDFUSE_HOME": str(tmp_path / "home"),
+        "PYTHONPATH": str(Path(medfuse.__file__).resolve().parents[1]),
+    }
+    done = subprocess.run(
+        [sys.executable, str(script), "ingest", ".", "--json"],
+        cwd=study,
+        env=environment,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert not (tmp_path / "RAN").exists(), (tmp_path / "RAN").read_text()
+    assert json.loads(done.stdout)["ledger"]["read"] == 3, done.stderr
+
+
+@pytest.mark.attack
+def test_what_a_command_starts_imports_nothing_from_the_current_folder(home, monkeypatch, capsys):
+    """Workers and pools, which start through Python's own modules."""
+    monkeypatch.delenv("PYTHONSAFEPATH", raising=False)
+    assert run(monkeypatch, capsys, "cases")[0] == 0
+    asked = subprocess.run(
+        [sys.executable, "-c", "import sys; print(sys.flags.safe_path)"],
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    assert asked.stdout == "True\n"
+
+
+@pytest.mark.attack
+def test_a_folder_with_settings_of_the_web_server_serves_no_viewer(home, tmp_path, monkeypatch):
+    (tmp_path / ".streamlit").mkdir()
+    (tmp_path / ".streamlit" / "config.toml").write_text("[server]\nenableXsrfProtection = false\n")
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(WrongUse, match=r"holds \.streamlit"):
+        serve(port=1, home=home, log=lambda line: None)
 
 
 TEMPLATES = (

@@ -138,7 +138,8 @@ class Child:
         """Start the process and keep its pipe. Raises OSError."""
         near, far = socket.socketpair()
         memory = int(settings().decode_memory_gib * 2**30)
-        command = [sys.executable, "-m", "medfuse.io.worker", str(far.fileno()), str(memory)]
+        # -P: nothing is imported from the current folder, which may be a stranger's study
+        command = [sys.executable, "-P", "-m", "medfuse.io.worker", str(far.fileno()), str(memory)]
         # what a C library says goes nowhere: stdout is the user's data
         with near, far:
             self._process = subprocess.Popen(

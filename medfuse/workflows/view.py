@@ -68,11 +68,15 @@ def serve(
         raise WrongUse('--address "" would mean every address; give 127.0.0.1, or the one that is meant')
     if address not in ("127.0.0.1", "localhost", "::1"):
         _somebody_can_sign_in(home, secrets, address)
+    if Path(".streamlit").exists() and Path.cwd() != Path.home():
+        raise WrongUse(
+            f"{Path.cwd()}: holds .streamlit, which would change the viewer's settings; start it from elsewhere"
+        )
     if tls is not None:
         tls.check()
     if find_spec("streamlit") is None:
         raise UserError("the viewer is not installed; run pip install 'medfuse[viewer]'")
-    environment = {**os.environ, "MEDFUSE_HOME": str(home.resolve())}
+    environment = {**os.environ, "MEDFUSE_HOME": str(home.resolve()), "PYTHONSAFEPATH": "1"}
     if secrets.exists():
         environment["MEDFUSE_OIDC"] = "1"
     if not secrets.exists() and not list_accounts(Library(home)):
@@ -105,7 +109,7 @@ def _somebody_can_sign_in(home: Path, secrets: Path, address: str) -> None:
 def _command(port: int, address: str, secrets: Path, tls: ServerTls | None) -> list[str]:
     """Streamlit's command line."""
     app = Path(__file__).resolve().parents[2] / "apps" / "viewer" / "server.py"
-    command = [sys.executable, "-m", "streamlit", "run", str(app)]
+    command = [sys.executable, "-P", "-m", "streamlit", "run", str(app)]
     for name, value in {"server.port": str(port), "server.address": address, **OPTIONS}.items():
         command += [f"--{name}", value]
     if tls is not None:
