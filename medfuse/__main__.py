@@ -21,7 +21,9 @@ def main() -> None:
     try:
         app()
     except UserError as e:
-        print(f"medfuse: {e}", file=sys.stderr)
+        from .io.cells import harmless_text
+
+        print(harmless_text(f"medfuse: {e}"), file=sys.stderr)
         sys.exit(e.exit_code)
     except KeyboardInterrupt:
         print("medfuse: stopped", file=sys.stderr)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import gzip
 import io
+import json
 import os.path
 import struct
 import subprocess
@@ -16,11 +17,14 @@ from pathlib import Path
 import nibabel as nib
 import numpy as np
 import pytest
+from slices import write_stack
+from test_cli import run
 
 from medfuse.errors import UserError
 from medfuse.io import unpack
 from medfuse.io.cells import harmless
 from medfuse.io.child import Child
+from medfuse.io.foreign import foreign_json
 from medfuse.io.unpack import unpack_zip
 from medfuse.library.ratings import Rating, export
 
@@ -171,3 +175,44 @@ def test_a_child_may_answer_a_value_and_a_word():
     child = Child()
     assert child.call(os.path.splitext, "a.dcm", limit=60) == ("a", ".dcm")  # was taken for an array's form
     child.stop()
+
+
+ESCAPE = "\x1b]0;OWNED\x07\x1b[2J"
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    "name", [f"bad{ESCAPE}.dcm", "bad\nrefused nothing: all is well.nii.gz", "bad\u202emcd.dcm"]
+)
+@pytest.mark.parametrize("command", ["ingest", "deidentify"])
+def test_a_files_name_commands_no_terminal_and_writes_no_line(
+    home, tmp_path, monkeypatch, capsys, name, command
+):
+    write_stack(tmp_path / "in", [(0, 0, 2.0 * k) for k in range(3)])
+    (tmp_path / "in" / name).write_bytes(b"\0" * 128 + b"DICM" + b"x" * 300)
+    out = ["--out", str(tmp_path / "out")] if command == "deidentify" else []
+    for path in (tmp_path / "in", tmp_path / "in" / name, tmp_path / "none" / name):
+        _, said, err = run(monkeypatch, capsys, command, str(path), *out)
+        for text in (said, err):
+            assert not any(c in text for c in ("\x1b", "\x07", "\u202e"))
+        assert "\nrefused nothing" not in said
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize(
+    ("text", "why"),
+    [
+        ("[" * 100_000, "nested too deeply"),
+        ('{"Modality":"MR","a":' + "[" * 90_000 + "]" * 90_000 + "}", "nested too deeply"),
+        ('{"Modality":"MR","EchoTime":' + "1" * 6000 + "}", "too many digits"),
+        ('{"Modality":"MR","SeriesDescription":"\\ud800"}', "half of a character"),
+    ],
+)
+def test_a_sidecar_that_no_reader_can_hold_is_refused(home, tmp_path, monkeypatch, capsys, text, why):
+    nib.save(nib.Nifti1Image(np.zeros((3, 4, 5), np.int16), np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "a.json").write_text(text)
+    code, said, _ = run(monkeypatch, capsys, "ingest", str(tmp_path), "--json")
+    assert code == 1
+    assert why in json.loads(said)["refused"][0]["reason"]
+    with pytest.raises(ValueError, match=why):
+        foreign_json(text)

@@ -14,6 +14,7 @@ from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from pydantic import ValidationError
 
 from ..errors import UserError, fault_of, os_fault
+from ..io.foreign import foreign_json
 from .encoding import decoded
 from .pdf import pdf_text
 from .persons import of_fhir
@@ -85,14 +86,14 @@ def _read_one(source: str, report: Resource, around: _Around, out: Reports) -> N
 def _documents(text: str) -> Iterator[tuple[int, object]]:
     """The whole file as one document, else each of its lines; None for what is no JSON."""
     try:
-        yield 1, json.loads(text)
+        yield 1, foreign_json(text)
         return
-    except (ValueError, RecursionError):
+    except ValueError:
         lines = [(n, line) for n, line in enumerate(text.splitlines(), 1) if line.strip()]
     for n, line in lines if len(lines) > 1 and lines[0][1].lstrip().startswith("{") else [(1, "")]:
         try:
-            yield n, json.loads(line)
-        except (ValueError, RecursionError):
+            yield n, foreign_json(line)
+        except ValueError:
             yield n, None
             if line.strip() in ("", "{"):  # one document over many lines, which is damaged
                 return

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError, os_fault
+from ..io.foreign import foreign_json
 from .encoding import decoded
 from .tables import lines_of, sheet_lines
 
@@ -73,13 +73,13 @@ def _of_lines(path: Path, lines: list[tuple[int, list[str]]], columns: list[str]
 def _of_json(path: Path, text: str, *, by_line: bool, encoding: str) -> Records:
     try:
         if by_line:
-            every = [(n, json.loads(s)) for n, s in enumerate(text.splitlines(), 1) if s.strip()]
+            every = [(n, foreign_json(s)) for n, s in enumerate(text.splitlines(), 1) if s.strip()]
         else:
-            said = json.loads(text)
+            said = foreign_json(text)
             if not isinstance(said, list):
                 raise UserError(f"{path}: is no list of objects; write one object a row, in [ ]")
             every = list(enumerate(said, 1))
-    except (ValueError, RecursionError) as e:
+    except ValueError as e:
         raise UserError(f"{path}: is no JSON ({type(e).__name__}: {str(e)[:80]}); export it again") from e
     out = Records(records=[], encoding=encoding)
     for n, item in every:

@@ -26,12 +26,16 @@ app = typer.Typer(
 
 def emit(data: Mapping[str, object], as_json: bool, text: str) -> None:
     """Print a result on stdout: one JSON object with --json, else the text."""
-    print(json.dumps(dict(data)) if as_json else text)
+    from ..io.cells import harmless_text
+
+    print(json.dumps(dict(data)) if as_json else harmless_text(text))
 
 
 def talk(message: str) -> None:
     """Say something on stderr."""
-    print(message, file=sys.stderr, flush=True)
+    from ..io.cells import harmless_text
+
+    print(harmless_text(message), file=sys.stderr, flush=True)
 
 
 def progress(what: str) -> Callable[[int, int], None]:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from ..exports.registry import formats_named
+from ..io.cells import harmless_line
 from .app import app, device_of, progress, talk, verbosity
 from .options import Bundle, Device, Json, Language, OutsideDomain, Verbose, Window, takes
 
@@ -182,7 +183,7 @@ class _shown:
         if self.as_json:
             print(json.dumps(e), flush=True)
         if e["state"] != "done":
-            talk(f"medfuse: {e['case_id']}: {e['state']}: {e['reason']}")
+            talk(harmless_line(f"medfuse: {e['case_id']}: {e['state']}: {e['reason']}"))
         if "of" in e:
             lost = f"{e['refused']} refused, {e['failed']} failed"
             self.bar.update(

@@ -8,11 +8,13 @@ import json
 from collections.abc import Iterable
 from io import StringIO
 from pathlib import Path
+from typing import Any, cast
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..case import Lab
 from ..errors import UserError, WrongUse, fault_of
+from .foreign import foreign_json
 from .text import decoded
 
 
@@ -180,7 +182,7 @@ def _read_jsonl(path: Path) -> list[ManifestRow]:
         if not line.strip():
             continue
         try:
-            said = json.loads(line, object_pairs_hook=_said_once)
+            said = cast(dict[str, Any], foreign_json(line, _said_once))
             row = ManifestRow(**said)
             _check_id(row.case_id)
         except (ValueError, TypeError, ValidationError) as e:

@@ -3,7 +3,6 @@ DICOM's, then ours with medfuse_ before them."""
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +12,7 @@ from ..case import Image
 from ..errors import UnreadableError
 from ..modalities import modality_of
 from .beside import beside
+from .foreign import foreign_json
 from .text import decoded
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")
@@ -133,7 +133,7 @@ def read_sidecar(path: Path) -> Sidecar:
     if side is None:
         return Sidecar()
     try:
-        found = json.loads(decoded(side.read_bytes()))
+        found = foreign_json(decoded(side.read_bytes()))
     except (ValueError, OSError) as e:
         raise UnreadableError(side, f"not valid JSON ({e}); mend or remove it") from e
     return _validated(side, found if isinstance(found, dict) else {})

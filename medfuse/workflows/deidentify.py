@@ -10,6 +10,7 @@ from ..deidentify.folder import deidentify_folder
 from ..deidentify.keys import load_key
 from ..deidentify.profile import Options
 from ..deidentify.report import DeidentificationReport
+from ..io.cells import harmless_line
 from .result import CommandResult
 
 
@@ -34,7 +35,7 @@ def deidentify_command(
     data["refused"] = [{"path": str(r.path), "reason": r.reason} for r in found.refused]
     text = [f"{report.written} written to {out}, {report.masked} masked; changes in {out / 'report.json'}"]
     text += [f"{count} of them: not judged: {what}" for what, count in _unjudged(report).items()]
-    text += [f"refused {r.path}: {r.reason}" for r in found.refused]
+    text += [harmless_line(f"refused {r.path}: {r.reason}") for r in found.refused]
     code = 1 if not report.written else 3 if found.refused else 0
     return CommandResult(data, "\n".join(text), code)
 

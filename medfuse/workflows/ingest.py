@@ -9,7 +9,7 @@ from itertools import count
 from pathlib import Path
 
 from ..case import Image
-from ..io.cells import harmless_row
+from ..io.cells import harmless_line, harmless_row
 from ..io.export import export_name, write_nifti
 from ..io.temporary import temporary_folder
 from ..library import Library
@@ -118,5 +118,5 @@ def _told(done: Ingested) -> CommandResult:
         f"{len(done.files)} files: " + ", ".join(f"{n} {k.replace('_', ' ')}" for k, n in ledger.items() if n)
     ]
     text += [f"case {c}{' (new)' if c in done.new else ''}" for c in done.cases]
-    text += [f"refused {r['path']}: {r['reason']}" for r in done.refused]
+    text += [harmless_line(f"refused {r['path']}: {r['reason']}") for r in done.refused]
     return CommandResult(data, "\n".join(text), 1 if not done.cases else 3 if done.refused else 0)

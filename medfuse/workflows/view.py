@@ -70,7 +70,7 @@ def serve(
         _somebody_can_sign_in(home, secrets, address)
     if Path(".streamlit").exists() and Path.cwd() != Path.home():
         raise WrongUse(
-            f"{Path.cwd()}: holds .streamlit, which would change the viewer's settings; start it from elsewhere"
+            f"{Path.cwd()}: holds .streamlit, which would change the viewer; start it in another folder"
         )
     if tls is not None:
         tls.check()
