@@ -14,6 +14,7 @@ import yaml
 from pydantic import Field, ValidationError, field_validator, model_validator
 
 from .errors import UserError, fault_of
+from .foreign import yaml_as_json
 from .pattern import fault_in
 from .task import Strict, Task
 
@@ -167,7 +168,7 @@ def _reached(start: str, step: Callable[[str], tuple[str, ...]]) -> set[str]:
 def load_graph(path: Path, task: Task) -> Graph:
     """Read a graph and hold it against its task. Raises UserError that names the file and the fault."""
     try:
-        graph = Graph(KnowledgeFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8"))), task)
+        graph = Graph(KnowledgeFile.model_validate(yaml_as_json(path.read_text(encoding="utf-8"))), task)
         graph.check()
     except (ValidationError, yaml.YAMLError, ValueError, OSError) as e:
         raise UserError(f"{path}: not a knowledge graph: {fault_of(e)}; compare with a shipped {FILE}") from e
@@ -183,7 +184,7 @@ def _of_folder(folder: str, task_json: str) -> Graph | None:
     shipped = Path(str(files("medfuse"))) / "tasks" / task.name.replace("-", "_") / FILE
     if not re.fullmatch(r"[a-z0-9-]+", task.name) or not shipped.exists():
         return None
-    graph = Graph(KnowledgeFile.model_validate(yaml.safe_load(shipped.read_text(encoding="utf-8"))), task)
+    graph = Graph(KnowledgeFile.model_validate(yaml_as_json(shipped.read_text(encoding="utf-8"))), task)
     return graph if graph.findings <= set(graph.concepts) else None
 
 

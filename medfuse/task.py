@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from .errors import UserError, WrongUse, fault_of
+from .foreign import yaml_as_json
 from .learning import EQUAL_WEIGHTS, ClassWeights, EncoderLearning, Tuning
 from .modalities import MODALITIES, is_cine, unknown
 
@@ -386,14 +387,14 @@ def load_any_task(path: str | Path) -> Task | VqaTask:
     """As `load_task`, of any kind."""
     p = _task_file(path)
     try:
-        data = yaml.safe_load(p.read_text(encoding="utf-8"))
+        data = yaml_as_json(p.read_text(encoding="utf-8"))
         if isinstance(data, dict) and data.get("kind") == "vqa":
             return VqaTask(**data)
         folder = p.parent
         if isinstance(data, dict) and data.get("extends"):
             base = _task_file(data["extends"])
-            data = yaml.safe_load(base.read_text(encoding="utf-8")) | data
+            data = yaml_as_json(base.read_text(encoding="utf-8")) | data
             folder = base.parent
         return Task(**data, folder=str(folder))
-    except (ValidationError, yaml.YAMLError, TypeError) as e:
+    except (ValidationError, yaml.YAMLError, TypeError, UnicodeDecodeError) as e:
         raise UserError(f"{p}: not a task: {fault_of(e)}; compare with a shipped task.yaml") from e

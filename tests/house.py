@@ -37,6 +37,7 @@ FLOORS = [
         "knowledge",
         "learning",
         "pattern",
+        "foreign",
         "prediction",
         "claim",
         "report",

@@ -21,10 +21,10 @@ from slices import write_stack
 from test_cli import run
 
 from medfuse.errors import UserError
+from medfuse.foreign import foreign_json
 from medfuse.io import unpack
 from medfuse.io.cells import harmless
 from medfuse.io.child import Child
-from medfuse.io.foreign import foreign_json
 from medfuse.io.unpack import unpack_zip
 from medfuse.library.ratings import Rating, export
 

@@ -35,6 +35,7 @@ from medfuse.io.names import plain_name, uid_name
 from medfuse.knowledge import Concept
 from medfuse.library import Library
 from medfuse.network.archive import Archive, Instance
+from medfuse.task import load_task
 from medfuse.workflows.view import serve
 
 ATTACKS = (
@@ -193,6 +194,30 @@ def test_a_folder_here_is_used_only_when_it_is_given_as_a_path(home, tmp_path, m
         find_bundle("mine")
     with pytest.raises(WrongUse, match="no such folder"):
         find_bundle("./nothing")
+
+
+NOT_YAML = (
+    "[" * 3000 + "]" * 3000,
+    "a: " + "9" * 5000,
+    "a: 9999-99-99",
+    "&a {a: *a}",
+    "!!python/object/apply:os.getcwd []",
+    "? [1]\n: 2",
+)
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("text", NOT_YAML)
+def test_what_a_yaml_parser_cannot_hold_is_one_sentence(tmp_path, text):
+    """In the task, the templates and the lexicon of somebody else's bundle."""
+    task = tmp_path / "task"
+    shutil.copytree(shipped_folder() / "breast-ultrasound" / "task", task)
+    (tmp_path / "lexicon.yaml").write_text(text)
+    with pytest.raises(UserError, match="not a lexicon"):
+        labeller.load_lexicon(tmp_path / "lexicon.yaml")
+    (task / "task.yaml").write_text(text)
+    with pytest.raises(UserError, match="not a task"):
+        load_task(task)
 
 
 PROGRAM = """

@@ -14,7 +14,7 @@ from fhir.resources.R4B.diagnosticreport import DiagnosticReport
 from pydantic import ValidationError
 
 from ..errors import UserError, fault_of, os_fault
-from ..io.foreign import foreign_json
+from ..foreign import foreign_json
 from .encoding import decoded
 from .pdf import pdf_text
 from .persons import of_fhir

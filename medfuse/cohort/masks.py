@@ -16,6 +16,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 
 from ..case import Image
 from ..errors import UnreadableError, UserError, fault_of
+from ..foreign import yaml_as_json
 from ..inference.coverage import CUT_SHARE
 from ..io.manifest import ManifestRow, read_manifest
 from ..io.masks import read_structures
@@ -91,7 +92,7 @@ def read_labels(path: Path, task: Task) -> MaskLabels:
     if not task.dense:
         raise UserError(f"task {task.name}: has no label maps (dense), so masks teach it nothing")
     try:
-        found = MaskLabels.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        found = MaskLabels.model_validate(yaml_as_json(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, OSError) as e:
         raise UserError(f"{path}: {fault_of(e)}; see Masks in docs/pretrained.md") from e
     strange = [c for c in found.classes if c not in task.dense[1:]]
@@ -110,7 +111,7 @@ def _numbers(path: Path, labels: MaskLabels) -> dict[str, tuple[int, ...]]:
         return {}
     place = path.parent / Path(labels.names).name
     try:
-        said = yaml.safe_load(place.read_text(encoding="utf-8"))["labels"]  # JSON is YAML too
+        said = yaml_as_json(place.read_text(encoding="utf-8"))["labels"]  # JSON is YAML too
         pairs = [(str(a), b) for a, b in said.items()]
         if any(isinstance(b, int) for _, b in pairs):
             return {a: tuple(map(int, b if isinstance(b, list) else [b])) for a, b in pairs}

@@ -11,6 +11,7 @@ import yaml
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError, WrongUse, fault_of
+from ..foreign import yaml_as_json
 from ..task import Task
 from .named import NamePattern
 
@@ -213,7 +214,7 @@ def read_recipe(path: Path, task: Task) -> Recipe:
     try:
         if path.stat().st_size > LARGEST:
             raise UserError(f"{path}: has over {LARGEST} bytes, which no recipe has")
-        said: Any = yaml.safe_load(path.read_text(encoding="utf-8"))
+        said: Any = yaml_as_json(path.read_text(encoding="utf-8"))
         recipe = Recipe.model_validate(said)
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, OSError, RecursionError) as e:
         raise UserError(f"{path}: {fault_of(e)}; compare with the recipes of docs/tutorial.md") from e

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UserError, os_fault
-from ..io.foreign import foreign_json
+from ..foreign import foreign_json
 from .encoding import decoded
 from .tables import lines_of, sheet_lines
 

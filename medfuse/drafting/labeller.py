@@ -17,6 +17,7 @@ from typing import Literal
 import yaml
 
 from ..errors import UserError
+from ..foreign import yaml_as_json
 from ..pattern import Pattern, Place
 from ..task import Task
 from .sections import split_sentences
@@ -81,8 +82,8 @@ class Lexicon:
 @cache
 def load_lexicon(path: str | Path) -> Lexicon:
     """Read a lexicon. Raises UserError that names the file and the finding whose pattern is wrong."""
-    data = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     try:
+        data = yaml_as_json(Path(path).read_text(encoding="utf-8"))
         every = {
             f: Pattern.any_of(row.get("names", []), f"{path}: finding {f}")
             for f, row in data["findings"].items()
@@ -92,7 +93,7 @@ def load_lexicon(path: str | Path) -> Lexicon:
             for f, row in data["findings"].items()
             if row.get("denied")
         }
-    except (KeyError, AttributeError, TypeError) as e:
+    except (KeyError, AttributeError, TypeError, yaml.YAMLError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not a lexicon ({e}); compare with the shipped lexicon.yaml") from e
     return Lexicon(every, denied)
 

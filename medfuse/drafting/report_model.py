@@ -9,6 +9,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from ..errors import UserError, fault_of
+from ..foreign import yaml_as_json
 from ..modalities import MODALITIES, is_cine, unknown
 
 NAME = "report_model.yaml"
@@ -77,6 +78,6 @@ def read_report_model(folder: Path) -> ReportModelFile:
     """report_model.yaml of a folder. Raises UserError that names the file and the field."""
     path = folder / NAME
     try:
-        return ReportModelFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        return ReportModelFile.model_validate(yaml_as_json(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, OSError) as e:
         raise UserError(f"{path}: {fault_of(e)}; see Report models in docs/pretrained.md") from e

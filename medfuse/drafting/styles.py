@@ -11,6 +11,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from ..errors import UserError, WrongUse, fault_of
+from ..foreign import yaml_as_json
 from ..task import Task
 
 Probabilities = Literal["hidden", "shown", "table"]
@@ -38,7 +39,7 @@ class Style(BaseModel):
 @cache
 def _read(path: Path) -> dict[str, Style]:
     try:
-        rows = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        rows = yaml_as_json(path.read_text(encoding="utf-8")) or {}
         return {name: Style(name=name, **(row or {})) for name, row in rows.items()}
     except (yaml.YAMLError, UnicodeDecodeError, ValidationError, TypeError, AttributeError) as e:
         raise UserError(f"{path}: not a table of styles ({fault_of(e)}); compare with the shipped one") from e

@@ -21,6 +21,7 @@ from jinja2.runtime import Context
 from jinja2.sandbox import ImmutableSandboxedEnvironment, SecurityError
 
 from ..errors import UserError, WrongUse
+from ..foreign import yaml_as_json
 from ..io.names import plain_name
 from ..modalities import MODALITIES
 from ..task import Finding, Task
@@ -92,7 +93,7 @@ def _bounded(parts: Iterable[str]) -> str:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml_as_json(path.read_text(encoding="utf-8"))
     except (yaml.YAMLError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: not valid YAML ({str(e).splitlines()[0]})") from e
     if not isinstance(data, dict):

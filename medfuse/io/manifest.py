@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..case import Lab
 from ..errors import UserError, WrongUse, fault_of
-from .foreign import foreign_json
+from ..foreign import foreign_json
 from .text import decoded
 
 

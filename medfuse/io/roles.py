@@ -45,7 +45,8 @@ MAP_WORDS = (
     r"|<(t1|t2|t2star|t2\*|perfusion|r2|r2\*|r2star|fa|md|rd|ad|mk|colou?r|b0|b1|field|pd).?maps?>"
     r"|<(mean|radial|axial).?(diffusivity|kurtosis)>|<fat.?fraction|<pdff>"
     r"|<(dti|dki|dtensor|tensor).{0,12}<(md|rd|ad|mk|ak|rk|eigen\w*|l[123])>"
-    r"|<sub(tr|tract(ed|ion)?)?>(?!-|.?\d)|<(rel)?r?(cbf|cbv|mtt|ttp|tmax|ktrans)>|<tractograph\w*|<fib(er|re).?track\w*"
+    r"|<sub(tr|tract(ed|ion)?)?>(?!-|.?\d)"
+    r"|<(rel)?r?(cbf|cbv|mtt|ttp|tmax|ktrans)>|<tractograph\w*|<fib(er|re).?track\w*"
 )
 MAP_KINDS = {
     *("ADC", "EADC", "EXPADC", "EXP ADC", "DADC", "FA", "COLFA", "COL FA", "MD", "RD", "MK"),

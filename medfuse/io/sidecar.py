@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from ..case import Image
 from ..errors import UnreadableError
+from ..foreign import foreign_json
 from ..modalities import modality_of
 from .beside import beside
-from .foreign import foreign_json
 from .text import decoded
 
 VOLUME_SUFFIXES = (".nii.gz", ".nii", ".mha", ".mhd", ".nrrd", ".nhdr", ".hdr")

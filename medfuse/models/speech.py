@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from safetensors import SafetensorError
 
 from ..errors import UserError, fault_of
+from ..foreign import yaml_as_json
 
 FILE = "asr.yaml"
 
@@ -86,7 +87,7 @@ def _read(folder: Path) -> SpeechFile:
     if not path.is_file():
         raise UserError(f"{folder}: has no {FILE}; --asr needs a folder with a speech recogniser and {FILE}")
     try:
-        file = SpeechFile.model_validate(yaml.safe_load(path.read_text(encoding="utf-8")))
+        file = SpeechFile.model_validate(yaml_as_json(path.read_text(encoding="utf-8")))
     except (ValidationError, yaml.YAMLError, OSError, UnicodeDecodeError) as e:
         raise UserError(f"{path}: {fault_of(e)}; it needs kind: whisper or ctc") from e
     for names, what in (

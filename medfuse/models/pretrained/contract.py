@@ -12,6 +12,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError, model_validator
 
 from ...errors import UserError, fault_of
+from ...foreign import yaml_as_json
 from ...modalities import MODALITIES, is_cine, unknown
 
 NAME = "encoder.yaml"
@@ -252,7 +253,7 @@ def read_contract_file(folder: Path) -> EncoderFile:
             f"{folder}: holds no {NAME}; copy a template (docs/pretrained.md) there and complete it"
         )
     try:
-        data = yaml.safe_load(path.read_text(encoding="utf-8"))
+        data = yaml_as_json(path.read_text(encoding="utf-8"))
         return EncoderFile.model_validate(data)
     except (ValidationError, yaml.YAMLError, UnicodeDecodeError, OSError) as e:
         raise UserError(f"{path}: {fault_of(e)}; compare with a template (docs/pretrained.md)") from e

@@ -1,9 +1,13 @@
-"""JSON that somebody else wrote: damaged, nested without end, or with letters that no file can hold."""
+"""JSON and YAML that somebody else wrote: damaged, nested without end, or with letters that no file can
+hold."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable
+from typing import Any
+
+import yaml
 
 
 def foreign_json(
@@ -25,3 +29,14 @@ def foreign_json(
             raise ValueError("holds a number of too many digits") from e
         raise
     return found
+
+
+def yaml_as_json(text: str) -> Any:
+    """What a YAML text says, in values that JSON has too (and dates). Raises yaml.YAMLError, for what
+    its parser ends in otherwise too: depth, numbers of too many digits, days that no calendar has."""
+    try:
+        return yaml.safe_load(text)
+    except RecursionError as e:
+        raise yaml.YAMLError("is nested too deeply") from e
+    except (ValueError, TypeError, OverflowError) as e:
+        raise yaml.YAMLError(f"holds a number, a date or a name that is none ({str(e)[:60]})") from e
