@@ -1,5 +1,5 @@
-"""Pictures that show a report's evidence: one a lesion, one a non-focal finding, and one plain view a
-modality."""
+"""Pictures that show a report's evidence: one a lesion (those of one finding on one slice share it), one a
+non-focal finding, and one plain view a modality."""
 
 from __future__ import annotations
 
@@ -59,11 +59,12 @@ def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) 
             label = f"{finding.id} {finding.probability:.2f}"
             wanted.append((f"finding_{finding.id}", finding.evidence[0], label, finding.id))
     out = []
-    for name, place, label, about in wanted[:most]:
+    for name, about, boxes in _once(wanted[:most], case):
+        place, label = boxes[0]
         image = case.images[place.image]
         index = display_slice(image, place)
         caption = _caption(case, place.image, index)
-        picture = render(image, index, places=[(place, label)], caption=caption)
+        picture = render(image, index, places=boxes, caption=caption)
         line = f"{label.replace('_', ' ')}: {caption}"
         shows = _shown(case, place.image, index, about)
         out.append(KeyImage(plain_name(name), _png(picture), line, shows=shows))
@@ -82,6 +83,17 @@ def key_images(prediction: Prediction, case: Case, *, most: int = MAX_PICTURES) 
                 )
             )
     return out
+
+
+def _once(
+    wanted: list[tuple[str, Place, str, str]], case: Case
+) -> list[tuple[str, str, list[tuple[Place, str]]]]:
+    """Name, finding and boxes of each picture: what is of one finding on one slice stands in one picture."""
+    rows: dict[tuple[int, int, str], tuple[str, str, list[tuple[Place, str]]]] = {}
+    for name, place, label, about in wanted:
+        at = (place.image, display_slice(case.images[place.image], place), about)
+        rows.setdefault(at, (name, about, []))[2].append((place, label))
+    return list(rows.values())
 
 
 def _shown(case: Case, index: int, at: int, finding: str) -> Shown:
