@@ -214,6 +214,10 @@ def test_every_style_says_the_same(style, language):
 def test_styles_differ_and_a_table_holds_every_probability():
     made = cyst_on_two()
     assert drafted(made, style="bulleted")[0].startswith("• Right hepatic lobe")
+    two = three({**CYST, "ascites": 0.95}, {m: CYST for m in EVERY})
+    concluded = texts(compose(two, case(), TASK, wish=Wish(style="bulleted")), "impression")
+    assert len(concluded) == 2
+    assert not any("•" in x for x in concluded)  # they are numbered: "1. • Ascites is present."
     assert "Gallbladder: No cholelithiasis." in drafted(made, style="structured")
     assert len(drafted(made, style="short")) < len(drafted(made))
     footer = compose(made, case(), TASK, wish=Wish(probabilities="table")).footer

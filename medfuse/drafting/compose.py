@@ -41,7 +41,7 @@ def compose(
     ]
     if prediction.in_domain:
         sections.append(_section(s, "findings", _styled(_findings(t), t)))
-        sections.append(_section(s, "impression", _styled(impression(t), t)))
+        sections.append(_section(s, "impression", _concluded(t)))
     elif prediction.outside_domain_shown:
         sections.append(_section(s, "notice", _uncalibrated(t)))
     return Report(
@@ -89,6 +89,12 @@ def _banner(prediction: Prediction, s: Sentences) -> list[str]:
 
 def _section(s: Sentences, section_id: SectionId, rows: list[Sentence]) -> Section:
     return Section(id=section_id, title=s.get(f"titles.{section_id}"), sentences=rows)
+
+
+def _concluded(t: Telling) -> list[Sentence]:
+    """The impression; several lines of it are numbered, and need no mark."""
+    rows = impression(t)
+    return rows if len(rows) > 1 else _styled(rows, t)
 
 
 def _styled(rows: list[Sentence], t: Telling) -> list[Sentence]:
