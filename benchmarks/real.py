@@ -1,6 +1,7 @@
 """Real patients with several senses, from a copy of a public set to a table.
 
-python benchmarks/real.py --set sarcoma|covid|medpix|busi|hc18 [--train DIR --test DIR] [--minutes M] [--json]
+python benchmarks/real.py --set sarcoma|covid|medpix|busi|hc18|alignment [--train DIR --test DIR]
+    [--minutes M] [--json]
 
 DIR is laid out as the set is published (docs/real.md says where to get it). The model is trained on --train
 and scored once on --test; without the two, patient-disjoint folds over the copy under MEDFUSE_SHARED.
@@ -24,7 +25,7 @@ from real_results import RealSet, Results
 from medfuse.training.budget import Budget
 
 # each a file beside this
-SETS = {name: f"real_{name}" for name in ("sarcoma", "covid", "medpix", "busi", "hc18")}
+SETS = {name: f"real_{name}" for name in ("sarcoma", "covid", "medpix", "busi", "hc18", "alignment")}
 
 
 def module_of(name: str) -> RealSet:

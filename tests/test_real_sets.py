@@ -10,10 +10,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[1] / "benchmarks"))
 
+import real_alignment
 import real_busi
 import real_busi_parts
 import real_covid
@@ -246,3 +248,30 @@ def test_a_folder_laid_out_otherwise_is_refused(tmp_path):
     (tmp_path / "Descriptions.json").write_text("[]")
     with pytest.raises(SystemExit, match="no picture"):
         real_medpix.load(tmp_path)
+
+
+def test_a_ct_that_was_moved_is_brought_back_to_its_mr(tmp_path):
+    """MADE UP: one limb with a bone and a lump, as CT and as MR in one frame."""
+    x = np.stack(np.meshgrid(*[np.arange(44) * 3.0 - 66] * 3, indexing="ij"))
+    label = ((x[0] / 50) ** 2 + (x[1] / 42) ** 2 < 1).astype(int)
+    label[((x[0] - 18) / 12) ** 2 + (x[1] / 9) ** 2 < 1] = 2
+    label[((x[0] + 14) / 22) ** 2 + ((x[1] + 6) / 16) ** 2 + (x[2] / 30) ** 2 < 1] = 3
+    noise = np.random.default_rng(0).normal(0, 8, label.shape)
+    for name, values in (("CT", [-1000, -90, 900, 50]), ("MR_T1", [0, 800, 60, 300])):
+        image = sitk.GetImageFromArray((np.array(values, np.float32)[label] + noise).astype(np.float32))
+        image.SetSpacing((3.0, 3.0, 3.0))
+        sitk.WriteImage(image, str(tmp_path / f"STS_001_{name}.nii.gz"))
+    mask = sitk.GetImageFromArray((label == 3).astype(np.uint8))
+    mask.SetSpacing((3.0, 3.0, 3.0))
+    sitk.WriteImage(mask, str(tmp_path / "STS_001_MR_T1_mask.nii.gz"))
+    (pair,) = real_alignment.load(tmp_path)
+    away = real_alignment.known(np.random.default_rng(1), pair.tumour.mean(0))
+    still = real_alignment.placed(pair.ct, away)
+    inside = [float(v) for v in pair.tumour[0]]
+    there = still.TransformPhysicalPointToIndex(away.TransformPoint(inside))
+    assert there == pair.ct.TransformPhysicalPointToIndex(inside)
+    found = real_alignment.brought(pair, 0)
+    assert found.error_mm < min(3.0, found.start_mm)
+    row = real_alignment.row_of([found, found])
+    assert row["error_mm"] == pytest.approx(found.error_mm, abs=1e-3)
+    assert row["within_3_mm"] == 1

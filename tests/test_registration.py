@@ -24,7 +24,7 @@ from medfuse.library import Library
 from medfuse.library.registrations import known_registrations, load_transform
 from medfuse.registration.quality import assess, same_patient, shared_information
 from medfuse.registration.register import RegisterOptions, by_landmarks, matrix_of, moved, register
-from medfuse.registration.volume import from_array, straightened, to_array, to_sitk
+from medfuse.registration.volume import clamped, from_array, straightened, to_array, to_sitk
 from medfuse.workflows.register import Side, register_command
 
 GRID = np.array(np.meshgrid(*[np.linspace(-30, 30, 4)] * 3)).reshape(3, -1).T
@@ -115,6 +115,34 @@ def test_images_that_do_not_meet_are_one_sentence(pair):
     far.SetOrigin((5000.0, 5000.0, 5000.0))
     with pytest.raises(UserError, match="do not overlap"):
         register(far, fixed, start=sitk.Euler3DTransform())
+
+
+def test_values_are_held_within_the_window_that_is_laid_over_others(pair):
+    values = sitk.GetArrayFromImage(clamped(pair[1] * 3, "CT"))
+    assert (values.min(), values.max()) == (-160, 400)
+    assert clamped(pair[0], "MR") is pair[0]
+
+
+def test_windowed_reaches_the_search(pair, tmp_path, home, monkeypatch):
+    for name, image in (("m", pair[0]), ("f", pair[1] * 3)):
+        pixels, affine = to_array(image)
+        nib.save(nib.Nifti1Image(pixels, affine), tmp_path / f"{name}.nii.gz")
+    seen = []
+
+    def note(moving, fixed, options, **rest):
+        seen.append(float(sitk.GetArrayViewFromImage(fixed).max()))
+        raise UserError("enough")
+
+    monkeypatch.setattr("medfuse.workflows.register.register", note)
+    sides = [
+        Side(path=tmp_path / "m.nii.gz", modality="MR"),
+        Side(path=tmp_path / "f.nii.gz", modality="CT"),
+    ]
+    for windowed in (False, True):
+        with pytest.raises(UserError, match="enough"):
+            register_command(*sides, tmp_path / "o", RegisterOptions(), windowed=windowed)
+    assert seen[0] > 400
+    assert seen[1] == 400
 
 
 def test_landmarks_alone(pair):

@@ -33,6 +33,12 @@ class RegisterArguments:
             )
         ),
     ] = "auto"
+    windowed: Annotated[
+        bool,
+        typer.Option(
+            help="Values of CT beyond soft tissue and thin bone count as those: for parts of limbs."
+        ),
+    ] = False
     moving_role: Annotated[str, typer.Option(help="Which series of MOVING, such as t2.")] = ""
     fixed_role: Annotated[str, typer.Option(help="Which series of FIXED, such as portal.")] = ""
     moving_modality: Annotated[str, typer.Option(help="CT, MR or US: for a NIfTI that does not say.")] = ""
@@ -84,6 +90,7 @@ def register(given: RegisterArguments) -> None:
         given.out,
         RegisterOptions(kind=given.kind, seed=given.seed, threads=given.threads),  # type: ignore[arg-type]
         method=given.method,
+        windowed=given.windowed,
         force=given.force,
     )
     for problem in result.data["not_made"]:

@@ -9,7 +9,7 @@ from scipy.ndimage import affine_transform
 from ..affine import Affine
 from ..case import Image
 from ..errors import UserError
-from ..modalities import is_cine
+from ..modalities import is_cine, modality_of
 
 ORTHONORMAL = 1e-3
 
@@ -50,6 +50,14 @@ def from_array(pixels: np.ndarray, affine: np.ndarray) -> sitk.Image:
     out.SetDirection((lps[:3, :3] / spacing).ravel().tolist())
     out.SetOrigin(lps[:3, 3].tolist())
     return out
+
+
+def clamped(image: sitk.Image, modality: str) -> sitk.Image:
+    """Values within the window in which its modality is laid over others (CT: soft tissue, and bone as far as
+    it stands apart); as they are where it has none. Between contrasts, air and the densest bone fill most of
+    the bins of a joint histogram and leave few for what both images show."""
+    window = modality_of(modality).blend
+    return image if window is None else sitk.Clamp(image, lowerBound=window[0], upperBound=window[1])
 
 
 def to_array(image: sitk.Image) -> tuple[np.ndarray, np.ndarray]:

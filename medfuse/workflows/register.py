@@ -23,7 +23,7 @@ from ..modalities import is_cine
 from ..registration.quality import Quality, assess, same_patient
 from ..registration.register import Kind, RegisterOptions, Registration, by_landmarks, register
 from ..registration.ultrasound import assess_ultrasound, register_ultrasound
-from ..registration.volume import to_sitk
+from ..registration.volume import clamped, to_sitk
 from .outputs import check_folder
 from .result import CommandResult
 
@@ -85,9 +85,11 @@ def register_command(
     *,
     method: str = "auto",
     force: bool = False,
+    windowed: bool = False,
     library: Library | None = None,
 ) -> CommandResult:
     """`medfuse register`: read, register, judge, write. ``force``: also images of different patients.
+    ``windowed``: values beyond the window in which a modality is laid over others count as its ends.
 
     Exit code 0 for "no fault found", 3 for "check", 1 for "failed": the files are written in each case.
     """
@@ -96,7 +98,7 @@ def register_command(
         raise WrongUse("--method landmarks needs --landmarks MOVING.csv FIXED.csv")
     check_folder(out)
     pair = _pair(moving, fixed, force)
-    result, quality = _registered(pair, method, options)
+    result, quality = _registered(pair, method, options, windowed=windowed)
     a = pair.moving
     b = pair.fixed
     names, problems = write_registration(
@@ -144,10 +146,15 @@ def _pair(moving: Side, fixed: Side, force: bool) -> Pair:
     return pair
 
 
-def _registered(pair: Pair, method: str, options: RegisterOptions) -> tuple[Registration, Quality]:
+def _registered(
+    pair: Pair, method: str, options: RegisterOptions, *, windowed: bool
+) -> tuple[Registration, Quality]:
     """The registration by a method, or by the one that suits the images, and how good it is."""
     a = pair.moving.volume
     b = pair.fixed.volume
+    if windowed:
+        a = clamped(a, pair.moving.image.modality)
+        b = clamped(b, pair.fixed.image.modality)
     if method == "auto":
         cines = any(map(is_cine, pair.modalities))
         method = "intensity" if not cines else "tracked" if 1 in b.GetSize() else "lc2"
