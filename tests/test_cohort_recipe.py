@@ -210,6 +210,10 @@ tables:
     assert lines["b/PET.nii.gz"]["reason"] == "it has no mask b/PET_mask.nii.gz"
     assert "names no modality" in lines["kinds.json:2"]["reason"]
     assert b.images[0].mask == ""
+    os.replace(folder / "b" / "PET.nii.gz", folder / "a" / "PET.nii.gz")  # corrected since
+    newer = (folder / "a" / "PET.nii.gz").stat().st_ino
+    CliRunner().invoke(app, ["cohort", *map(str, words), "--out", str(out)])
+    assert (out / "images/a/PET.nii.gz").stat().st_ino == newer
 
 
 @pytest.mark.parametrize(

@@ -122,10 +122,11 @@ def _with_sidecar(image: Found, path: Path, mask: Path | None, out: Path) -> tup
     side = {"Modality": image.modality, **image.rule.says}
     stem = path.name[: len(path.name) - len(suffix)]
     (home / f"{stem}.json").write_text(json.dumps(side), encoding="utf-8")
-    link(path, home / path.name)
+    for file in filter(None, (path, mask)):
+        (home / file.name).unlink(missing_ok=True)  # the file may be another since the last run
+        link(file, home / file.name)
     if mask is None:
         return home / path.name, None
-    link(mask, home / mask.name)
     return home / path.name, home / mask.name
 
 
