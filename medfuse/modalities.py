@@ -58,11 +58,6 @@ class Modality:
         return self.kind == "cine"
 
     @property
-    def option(self) -> str:
-        """The command line option that states this modality."""
-        return f"--{self.code.lower()}"
-
-    @property
     def cine_classes(self) -> tuple[str, str]:
         """The SOP classes of one frame and of several, of a modality of cines."""
         return self.sop_classes[0], self.sop_classes[1]

@@ -8,6 +8,8 @@ import warnings
 import zipfile
 from pathlib import Path
 
+import nibabel as nib
+import numpy as np
 import pytest
 from pydicom.dataset import Dataset
 from slices import write_slice, write_stack
@@ -55,6 +57,16 @@ def test_a_link_that_cannot_be_followed_has_a_line(tmp_path, name, target):
     assert (result.exit_code, result.data["files"]) == (3, 5)
     (refused,) = result.data["refused"]
     assert "which cannot be followed (" in refused["reason"]
+
+
+def test_a_sidecar_is_said_to_be_read_with_its_volume(tmp_path):
+    nib.save(nib.Nifti1Image(np.ones((8, 8, 4), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
+    (tmp_path / "A.JSON").write_text('{"Modality": "CT"}')
+    (tmp_path / "notes.json").write_text("{}")
+    said = {e.path.name: (e.status, e.reason) for e in scan(tmp_path).entries}
+    assert said["a.nii.gz"][0] == "read"
+    assert said["A.JSON"] == ("set_aside", "what is stated of a.nii.gz, read with it")
+    assert said["notes.json"] == ("set_aside", ".json file: not an image with a stated modality")
 
 
 @pytest.mark.parametrize("target", [".", "..", "real"])

@@ -160,7 +160,8 @@ def _modality(path: Path, said: str) -> str:
     if not code:
         raise UnreadableError(
             path,
-            f'its modality is stated nowhere; say {_options()}, or add a JSON sidecar with "Modality"',
+            "its modality is stated nowhere; write a file of its name that ends in .json beside it, with "
+            f'{{"Modality": "…"}}, one of {", ".join(MODALITIES)}, or name its modality where you give it',
         )
     if code not in MODALITIES:
         raise UnreadableError(path, unknown(code))
@@ -190,12 +191,6 @@ def _quantity(
     except NoSuv as e:
         raise UnreadableError(path, f'{e}; give its JSON sidecar "Units": "SUVbw", or what is missing') from e
     return data * np.float32(uptake.factor), said(uptake)
-
-
-def _options() -> str:
-    """The options that state a modality, as words."""
-    *first, last = (m.option for m in MODALITIES.values())
-    return f"{', '.join(first)} or {last}"
 
 
 def _cine(path: Path, stored: Stored, source: Source, modality: str) -> Image:

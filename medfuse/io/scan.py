@@ -22,6 +22,7 @@ from .index import index
 from .parametric import PARAMETRIC_MAP, modality_of_sources
 from .referring import outlines, read_referring, refers
 from .series import read_series
+from .sidecar import volume_beside
 from .temporary import temporary_folder
 from .unpack import is_archive, named_archive, unpack
 from .volume_files import header_of, is_volume_file
@@ -293,6 +294,9 @@ def _other_kind(file: Path, result: Scan) -> FileEntry:
     if file.suffix.lower() in film.SUFFIXES:
         why = "a film, whose modality is stated nowhere; give it by itself, with --us where it is ultrasound"
         return FileEntry(file, "unsupported", why)
+    described = volume_beside(file) if file.suffix.lower() == ".json" else None
+    if described is not None:
+        return FileEntry(file, "set_aside", f"what is stated of {described.name}, read with it")
     if not is_volume_file(file):
         return FileEntry(
             file, "set_aside", f"{file.suffix.lower()} file: not an image with a stated modality"

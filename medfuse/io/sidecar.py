@@ -157,6 +157,12 @@ def sidecar_path(path: Path) -> Path | None:
     return beside(path, path.name[: len(path.name) - len(suffix)] + SUFFIX)
 
 
+def volume_beside(path: Path) -> Path | None:
+    """The volume file whose sidecar a JSON is; None where there is none."""
+    names = (path.name[: -len(path.suffix)] + suffix for suffix in VOLUME_SUFFIXES)
+    return next((found for name in names if (found := beside(path, name)) is not None), None)
+
+
 def sidecar_of(image: Image, case_id: str = "") -> Sidecar:
     """What NIfTI cannot hold of an image, and of which case it is where that is given."""
     g = image.geometry

@@ -207,7 +207,7 @@ def predict_command(
 def _refused_first(request: PredictRequest) -> Bundle:
     """The bundle. What cannot work is refused before anything is read: WrongUse, OutputError."""
     if request.in_parts == (request.path is not None):
-        raise WrongUse("predict needs either a case or path, or images by --us, --ct and --mr")
+        raise WrongUse("predict needs either a case or path, or images by --us, --ct, --mr and --pt")
     options = request.options
     bundle = load_bundle(request.bundle)
     if request.bundle or not _spoken_elsewhere(bundle, options.language):
@@ -217,8 +217,8 @@ def _refused_first(request: PredictRequest) -> Bundle:
     _ = bundle.borrowed  # raises where an encoder from disk is missing
     if request.add and (request.in_parts or is_one_file(Path(str(request.path)))):
         raise WrongUse(
-            "--add takes a folder, DICOMDIR or zip; images given by --us, --ct, --mr or as one file have no "
-            "study to file them under"
+            "--add takes a folder, DICOMDIR or zip; images given one by one (--us, --ct, --mr, --pt) have no "
+            "study to file them under; add their folder"
         )
     check_folder(request.out)
     return bundle
