@@ -425,3 +425,11 @@ def test_certainty_is_held_against_the_scale_and_other_findings_are_not_said(tex
     got = check(text, {"ascites": p})
     assert got.action in ("hedged", "dropped")
     assert why in got.why
+
+
+def test_that_nothing_could_be_outlined_denies_no_lesion():
+    """The composer's own sentence was dropped where another lesion is sure."""
+    p = {"abscess": 0.5, "focal_lesion": 0.99}
+    text = "Rim-enhancing collection, abscess-like is possible; no lesion could be outlined."
+    assert check(text, p).action == "kept"
+    assert check("No focal lesion.", p).action == "dropped"

@@ -45,7 +45,8 @@ _LEFT_SEGMENT = re.compile(
 _RIGHT_SEGMENT = re.compile(
     r"\bsegments?\s+(?:VIII|VII|VI|V|[5-8])\b|\bS[5-8]\b|第[五六七八5-8]節", re.IGNORECASE
 )
-_REST = re.compile(  # "no other lesion" denies none that is named
+_REST = re.compile(  # "no other lesion" denies none that is named, nor does "no lesion could be outlined"
+    r"\bno lesions? could be outlined\b|"
     r"\b(?:no|without)(?: \w+)? (?:other|further|additional) (?:\w+ ){0,3}?(?:lesions?|mass(?:es)?|nodules?|"
     r"abnormalit\w+)|(?:無|未見|沒有)(?:其他|其它|另外)(?:局部)?(?:肝)?(?:病灶|腫塊)",
     re.IGNORECASE,
