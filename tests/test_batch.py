@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -258,7 +259,15 @@ def test_what_another_time_may_not_meet_is_tried_by_the_next_run(home, tmp_path)
     assert batch_run._done(jobs, ledger, tmp_path, hashes, SimpleNamespace(choose=True)) == {"b"}
 
 
-def test_ctrl_c_while_workers_start_waits_and_reaches_none_of_them():
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """Ctrl-C as in a shell: processes that run tests beside each other ignore it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+def test_ctrl_c_while_workers_start_waits_and_reaches_none_of_them(interruptible):
     line = [sys.executable, "-c", "import signal; print(signal.pthread_sigmask(signal.SIG_BLOCK, []))"]
     seen: list[str] = []
 

@@ -58,6 +58,8 @@ STYLE = """
     flex-wrap: nowrap;}
   [class*="st-key-cases-"] [data-testid="stElementToolbar"] {display: none;}
   [data-unsaved] :is(.st-key-sign, .st-key-sign-now) button {pointer-events: none; opacity: .4;}
+  .st-key-whose p {white-space: nowrap; overflow: hidden; text-overflow: ellipsis; margin: 0;}
+  .st-key-whose code {white-space: nowrap;}
   .st-key-paper [data-testid^="stBaseButton"] :is(div, p) {white-space: normal; overflow: visible;}
   h3 {padding-top: .2rem !important; padding-bottom: .2rem !important;}
 </style>

@@ -117,7 +117,8 @@ def _whose(case_id: str) -> None:
         [f"{w('worklist.accession')} {first}" + (f" (+{len(others)})" if others else "")] if first else []
     )
     told = " · ".join(p for p in parts if p).replace("`", "'")  # a back-tick would end the code that holds it
-    st.markdown(f"**{w('worklist.patient')}** :blue[`{told}`]")
+    with st.container(key="whose"):  # one line, whatever it holds: a second would be taken from the images
+        st.markdown(f"**{w('worklist.patient')}** :blue[`{told}`]")
 
 
 def _prior(case_id: str) -> None:
