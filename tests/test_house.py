@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 import pytest
 from conftest import LONGEST
@@ -62,6 +63,12 @@ def test_text_files_say_how_they_are_written():
         if len(node.args) <= TEXT[node.func.attr] and "encoding" not in {k.arg for k in node.keywords}
     ]
     assert not unsaid, f"give encoding: {unsaid}"
+
+
+def test_no_line_escapes_the_formatter():
+    for top in ("medfuse", "apps", "tests", "benchmarks"):
+        for path in (ROOT / top).rglob("*.py"):
+            assert not re.search(r"#\s*fmt:", path.read_text(encoding="utf-8")), path
 
 
 def test_the_files_that_begin_first_are_there():

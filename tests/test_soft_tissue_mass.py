@@ -124,9 +124,14 @@ def _lesion(modality: str, long: float, x: float, measured: tuple[Measurement, .
 
 def _words(lesions: list[LesionRecord], language: str = "en") -> str:
     record = FindingRecord(
-        id="soft_tissue_mass", name="", group="focal", probability=0.99, calibrated=True, assessed=True,
+        id="soft_tissue_mass",
+        name="",
+        group="focal",
+        probability=0.99,
+        calibrated=True,
+        assessed=True,
         assessed_by=["CT", "MR", "PT"],
-    )  # fmt: skip
+    )
     prediction = Prediction(
         case_id="a",
         simulated=False,

@@ -51,9 +51,14 @@ def measured(tmp_path_factory):
         place=place,
     )
     record = FindingRecord(
-        id="soft_tissue_mass", name="", group="focal", probability=0.9, calibrated=True, assessed=True,
+        id="soft_tissue_mass",
+        name="",
+        group="focal",
+        probability=0.9,
+        calibrated=True,
+        assessed=True,
         assessed_by=["PT"],
-    )  # fmt: skip
+    )
     prediction = Prediction(
         case_id="a",
         simulated=False,

@@ -107,9 +107,14 @@ def _prediction(outputs: list[DenseOutput], case: Case) -> Prediction:
 
     lesions = [x.record for x in find_lesions(outputs, case, TASK, can_show)]
     record = FindingRecord(
-        id="soft_tissue_mass", name="", group="focal", probability=0.99, calibrated=True, assessed=True,
+        id="soft_tissue_mass",
+        name="",
+        group="focal",
+        probability=0.99,
+        calibrated=True,
+        assessed=True,
         assessed_by=[i.modality for i in case.images],
-    )  # fmt: skip
+    )
     return Prediction(
         case_id="a",
         simulated=False,
