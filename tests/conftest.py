@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -67,6 +68,14 @@ def pytest_collection_modifyitems(config, items):
             item.add_marker(pytest.mark.timeout(0 if "slow" in item.keywords else 1800, method="thread"))
         elif "slow" in item.keywords:
             item.add_marker(pytest.mark.timeout(0))
+
+
+@pytest.fixture(autouse=True)
+def beside_themselves() -> Iterator[None]:
+    """`medfuse.__main__.main` keeps what this process starts from looking into its own folder first. Scripts
+    of the tests look beside themselves for one another, whichever test ran before."""
+    yield
+    os.environ.pop("PYTHONSAFEPATH", None)
 
 
 @pytest.fixture(autouse=True)
