@@ -1044,6 +1044,20 @@ def test_the_worklist_names_finds_sorts_and_assigns(patient_dicom, tmp_path, mon
         queue.assign(Library(), case_id, "nobody", author)
 
 
+def test_a_stranger_is_told_of_nobody(library, monkeypatch):
+    """What was asked before there were accounts was asked by nobody, as whom a stranger comes too."""
+    from apps.viewer import jobs, people
+
+    accounts.add_account(Library(), "ari", "long enough", "author")
+    monkeypatch.setattr(people, "may_look", lambda: False)
+    monkeypatch.setattr(jobs, "jobs", {library: jobs.Job(library, "waiting")})
+    app = page()
+    jobs.jobs[library].state = "done"
+    app.run()
+    assert not app.exception
+    assert not app.toast
+
+
 def test_a_reader_is_told_when_a_prediction_of_theirs_has_ended(library, monkeypatch):
     from apps.viewer import jobs
 

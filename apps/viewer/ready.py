@@ -24,7 +24,10 @@ def watch() -> None:
 
 
 def tell() -> bool:
-    """Toast each prediction of this reader's that ended; whether more are under way."""
+    """Toast each prediction of this reader's that ended; whether more are under way. Nothing is told, nor a
+    patient named, to somebody who may not look: they share no account with who asked as nobody."""
+    if not people.may_look():
+        return False
     who = people.account()
     mine = {j.case_id: j for j in list(jobs.jobs.values()) if j.by == (who.name if who else "")}
     going = {c for c, j in mine.items() if j.state in ("queued", "waiting")}

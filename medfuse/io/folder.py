@@ -30,7 +30,7 @@ def _walk(folder: Path, root: Path, followed: set[Path]) -> Iterator[Path]:
         return
     below = []
     for item in found:
-        if not os.path.isdir(item.path):
+        if not os.path.isdir(item.path):  # Path.is_dir raises for a link to itself
             yield Path(item.path)
         elif not item.is_symlink():
             below.append(Path(item.path))
