@@ -285,6 +285,10 @@ def test_of_several_lesions_the_largest_counts_and_those_of_a_narrower_name_do()
         ("單純性囊腫大於五公分嗎？", "否"),
         ("What are the findings?", "Simple cyst is present"),
         ("有什麼發現？", "可見單純性囊腫"),
+        ("What is there?", "Simple cyst is present"),
+        ("What do you see on these images?", "Simple cyst is present"),
+        ("Describe the findings", "Simple cyst is present"),
+        ("看到什麼？", "可見單純性囊腫"),
         ("哪個檢查看得到單純性囊腫？", "電腦斷層"),
     ],
 )
@@ -318,7 +322,7 @@ def test_a_stored_prediction_answers_without_the_network(viewer_library):
         "import sys\n"
         "from medfuse.commands import ask\n"
         f"ask.ask({case.case_id!r}, 'Is there ascites?', as_json=True)\n"
-        "print([name for name in ('torch', 'monai') if name in sys.modules])"
+        "print([n for n in ('torch', 'monai', 'scipy', 'pydicom', 'nibabel') if n in sys.modules])"
     )
     run = subprocess.run(
         [sys.executable, "-c", asks],

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment
 
 from ..prediction import LesionRecord, Prediction
 from ..task import Task
@@ -121,6 +120,8 @@ def _by_place(
     ours: list[LesionRecord], theirs: list[LesionRecord], task: Task
 ) -> Iterator[tuple[LesionRecord, LesionRecord]]:
     """The assignment of least distance; each has at most one partner."""
+    from scipy.optimize import linear_sum_assignment  # slow to load, and few cases have a prior
+
     cost = np.array([[_apart(a, b, task) for b in theirs] for a in ours]).reshape(len(ours), len(theirs))
     for i, j in zip(*linear_sum_assignment(cost), strict=True):
         if cost[i, j] < NEVER:

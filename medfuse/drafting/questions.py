@@ -29,7 +29,10 @@ SEEN_ON = re.compile(r"\b(visible|seen|shown|show|see|visuali[sz]ed)\b|看得?�
 FOUND = re.compile(  # all that was found
     r"\bwhat (are|were|is|was) (the )?(findings?|results?|diagnos[ie]s|impression|found|seen|shown)\b|"
     r"\bwhat do(es)? .{0,40} show\b|\bsummar(y|i[sz]e)\b|"
-    r"有(什麼|哪些)(發現|異常|問題|病變)|發現(了)?什麼|診斷是什麼|摘要",
+    r"\bwhat(?: i|')s (?:there|abnormal|wrong|going on)\b|\bwhat (?:do|can) (?:you|we|I) (?:see|find)\b|"
+    r"\b(?:list|describe|name|tell me) (?:all |me )?(?:the )?"
+    r"(?:findings?|abnormalit\w+|images?|scans?|case|report|lesions? there)\b|"
+    r"有(什麼|哪些|何)(發現|異常|問題|病變)|發現(了)?什麼|看到(了)?什麼|診斷是什麼|摘要|(列出|描述).{0,6}(發現|異常|影像)",
     re.IGNORECASE,
 )
 HOW_SURE = re.compile(

@@ -21,7 +21,6 @@ from .accounts import need_acting
 from .audit import enter
 from .catalogue import CaseRow, ReportRow, ResultRow, latest_result
 from .reports import add_draft, final_version
-from .workbench import measurements
 
 if TYPE_CHECKING:
     from .library import Library
@@ -165,6 +164,8 @@ def _signed(library: Library, case_id: str) -> str:
 
 def _lengths(library: Library, case_id: str) -> tuple[str, ...]:
     """What readers measured on a case's images, with their names."""
+    from .workbench import measurements  # loads the viewer's contract, which an answer does not need
+
     drawn = [m for m in measurements(library, case_id) if m.kind in ("distance", "bidirectional")]
     return tuple(f"{m.text} ({m.author})" for m in drawn)
 

@@ -22,9 +22,7 @@ from ..bundles.registry import (
 from ..drafting.answer import Answered, answer_from, language_of
 from ..drafting.phrases import CANNOT_TELL
 from ..errors import WrongUse
-from ..io import picture
-from ..io.read import open_case
-from ..library import Library, results, store
+from ..library import Library, results
 from ..modalities import cines
 from ..prediction import Place
 from ..task import load_task
@@ -57,6 +55,9 @@ def _ask_images(
     from ..bundles.bundle import choose_bundle, load_bundle
     from ..drafting.answer_written import answer
     from ..inference.predictor import Predictor
+    from ..io import picture
+    from ..io.read import open_case
+    from ..library import store
 
     loaded = load_bundle(bundle)
     case = open_case(
@@ -71,7 +72,7 @@ def _ask_images(
 
 def _known(target: str, question: str, bundle: str | None, library: Library) -> Answered | None:
     """The answer from the prediction that the library holds, where that is all it takes."""
-    result = results.load_result(library, target) if store.has_case(library, target) else None
+    result = results.load_result(library, target) if library.exists else None
     if result is None:
         return None
     stored = result[0]
