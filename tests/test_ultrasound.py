@@ -3,9 +3,12 @@ region."""
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileMetaDataset
+from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian
 
 from medfuse.case import Image, Source
 from medfuse.io.cases import find_cases
@@ -155,3 +158,56 @@ def test_real_screens_lose_their_banner(shared):
     assert brightest_frame(image.pixels)[:40].max() > 100
     assert image.grey[:, :40].max() == 0
     assert len(image.text) > 10
+
+
+def palette_file(path: Path, syntax: str, tables: list[bytes], descriptor: list[int], bits: int) -> Path:
+    """An ultrasound still of a palette, whose indices count up from 3 along its rows."""
+    ds = Dataset()
+    ds.SOPClassUID = "1.2.840.10008.5.1.4.1.1.6.1"
+    for n, key in enumerate(("SOPInstanceUID", "StudyInstanceUID", "SeriesInstanceUID")):
+        setattr(ds, key, f"1.2.3.{n}")
+    ds.Modality = "US"
+    ds.PatientID = "P1"
+    ds.Rows = ds.Columns = 4
+    ds.SamplesPerPixel = 1
+    ds.PhotometricInterpretation = "PALETTE COLOR"
+    ds.BitsAllocated = ds.BitsStored = bits
+    ds.HighBit = bits - 1
+    ds.PixelRepresentation = 0
+    for colour, table in zip(("Red", "Green", "Blue"), tables, strict=True):
+        setattr(ds, f"{colour}PaletteColorLookupTableDescriptor", descriptor)
+        setattr(ds, f"{colour}PaletteColorLookupTableData", table)
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    ds.PixelData = np.arange(3, 19).astype(f"{order}u{bits // 8}").tobytes()
+    ds["PixelData"].VR = "OW" if bits == 16 else "OB"
+    ds.file_meta = FileMetaDataset()
+    ds.file_meta.TransferSyntaxUID = syntax
+    ds.save_as(path, enforce_file_format=True)
+    return path
+
+
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ExplicitVRBigEndian])
+@pytest.mark.parametrize(
+    ("entries", "described", "kind", "times", "bits"),
+    [
+        (256, 16, "u2", 256, 8),  # as it should be: sixteen bits, the value in the upper eight
+        (256, 16, "u2", 1, 8),  # called sixteen bits, the value in the lower eight
+        (256, 8, "u2", 1, 8),  # eight bits in words of sixteen
+        (256, 8, "u1", 1, 8),
+        (512, 8, "u1", 1, 16),  # more entries than eight bits can count
+        (15, 8, "u1", 1, 8),  # an odd number: padded to an even one
+    ],
+)
+def test_a_palette_is_read_in_any_order_and_depth(tmp_path, syntax, entries, described, kind, times, bits):
+    """Red falls, green rises, blue is 7; entry e stands for the index 4 + e, and index 3 for entry 0, too."""
+    order = ">" if syntax == ExplicitVRBigEndian else "<"
+    rising = np.arange(entries) % 200
+    values = [200 - rising, rising, np.full(entries, 7)]
+    tables = [(v * times).astype(f"{order}{kind}").tobytes() for v in values]
+    tables = [t + b"\0" * (len(t) % 2) for t in tables]
+    path = palette_file(tmp_path / "a.dcm", syntax, tables, [entries, 4, described], bits)
+    (case,) = find_cases(path).cases
+    got = case.images[0].pixels
+    assert got.shape == (1, 4, 4, 3)
+    at = np.clip(np.arange(3, 19) - 4, 0, entries - 1)
+    assert np.array_equal(got.reshape(-1, 3), np.stack([v[at] for v in values], 1))

@@ -29,6 +29,7 @@ from pydicom.uid import (
 from ..errors import UnreadableError, UnsupportedError, os_fault
 from ..settings import settings
 from .child import ChildFailed, children
+from .palette import coloured
 from .streams import BARE, dicom_film
 
 UNCOMPRESSED = {ImplicitVRLittleEndian, ExplicitVRLittleEndian, ExplicitVRBigEndian}
@@ -205,7 +206,7 @@ def decode(path: Path, start: int = 0, stop: int | None = None) -> np.ndarray | 
 
 
 def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
-    from pydicom.pixels import apply_color_lut, iter_pixels, pixel_array
+    from pydicom.pixels import iter_pixels, pixel_array
 
     frames = int(ds.get("NumberOfFrames") or 1)
     stop = frames if stop is None else stop
@@ -231,9 +232,7 @@ def _frames(ds: Dataset, start: int, stop: int | None) -> np.ndarray | str:
     if unused:
         array = np.right_shift(array, unused)
     if _palette(ds):
-        array = apply_color_lut(array, ds)
-        if array.dtype != np.uint8:
-            array = (array >> 8).astype(np.uint8)
+        array = coloured(array, ds)
     return array
 
 
