@@ -76,6 +76,7 @@ class Series:
 
     folder: str
     uid: str
+    number: str = ""
     names: list[str] = field(default_factory=list)
     what: str = ""
     kind: str = "neither"
@@ -122,7 +123,8 @@ def linked(files: list[Path], to: Path) -> dict[str, Series]:
         except (InvalidDicomError, OSError, ValueError, AttributeError, KeyError, NotImplementedError):
             copy.unlink()
             continue
-        one = series.setdefault(uid, Series(str(path.parent), uid, what=" ".join(str(w) for w in words)))
+        what = " ".join(str(w) for w in words)
+        one = series.setdefault(uid, Series(str(path.parent), uid, str(words[2]), what=what))
         one.names.append(copy.name)
     return series
 
@@ -143,8 +145,9 @@ def by_medfuse(folder: Path) -> Read:
     return out
 
 
-def by_dcm2niix(folder: Path, out: Path, *more: str) -> dict[str, list[Volume]]:
-    """Volumes of a folder by SeriesInstanceUID, as its sidecars say it."""
+def by_dcm2niix(folder: Path, out: Path, series: dict[str, Series], *more: str) -> dict[str, list[Volume]]:
+    """Volumes of a folder by SeriesInstanceUID, as its sidecars say it; of some scanners they hold a time in
+    its place, then by the number of the series."""
     out.mkdir()
     program = shutil.which("dcm2niix", path=f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}")
     assert program, "dcm2niix is not installed"
@@ -157,7 +160,10 @@ def by_dcm2niix(folder: Path, out: Path, *more: str) -> dict[str, list[Volume]]:
         side = path.with_suffix(".json")
         said = json.loads(side.read_text(errors="replace")) if side.exists() else {}
         data = nib.load(path)
-        volumes.setdefault(str(said.get("SeriesInstanceUID", "")), []).extend(_parts(data, path.name))
+        uid = str(said.get("SeriesInstanceUID", ""))
+        if uid not in series:
+            uid = next((u for u, s in series.items() if s.number == str(said.get("SeriesNumber"))), uid)
+        volumes.setdefault(uid, []).extend(_parts(data, path.name))
     return volumes
 
 
@@ -327,9 +333,9 @@ def of_files(files: list[Path]) -> list[Series]:
         series = linked(files, inside)
         if not series:
             return []
-        peers = [by_dcm2niix(inside, Path(room) / "plain")]
+        peers = [by_dcm2niix(inside, Path(room) / "plain", series)]
         if any("philips" in s.what.lower() for s in series.values()):
-            peers.append(by_dcm2niix(inside, Path(room) / "display", "-p", "n"))
+            peers.append(by_dcm2niix(inside, Path(room) / "display", series, "-p", "n"))
         read = by_medfuse(inside)
         for one in series.values():
             classed(one, read, peers)

@@ -244,12 +244,42 @@ def test_shuffled_repeats_that_nothing_tells_apart_are_refused(tmp_path):
     assert "no echo, time, b-value or number tells them apart" in found.scan.refused[0].reason
 
 
-def test_one_volume_of_two_echoes_is_refused(tmp_path):
+AGREES = [
+    ("EchoTime", 2.5, 4.5, "differ in EchoTime (2.5, 4.5)"),
+    ("ConvolutionKernel", "B30f", "B60f", "differ in ConvolutionKernel (B30f, B60f)"),
+    ("DiffusionGradientOrientation", [0.0, 0, 1], [0, 1.0, 0], r"diffusion direction (0\0\1, 0\1\0)"),
+    (
+        "ImageType",
+        ["ORIGINAL", "PRIMARY", "DIXON", "NONE", "WATER"],
+        ["ORIGINAL", "PRIMARY", "DIXON", "NONE", "FAT"],
+        r"ImageType (DIXON\NONE\FAT, DIXON\NONE\WATER)",
+    ),
+]
+
+
+@pytest.mark.parametrize(("key", "one", "other", "said"), AGREES)
+def test_one_volume_of_two_kinds_is_refused(tmp_path, key, one, other, said):
     for k in range(4):
-        mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0, EchoTime=2.5 + 2 * (k % 2))
+        mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0, **{key: other if k % 2 else one})
     found = find_cases(tmp_path)
     assert not found.cases
-    assert "differ in EchoTime (2.5, 4.5)" in found.scan.refused[0].reason
+    assert said in found.scan.refused[0].reason
+
+
+@pytest.mark.parametrize(("key", "one", "other"), [a[:3] for a in AGREES if a[0] != AGREES[2][0]])
+def test_kinds_that_lie_apart_are_a_volume_each(tmp_path, key, one, other):
+    for k in range(6):
+        mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0, **{key: other if k > 2 else one})
+    (case,) = find_cases(tmp_path).cases
+    assert [i.pixels.shape[2] for i in case.images] == [3, 3]
+
+
+def test_an_archive_that_compressed_some_slices_parts_nothing(tmp_path):
+    for k in range(4):
+        made = "DERIVED" if k % 2 else "ORIGINAL"
+        mr_slice(tmp_path / f"{k}.dcm", STEP * k, 0, ImageType=[made, "PRIMARY", "AXIAL"])
+    (case,) = find_cases(tmp_path).cases
+    assert case.images[0].geometry.outcome == "exact"
 
 
 def test_slices_that_lost_their_place_are_refused(tmp_path):

@@ -51,6 +51,12 @@ def _text(key: str) -> Callable[[Slice], object]:
     return lambda s: str(s.header.get(key, "") or "")
 
 
+def kind_of(header: Dataset) -> str:
+    """What an image is, by ImageType: its values from the third on."""
+    values = header.get("ImageType") or ()
+    return "" if isinstance(values, str) else "\\".join(str(v) for v in list(values)[2:])
+
+
 def _vendors(what: private.PrivateElement) -> Callable[[Slice], object]:
     return lambda s: private.text(s.header, what)
 
@@ -68,6 +74,12 @@ PHYSICS: dict[str, Callable[[Slice], object]] = {
     "TemporalPositionIdentifier": _scalar("temporal_index"),
     "ImageType": _text("ImageType"),
     "ConvolutionKernel": _text("ConvolutionKernel"),
+}
+# Of these also where each place was acquired once: the others may be one a slice. What an image is stands
+# behind the first two values of ImageType, which may differ where an archive has compressed some slices.
+CONSTANT: dict[str, Callable[[Slice], object]] = {
+    **{n: PHYSICS[n] for n in ("EchoTime", "b-value", "diffusion direction", "KVP", "ConvolutionKernel")},
+    "ImageType": lambda s: kind_of(s.header),
 }
 # These part the slices only where every place holds the same values: some scanners write one a slice.
 LABELS: dict[str, Callable[[Slice], object]] = {
@@ -161,7 +173,7 @@ def pair(
     _check_locations(slices, places, same_location_mm)
     if all(len(p) == 1 for p in places):
         one = [p[0] for p in places]
-        _check_constant(slices, one, ("EchoTime", "b-value", "KVP"))
+        _check_constant(slices, one)
         return [one]
     physics = _signatures(slices, {n: read for n, read in PHYSICS.items() if n != without})
     parts: dict[object, list[list[int]]] = {}
@@ -221,12 +233,20 @@ def _check_clock(
         raise Contradiction(f"{names} and AcquisitionTime pair the slices at one place differently")
 
 
-def _check_constant(slices: Sequence[Slice], volume: Sequence[int], names: Sequence[str]) -> None:
-    for name in names:
-        values = [PHYSICS[name](slices[i]) for i in volume]
+def _check_constant(slices: Sequence[Slice], volume: Sequence[int]) -> None:
+    """Raises CannotPair where slices that lie at a place each were acquired or made in different ways."""
+    for name, read in CONSTANT.items():
+        values = [read(slices[i]) for i in volume]
         if len(set(classes(values))) > 1:
-            shown = ", ".join(sorted({f"{v:g}" if isinstance(v, float) else "none" for v in values})[:4])
+            shown = ", ".join(sorted({_shown(v) for v in values})[:4])
             raise CannotPair(f"its slices differ in {name} ({shown}), so they are not one volume")
+
+
+def _shown(value: object) -> str:
+    """A value as a user reads it."""
+    if isinstance(value, tuple):
+        return "\\".join(_shown(v) for v in value) or "none"
+    return f"{value:g}" if isinstance(value, float) else str(value or "none")
 
 
 def _signatures(

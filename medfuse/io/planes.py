@@ -14,7 +14,7 @@ from pydicom.dataset import Dataset
 from ..errors import UnsupportedError
 from .geometry import check_orientation, normal_of, same_place_mm, same_places, stack_slices
 from .interleaved import combs, moved_repeats
-from .pairing import BY_SLICE, SAME_LOCATION_MM, CannotPair, Contradiction, Slice, differing, pair
+from .pairing import BY_SLICE, SAME_LOCATION_MM, CannotPair, Contradiction, Slice, differing, kind_of, pair
 
 SAME_COSINE = 1e-3  # two orientations are one
 SAME_SPACING = 5e-4  # share of it below which two pixel spacings are one
@@ -25,7 +25,10 @@ EVEN = 0.05  # of a step: these are alike, or a multiple of it where slices are 
 FEW_MISSING = 4.05  # not so many times it
 LEAST_STEP_MM = 1e-5  # what a header can say of a position
 FLATTEST = 0.2  # depth of a stack by how far its slices lie beside one another: no gantry tilts so far
-STACKED_BY = ("StackID", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "EchoTime")
+STACKED_BY = (
+    *("StackID", "EchoNumbers", "TemporalPositionIdentifier", "DiffusionBValue", "EchoTime"),
+    "ConvolutionKernel",
+)
 OFF_LINE = 0.5  # of the step: slices farther than this off one straight line are not one stack
 
 
@@ -183,7 +186,8 @@ def _volumes(slices: Sequence[Slice], plane: Plane) -> list[list[int]]:
     every = list(range(len(slices)))
     stacks: dict[tuple[str, ...], list[int]] = {}
     for i, s in enumerate(slices):
-        stacks.setdefault(tuple(str(s.header.get(k, "") or "") for k in STACKED_BY), []).append(i)
+        told = (str(s.header.get(k, "") or "") for k in STACKED_BY)
+        stacks.setdefault((*told, kind_of(s.header)), []).append(i)
     first: CannotPair | None = None
     for without in ("", BY_SLICE):
         try:
