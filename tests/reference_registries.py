@@ -13,7 +13,7 @@ from apps.viewer import seats, tries
 from apps.viewer.registry import PAGES
 from apps.viewer.words import table_of
 from medfuse.bundles import pins
-from medfuse.cohort import tables
+from medfuse.cohort import hl7v2, listen, tables
 from medfuse.drafting import templates
 from medfuse.exports.registry import FORMATS
 from medfuse.io import archives, decode, outlined, presented, referring, sound, unpack, volume_files
@@ -24,7 +24,7 @@ from medfuse.models.encoders import DENSE_ENCODERS, IMAGE_ENCODERS
 from medfuse.models.fusion import FUSIONS
 from medfuse.models.pretrained.loaders import LOADERS
 from medfuse.models.senses import SENSES
-from medfuse.network import gate, limits
+from medfuse.network import client, gate, limits
 from medfuse.settings import Settings
 
 # Read where they are used, as they are no settings of the library: name, and what it does.
@@ -76,6 +76,20 @@ LIMITS = (
     Limit(module=presented, name="MOST_MARKS", unit="", bounds="marks of a presentation state"),
     Limit(module=tables, name="LONGEST", unit="", bounds="characters of a field of a table of reports"),
     Limit(module=limits, name="LONGEST_PDU", unit="MiB", bounds="a PDU that a node takes"),
+    Limit(module=limits, name="LARGEST_OBJECT", unit="GiB", bounds="an object that is received or fetched"),
+    Limit(module=limits, name="MOST_ARRIVING", unit="GiB", bounds="objects that are received at a time"),
+    Limit(
+        module=limits,
+        name="MAX_INFLATED",
+        unit="",
+        bounds="what a byte of a deflated object becomes, in bytes",
+    ),
+    Limit(
+        module=client, name="LARGEST_LIST", unit="MiB", bounds="the answer of a DICOMweb server to a query"
+    ),
+    Limit(module=gate, name="MOST_HELD", unit="", bounds="connections to a node without an association"),
+    Limit(module=listen, name="LONGEST_HEADER", unit="", bounds="bytes of the MSH segment of an HL7 message"),
+    Limit(module=hl7v2, name="MOST_PARTS", unit="", bounds="fields and parts of an HL7 message"),
     Limit(module=gate, name="PATIENCE_S", unit="s", bounds="the time for an association request to arrive"),
     Limit(module=limits, name="IDLE_S", unit="s", bounds="silence of an association while another one waits"),
     Limit(module=library, name="LOCK_WAIT_S", unit="s", bounds="waiting for a locked SQLite database"),

@@ -10,8 +10,9 @@ import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import pytest
 from hl7.client import MLLPClient
@@ -109,6 +110,34 @@ def test_what_is_no_report_leaves_no_file(tmp_path):
     assert listener.counts.rejected == 3
     assert listener.counts.cut == 4
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.attack
+def test_a_header_of_a_million_fields_keeps_nobody_waiting(tmp_path):
+    """Each was parsed for half a minute, and the answer to it while everybody else waited."""
+    header = oru(1).split("\r")[0].encode()
+    with listening(tmp_path) as (_, port), MLLPClient("127.0.0.1", port) as client:
+        began = time.monotonic()
+        assert b"|AR|" in client.send_message(header + b"|" * 1_000_000)
+        assert b"|AR|" in client.send_message(b"MSH|^~\\&|" + b"^&~" * 300_000)
+        assert b"|AA|" in client.send_message(oru(1))
+        assert time.monotonic() - began < 5
+    (tmp_path / "endless.hl7").write_bytes(oru(2).encode() + b"|~^&" * 300_000)
+    (refused,) = read_hl7(tmp_path / "endless.hl7").refused
+    assert "fields and parts" in refused.reason
+    assert time.monotonic() - began < 8
+
+
+@pytest.mark.attack
+def test_silent_connections_keep_no_sender_out(tmp_path, monkeypatch):
+    """All places taken by one that says nothing: for five minutes nobody else could send."""
+    monkeypatch.setattr(module, "IDLE_S", 0.05)
+    with listening(tmp_path, connections=3) as (_, port), ExitStack() as ends:
+        silent = [ends.enter_context(socket.create_connection(("127.0.0.1", port))) for _ in range(3)]
+        silent[0].sendall(b"\x0bMSH|^~")
+        time.sleep(0.3)
+        with MLLPClient("127.0.0.1", port) as client:
+            assert b"|AA|" in client.send_message(oru(1))
 
 
 def test_a_full_disk_is_an_error_that_the_sender_keeps(tmp_path, monkeypatch):

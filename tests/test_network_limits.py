@@ -3,29 +3,42 @@
 from __future__ import annotations
 
 import gc
+import os
 import socket
 import struct
 import threading
 import time
 import warnings
+import zlib
 from contextlib import ExitStack, suppress
+from io import BytesIO
 
 import psutil
 import pytest
 from certificates import self_signed
 from pacs import free_port
-from pynetdicom import AE
+from pydicom.dataelem import DataElement
+from pydicom.dataset import Dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian
+from pynetdicom import AE, build_context, dsutils
+from pynetdicom.dimse_primitives import C_STORE
 from pynetdicom.fsm import InvalidEventError
-from pynetdicom.sop_class import Verification
+from pynetdicom.sop_class import (
+    StorageCommitmentPushModel,
+    StorageCommitmentPushModelInstance,
+    StudyRootQueryRetrieveInformationModelFind,
+    UltrasoundImageStorage,
+    Verification,
+)
 from sqlalchemy import event
 
 from medfuse.errors import UserError, WrongUse
 from medfuse.library import Library
 from medfuse.library.catalogue import InstanceRow
-from medfuse.network import limits
+from medfuse.network import gate, limits
 from medfuse.network import node as node_module
-from medfuse.network.archive import Archive, Instance
-from medfuse.network.client import echo, find_remote
+from medfuse.network.archive import Archive, Instance, files_of
+from medfuse.network.client import associate, echo, find_remote
 from medfuse.network.limits import LONGEST_PDU, ClosingMachine
 from medfuse.network.node import Node, NodeOptions, Peer
 from medfuse.network.tls import tls_of
@@ -278,3 +291,190 @@ def test_an_answer_that_comes_too_late_ends_no_thread():
     machine.current_state = "Sta1"
     with pytest.raises(InvalidEventError):
         machine.do_action("Evt7")
+
+
+def stranger(node, *classes: str, syntaxes: tuple[str, ...] = (ExplicitVRLittleEndian,)):
+    """An association whose messages are sent by hand."""
+    ae = AE(ae_title="STRANGER")
+    ae.dimse_timeout = 3
+    contexts = [build_context(c, list(syntaxes)) for c in classes]
+    assoc = ae.associate("127.0.0.1", node.options.port, ae_title="MEDFUSE", contexts=contexts)
+    assoc._reactor_checkpoint.clear()
+    return assoc
+
+
+def object_of(uid: str, **more) -> Dataset:
+    ds = Dataset()
+    ds.SOPClassUID, ds.SOPInstanceUID = UltrasoundImageStorage, uid
+    ds.PatientID, ds.StudyInstanceUID, ds.SeriesInstanceUID = "P", "1.2.3", "1.2.3.4"
+    ds.BitsAllocated = 16
+    for keyword, value in more.items():
+        setattr(ds, keyword, value)
+    return ds
+
+
+def stored_by_hand(assoc, uid: str, data: bytes, number: int = 1) -> None:
+    asked = C_STORE()
+    asked.MessageID, asked.Priority = number, 2
+    asked.AffectedSOPClassUID, asked.AffectedSOPInstanceUID = UltrasoundImageStorage, uid
+    asked.DataSet = BytesIO(data)
+    assoc.dimse.send_msg(asked, assoc.accepted_contexts[0].context_id)
+
+
+def test_a_deflated_object_that_swells_is_refused(node, home):
+    """300 kB became 300 MiB in the node's memory, and were kept."""
+    packer = zlib.compressobj(1, zlib.DEFLATED, -15)
+    head = dsutils.encode(object_of("1.2.9"), False, True)
+    bomb = packer.compress(head + struct.pack("<HH2sHI", 0x7FE0, 0x10, b"OW", 0, 32 * 1024**2))
+    bomb += packer.compress(bytes(32 * 1024**2)) + packer.flush()
+    assoc = stranger(node, UltrasoundImageStorage, syntaxes=(DeflatedExplicitVRLittleEndian,))
+    try:
+        stored_by_hand(assoc, "1.2.9", bomb)
+        _, answer = assoc.dimse.get_msg(block=True)
+    finally:
+        assoc._reactor_checkpoint.set()
+        assoc.release()
+    assert answer.Status == node_module.NOT_UNDERSTOOD
+    assert files_of(node.archive.library, {"SOPInstanceUID": "1.2.9"}) == []
+    honest = dsutils.encode(object_of("1.2.8", PixelData=os.urandom(5000)), False, True)
+    packer = zlib.compressobj(9, zlib.DEFLATED, -15)
+    assert not limits.inflates_too_far(packer.compress(honest) + packer.flush())
+
+
+def test_a_question_is_taken_unpacked_alone(node):
+    find_class = StudyRootQueryRetrieveInformationModelFind
+    assoc = stranger(node, find_class, syntaxes=(DeflatedExplicitVRLittleEndian,))
+    assert not assoc.is_established
+    assoc = stranger(node, find_class)
+    assert assoc.is_established
+    assoc._reactor_checkpoint.set()
+    assoc.release()
+
+
+def test_who_sends_without_waiting_for_answers_is_cut_off(node, monkeypatch):
+    """Everything was kept in memory until it was its turn."""
+    held = threading.Event()
+    monkeypatch.setattr(Archive, "store", lambda *_: held.wait(20) and "stored")
+    data = dsutils.encode(object_of("1.2.7", PixelData=bytes(100_000)), False, True)
+    assoc = stranger(node, UltrasoundImageStorage)
+    most = 0
+    try:
+        for n in range(1, 200):
+            if not assoc.is_established:
+                break
+            stored_by_hand(assoc, "1.2.7", data, n)
+            time.sleep(0.005)
+            most = max([most, *(a.dimse.msg_queue.qsize() for a in node.server.active_associations)])
+    finally:
+        held.set()
+        assoc._reactor_checkpoint.set()
+        assoc.abort()
+    assert most <= limits.MOST_WAITING + 2
+    assert echo(peer_of(node))
+
+
+@pytest.mark.parametrize(("bound", "most"), [("LARGEST_OBJECT", 300_000), ("MOST_ARRIVING", 300_000)])
+def test_an_object_without_end_is_cut_off(node, monkeypatch, bound, most):
+    monkeypatch.setattr(limits, bound, most)
+    small = dsutils.encode(object_of("1.2.5", PixelData=bytes(200_000)), False, True)
+    endless = dsutils.encode(object_of("1.2.6", PixelData=bytes(8_000_000)), False, True)
+    for uid, data, taken in (("1.2.5", small, True), ("1.2.6", endless, False)):
+        assoc = stranger(node, UltrasoundImageStorage)
+        try:
+            with suppress(RuntimeError, AttributeError):
+                stored_by_hand(assoc, uid, data)
+            _, answer = assoc.dimse.get_msg(block=True)
+        finally:
+            assoc._reactor_checkpoint.set()
+            assoc.abort()
+        assert (answer is not None and answer.Status == 0) == taken
+    assert echo(peer_of(node))
+
+
+def asked_of(node, level: str, **values) -> list[int]:
+    """The statuses of the answers to a query."""
+    ds = Dataset()
+    ds.QueryRetrieveLevel = level
+    for keyword, value in {"Rows": None, "InstanceNumber": "", "PatientName": "", **values}.items():
+        setattr(ds, keyword, value)
+    assoc = associate(peer_of(node), [build_context(StudyRootQueryRetrieveInformationModelFind)], "ASKS")
+    try:
+        found = assoc.send_c_find(ds, StudyRootQueryRetrieveInformationModelFind)
+        return [status.Status for status, _ in found]
+    finally:
+        assoc.release()
+
+
+def test_one_object_with_wrong_values_spoils_no_query(node):
+    """Rows that are a word: every query of images ended in a failure from then on."""
+    wrong = object_of("1.2.31", PatientName="A\x00B")
+    for keyword, said in (("Rows", "abc"), ("InstanceNumber", "zz"), ("StudyDate", "banana")):
+        wrong.add(DataElement(keyword, "LO", said))
+    assoc = stranger(node, UltrasoundImageStorage)
+    try:
+        for ds in (wrong, object_of("1.2.32", Rows=4)):
+            stored_by_hand(assoc, ds.SOPInstanceUID, dsutils.encode(ds, False, True))
+            assert assoc.dimse.get_msg(block=True)[1].Status == 0
+    finally:
+        assoc._reactor_checkpoint.set()
+        assoc.release()
+    assert asked_of(node, "IMAGE", StudyDate="", StudyTime="") == [0xFF00, 0xFF00, 0]
+
+
+def test_a_question_is_bounded(node):
+    refused = [node_module.REFUSED_IDENTIFIER]
+    assert asked_of(node, "STUDY", PatientName="*a" * 20_000) == refused
+    assert asked_of(node, "STUDY", StudyInstanceUID=[f"1.2.{n}" for n in range(130_000)]) == refused
+
+
+def test_silent_connections_leave_files_for_others(node, monkeypatch):
+    """A thousand of them took every file that the process may open, for ten seconds again and again."""
+    monkeypatch.setattr(gate, "MOST_HELD", 8)
+    port = node.options.port
+    with ExitStack() as ends:
+        for n in range(40):
+            ends.enter_context(bare(port, b"\x01" if n % 2 else b""))
+        assert echo(peer_of(node))
+        assert len([c for c in left_open(port) if "ESTABLISHED" in c and f"port={port}), raddr" in c]) <= 10
+
+
+def test_tls_handshakes_that_never_end_give_way(home, tmp_path):
+    """One stranger without a certificate kept all places for ten seconds, again and again."""
+    certificate, key = self_signed(tmp_path)
+    node = Node(NodeOptions(port=free_port(), certificate=certificate, key=key, associations=2))
+    node.start()
+    hello = b"\x16\x03\x01\x00\x04" + b"\x01\x00\x00\x40"
+    try:
+        with ExitStack() as ends:
+            for _ in range(2):
+                ends.enter_context(bare(node.options.port, hello))
+            time.sleep(0.3)
+            begun = time.monotonic()
+            assert echo(Peer("MEDFUSE", "127.0.0.1", node.options.port, tls_of(certificate, None, None)))
+            assert time.monotonic() - begun < 6
+    finally:
+        node.stop()
+
+
+def test_commitments_are_answered_a_few_at_a_time(node, monkeypatch):
+    """Each started a thread that calls somebody else."""
+    monkeypatch.setattr(node, "_committing", threading.BoundedSemaphore(2))
+    held = threading.Event()
+    monkeypatch.setattr(Node, "_report", lambda *_: held.wait(20))
+    assoc = associate(peer_of(node), [build_context(StorageCommitmentPushModel)], "ASKS")
+    asked = Dataset()
+    try:
+        answers = []
+        for uid in ("", "1.2.1", "1.2.2", "1.2.3"):
+            if uid:
+                asked.TransactionUID = uid
+            else:
+                asked.PatientID = "X"
+            status, _ = assoc.send_n_action(
+                asked, 1, StorageCommitmentPushModel, StorageCommitmentPushModelInstance
+            )
+            answers.append(status.Status)
+    finally:
+        held.set()
+        assoc.release()
+    assert answers == [node_module.NO_ATTRIBUTE, 0, 0, node_module.NO_ROOM]

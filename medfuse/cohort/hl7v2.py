@@ -43,6 +43,7 @@ PARTS = {"GDT": "FINDINGS", "IMP": "IMPRESSION", "ADT": "ADDENDUM"}  # suffixes 
 RECORD_NUMBER = re.compile("MR|PI|PT")  # HL7 table 0203: medical record, internal and external number
 STUDY_UID = "113014"
 DRAFT = "A"  # OBR-25: some results are there, not all (table 0123)
+MOST_PARTS = 100_000  # fields, repetitions and components of a message; each takes 30 µs and 500 bytes
 
 
 def is_hl7(head: bytes) -> bool:
@@ -76,6 +77,9 @@ def read_hl7(path: Path, encoding: str = "") -> Reports:
 
 def parsed(text: str) -> hl7.Message:
     """A message in its segments. Raises hl7.HL7Exception, ValueError and LookupError for what is none."""
+    separators = {text[3:4], *text[4:8], "\r"} - {""}
+    if sum(text.count(c) for c in separators) > MOST_PARTS:
+        raise ValueError(f"more than {MOST_PARTS:,} fields and parts")
     try:
         return hl7.parse(text)
     except AssertionError as e:  # python-hl7 asserts that the separators of MSH-1 and MSH-2 differ

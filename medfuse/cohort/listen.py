@@ -11,7 +11,9 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import ipaddress
+import math
 import signal
+import time
 from asyncio import IncompleteReadError
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -26,6 +28,8 @@ from ..io.durable import write_durably
 from .hl7v2 import parsed
 
 Outcome = Literal["kept", "again", "rejected", "failed"]
+LONGEST_HEADER = 4096  # bytes of the MSH segment; parsing an endless one would keep all other senders waiting
+IDLE_S = 1.0  # a connection that has been silent for this long gives way to one that waits
 CODES: dict[Outcome, str] = {"kept": "AA", "again": "AA", "rejected": "AR", "failed": "AE"}
 
 
@@ -76,7 +80,7 @@ class Listener:
         self.options = options
         self.counts = Counts()
         self._talk = talk
-        self._open: set[HL7StreamWriter] = set()
+        self._heard: dict[HL7StreamWriter, float] = {}  # of each open connection: when a message last came
 
     async def run(self, stop: asyncio.Event, *, ready: Callable[[int], None] = lambda port: None) -> None:
         """Listen until ``stop`` is set; ``ready`` is told the port."""
@@ -92,18 +96,17 @@ class Listener:
         async with server:
             ready(server.sockets[0].getsockname()[1])
             await stop.wait()
-            for writer in tuple(self._open):
+            for writer in tuple(self._heard):
                 writer.close()
 
     async def _connected(self, reader: HL7StreamReader, writer: HL7StreamWriter) -> None:
         peer = str((writer.get_extra_info("peername") or ("",))[0])
-        if len(self._open) >= self.options.connections or (
-            self.options.allow and peer not in self.options.allow
-        ):
+        unknown = bool(self.options.allow) and peer not in self.options.allow
+        if unknown or not self._room():
             self._talk(f"medfuse: {peer}: not taken: unknown here, or one connection too many")
             writer.close()
             return
-        self._open.add(writer)
+        self._heard[writer] = time.monotonic()
         try:
             await self._messages(reader, writer)
         except (IncompleteReadError, InvalidBlockError, ValueError, TimeoutError, ConnectionError) as e:
@@ -111,16 +114,32 @@ class Listener:
                 self.counts.cut += 1
                 self._talk(f"medfuse: {peer}: cut off: {_why(e, self.options)}")
         finally:
-            self._open.discard(writer)
+            self._heard.pop(writer, None)
             writer.close()
+
+    def _room(self) -> bool:
+        """Whether one more is taken; where all places are, the connection that has been silent the longest
+        gives way."""
+        if len(self._heard) < self.options.connections:
+            return True
+        silent = min(self._heard, key=self._heard.__getitem__, default=None)
+        if silent is None or time.monotonic() - self._heard[silent] < IDLE_S:
+            return False
+        del self._heard[silent]
+        silent.close()
+        return True
 
     async def _messages(self, reader: HL7StreamReader, writer: HL7StreamWriter) -> None:
         while True:
             block = await asyncio.wait_for(reader.readblock(), self.options.silence_s)
+            if writer in self._heard:
+                self._heard[writer] = math.inf  # it waits for us
             outcome = await asyncio.to_thread(self._keep, block)
             self._count(outcome)
             writer.writeblock(acknowledgement(block, CODES[outcome]))
             await asyncio.wait_for(writer.drain(), self.options.silence_s)
+            if writer in self._heard:
+                self._heard[writer] = time.monotonic()
 
     def _keep(self, block: bytes) -> Outcome:
         """Write a report message; what became of it. Runs in a thread, many at a time."""
@@ -156,8 +175,11 @@ def _why(e: Exception, options: ListenOptions) -> str:
 
 def _header(block: bytes) -> hl7.Message | None:
     """The MSH segment alone: its characters are ASCII whatever those of the report are."""
+    first = block[: LONGEST_HEADER + 1].lstrip().split(b"\r", 1)[0]
+    if len(first) > LONGEST_HEADER:
+        return None
     try:
-        message = parsed(block.lstrip().split(b"\r", 1)[0].decode("latin-1"))
+        message = parsed(first.decode("latin-1"))
         message.segment("MSH")
     except (hl7.HL7Exception, ValueError, LookupError):
         return None

@@ -46,6 +46,7 @@ def send(given: SendArguments) -> None:
     from ..io.temporary import temporary_folder
     from ..library import Library
     from ..library.audit import record
+    from ..network.client import shown
     from ..network.service import Destination
     from ..network.tls import tls_of
     from ..workflows.report import export_report, library_report
@@ -67,7 +68,7 @@ def send(given: SendArguments) -> None:
         if not files:
             raise WrongUse(f"{case}: nothing to send: {'; '.join(made.problems)}")
         destination.send(files, given.aet)
-    record(library, "report sent", case_id=case, where=to, objects=len(made.names), signed=signed)
+    record(library, "report sent", case_id=case, where=shown(to), objects=len(made.names), signed=signed)
     emit(
         {"case_id": case, "sent": list(made.names), "not_made": list(made.problems)},
         given.as_json,

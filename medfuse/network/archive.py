@@ -57,6 +57,7 @@ KEYS = (
     "Columns",
     "NumberOfFrames",
 )
+LONGEST_KEY = 1024  # characters of a value in the index
 Outcome = Literal["stored", "known", "conflict"]
 log = logging.getLogger(__name__)
 
@@ -77,12 +78,16 @@ class Instance:
 
 
 def keys_of(ds: Dataset) -> dict[str, str]:
-    """What queries ask for, as text; values parted by backslashes."""
+    """What queries ask for, as text; values parted by backslashes, what is too long cut. Raises ValueError
+    for an identifier without end, and what pydicom does for a damaged value."""
     out = {}
     for key in KEYS:
         value = ds.get(key)
         if value not in (None, ""):
-            out[key] = str(value) if not isinstance(value, (list, tuple)) else "\\".join(map(str, value))
+            said = str(value) if not isinstance(value, (list, tuple)) else "\\".join(map(str, value))
+            if len(said) > LONGEST_KEY and key.endswith(("UID", "PatientID")):
+                raise ValueError(f"{key} has {len(said)} characters")
+            out[key] = said[:LONGEST_KEY]
     return out
 
 

@@ -23,11 +23,12 @@ from typing import Any
 
 from pynetdicom.transport import ThreadedAssociationServer
 
-from .limits import make_room
+from .limits import IDLE_S, make_room
 
 log = logging.getLogger(__name__)
 PATIENCE_S = 10.0  # for an association request to arrive whole
 LONGEST = 128 * 1024  # bytes of one
+MOST_HELD = 256  # connections without an association; pynetdicom cannot watch a file of number 1024
 SWEEP_S = 0.5  # between looks at every connection for those that are late
 ASSOCIATE_RQ = 0x01
 TLS_HANDSHAKE = 0x16
@@ -55,8 +56,9 @@ class GatedServer(ThreadedAssociationServer):
         self._lock = threading.Lock()
         self._open = True
         self._ready: deque[tuple[socket.socket, Any, float]] = deque()  # whole requests that wait for a place
+        self._held: dict[Any, None] = {}  # connections that have not said enough, the oldest first
         self._starting = 0  # handed over, and not yet among the server's associations
-        self._greeting: set[ssl.SSLSocket] = set()  # in the middle of a TLS handshake
+        self._greeting: dict[ssl.SSLSocket, float] = {}  # in the middle of a TLS handshake, since when
         self._gate = threading.Thread(target=self._watch, name="gate", daemon=True)
         super().__init__(*args, **kwargs)  # closes this where the port is taken
         self.socket.setblocking(False)
@@ -109,7 +111,7 @@ class GatedServer(ThreadedAssociationServer):
             self.shutdown_request(request)
             raise
         with self._lock:
-            self._greeting.add(wrapped)
+            self._greeting[wrapped] = time.monotonic()
         try:
             if not self._open:
                 raise OSError("the node stops")
@@ -119,7 +121,7 @@ class GatedServer(ThreadedAssociationServer):
             raise
         finally:
             with self._lock:
-                self._greeting.discard(wrapped)
+                self._greeting.pop(wrapped, None)
         return wrapped
 
     def server_close(self) -> None:
@@ -193,6 +195,9 @@ class GatedServer(ThreadedAssociationServer):
             request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 6)
             until = time.monotonic() + PATIENCE_S
             self._selector.register(request, selectors.EVENT_READ, (address, until, 6))
+            self._held[request] = None
+            if len(self._held) > MOST_HELD:
+                self._drop(next(iter(self._held)))
         except (OSError, ValueError):
             self.shutdown_request(request)
 
@@ -218,7 +223,11 @@ class GatedServer(ThreadedAssociationServer):
             except OSError:
                 self._drop(request)
         else:
+            if len(self._ready) >= MOST_HELD:
+                self._drop(request)
+                return
             self._selector.unregister(request)
+            self._held.pop(request, None)
             request.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, 1)
             request.setblocking(True)
             self._ready.append((request, address, until))
@@ -230,6 +239,7 @@ class GatedServer(ThreadedAssociationServer):
             active = self.active_associations
             request, address, until = self._ready[0]
             if len(active) + self._starting >= self.ae.maximum_associations and time.monotonic() < until:
+                self._hurry()
                 make_room(active)
                 return
             self._ready.popleft()
@@ -237,6 +247,17 @@ class GatedServer(ThreadedAssociationServer):
                 self._starting += 1
             super().process_request(request, address)
 
+    def _hurry(self) -> None:
+        """End the TLS handshake that has taken the longest, if that is long enough: a place is wanted."""
+        with self._lock:
+            request, since = min(self._greeting.items(), key=lambda pair: pair[1], default=(None, 0.0))
+            if request is None or time.monotonic() - since < IDLE_S:
+                return
+            del self._greeting[request]
+        with suppress(OSError):  # it is over meanwhile
+            socket.socket.shutdown(request, socket.SHUT_RDWR)
+
     def _drop(self, request: Any) -> None:
         self._selector.unregister(request)
+        self._held.pop(request, None)
         self.shutdown_request(request)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 import socket
 import time
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, field
@@ -17,8 +18,10 @@ from functools import wraps
 from threading import Lock, Thread
 from types import TracebackType
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
 from pynetdicom.association import Association
+from pynetdicom.dimse_messages import C_STORE_RQ
 from pynetdicom.events import Event
 from pynetdicom.fsm import TRANSITION_TABLE, StateMachine
 
@@ -28,6 +31,11 @@ log = logging.getLogger(__name__)
 Owner = TypeVar("Owner")
 Answer = TypeVar("Answer")
 Handler = Callable[[Owner, Event], Iterator[Answer]]
+LARGEST_OBJECT = 2 * 1024**3  # bytes of a data set that somebody stores, as it comes
+LARGEST_REQUEST = 4 * 1024**2  # bytes of any other message (PS3.7 6.3)
+MOST_ARRIVING = 4 * 1024**3  # bytes of all messages that are on their way at a time
+MOST_WAITING = 4  # messages of an association that have not been answered; we agree to one at a time
+MAX_INFLATED = 200  # bytes that a byte of a deflated data set may become
 LONGEST_PDU = 1024 * 1024  # bytes, announced to the peer as what we take (PS3.8 D.1)
 ADMINISTRATIVE = 128 * 1024  # bytes beside: an association request may be so long
 POLITE_S = 0.5  # for a peer to close the connection after our abort
@@ -44,16 +52,18 @@ class Pace:
 
 
 class LimitedSocket(TidySocket):
-    """An association's socket that refuses what is too long, or comes too slowly."""
+    """An association's socket that refuses what is too long, too much, or comes too slowly."""
 
     pace: Pace
     patience_s: float
+    arriving: Callable[[], int]
 
     def recv(self, nr_bytes: int) -> bytearray:
         """Read exactly ``nr_bytes``, fewer where the peer has gone. Raises OSError for a longer PDU than we
         announced, TimeoutError where it does not come in ``patience_s``."""
         if nr_bytes > LONGEST_PDU + ADMINISTRATIVE:
             raise OSError(f"a PDU of {nr_bytes} bytes was announced, {LONGEST_PDU} are taken")
+        self._check_room()
         self.pace.heard = time.monotonic()
         until = self.pace.heard + self.patience_s
         read = bytearray(nr_bytes)
@@ -70,6 +80,55 @@ class LimitedSocket(TidySocket):
         view.release()
         self.pace.heard = time.monotonic()
         return read[:got]
+
+    def _check_room(self) -> None:
+        """Raises OSError where more has come than is held: of one message, of all, or unanswered."""
+        held = self.arriving()
+        with _arriving_lock:
+            _arriving[self] = held
+            if held and sum(_arriving.values()) > MOST_ARRIVING:
+                raise OSError(f"more than {MOST_ARRIVING} bytes are on their way from all peers")
+
+    def close(self) -> None:
+        """Close it; what was arriving is forgotten."""
+        with _arriving_lock:
+            _arriving.pop(self, None)
+        super().close()
+
+
+_arriving: WeakKeyDictionary[LimitedSocket, int] = WeakKeyDictionary()  # bytes of the message that comes
+_arriving_lock = Lock()
+
+
+def _arriving_at(assoc: Association) -> int:
+    """Bytes of the message that an association is sending. Raises OSError for a larger one than we hold, and
+    where it sends more messages than it waits for."""
+    if assoc.is_acceptor and assoc.dimse.msg_queue.qsize() > MOST_WAITING:
+        raise OSError(f"more than {MOST_WAITING} messages wait for an answer")
+    message = assoc.dimse.message
+    if message is None:
+        return 0
+    held = message.encoded_command_set.tell() + message.data_set.tell()
+    most = LARGEST_OBJECT if isinstance(message, C_STORE_RQ) else LARGEST_REQUEST
+    if held > most:
+        raise OSError(f"a message of more than {most} bytes")
+    return held
+
+
+def inflates_too_far(deflated: bytes) -> bool:
+    """Whether a deflated data set (PS3.5 A.5) becomes so much larger that it is no image; raises zlib.error
+    for what is not deflated. Holds a MiB of it at a time."""
+    most = max(1024**2, MAX_INFLATED * len(deflated))
+    unpacker = zlib.decompressobj(-zlib.MAX_WBITS)
+    became = 0
+    for at in range(0, len(deflated), 65536):
+        piece = deflated[at : at + 65536]
+        while piece and not unpacker.eof:
+            became += len(unpacker.decompress(piece, 1024**2))
+            if became > most:
+                return True
+            piece = unpacker.unconsumed_tail
+    return False
 
 
 class ClosingMachine(StateMachine):
@@ -96,6 +155,9 @@ def limit(assoc: Association, patience_s: float) -> None:
     assert isinstance(sock, LimitedSocket)
     sock.pace = Pace()
     sock.patience_s = patience_s
+    if sock.socket.gettimeout() is None:
+        sock.socket.settimeout(patience_s)
+    sock.arriving = lambda: _arriving_at(assoc)
     sock.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # waiting costs 40 ms an object
 
 

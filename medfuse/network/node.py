@@ -4,6 +4,7 @@ C-FIND, C-MOVE, C-GET, storage commitment; allow-lists, TLS, limits (PS3.4, PS3.
 from __future__ import annotations
 
 import logging
+import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -12,8 +13,12 @@ from typing import Any
 
 from pydantic import JsonValue
 from pydicom import dcmread
+from pydicom.datadict import dictionary_VR, tag_for_keyword
+from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.uid import ExplicitVRLittleEndian, ImplicitVRLittleEndian
+from pydicom.filebase import DicomBytesIO
+from pydicom.filewriter import write_dataset
+from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
 from pynetdicom.association import Association
@@ -38,7 +43,7 @@ from ..library.audit import record
 from ..library.integrity import why_unusable
 from .archive import Archive, Instance, files_of, find, keys_of
 from .gate import GatedServer
-from .limits import LONGEST_PDU, at_work, end_all, limit, working
+from .limits import LONGEST_PDU, at_work, end_all, inflates_too_far, limit, working
 from .tls import Tls, no_delay, tls_server
 
 log = logging.getLogger(__name__)
@@ -63,6 +68,12 @@ REFUSED_IDENTIFIER = 0xA900
 UNKNOWN_DESTINATION = 0xA801
 CANCELLED = 0xFE00
 NOT_THERE = 0xB000
+UNPACKED = [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
+LONGEST_VALUE = 1024  # characters of a value that is asked for; each is compared with every object
+LONGEST_LIST = 1024**2  # characters of a list of UIDs that is asked for
+MOST_COMMITMENTS = 8  # that are being answered at a time
+NO_ROOM = 0x0213
+NO_ATTRIBUTE = 0x0120
 MAX_CONTEXTS = 120  # an association has 128 at most
 Sent = int | tuple[int, Dataset | None]  # how many objects follow; then a status and an object each
 Address = tuple[str, int, dict[str, Any]] | tuple[None, None]  # where C-MOVE sends; the second: unknown
@@ -111,6 +122,9 @@ class Node:
     options: NodeOptions
     archive: Archive = field(default_factory=Archive)
     server: GatedServer | None = None
+    _committing: threading.BoundedSemaphore = field(
+        default_factory=lambda: threading.BoundedSemaphore(MOST_COMMITMENTS), init=False
+    )
 
     def start(self) -> None:
         """Listen. Raises UserError where the port is taken or a certificate is not usable."""
@@ -133,9 +147,8 @@ class Node:
             ae.add_supported_context(
                 context.abstract_syntax, ALL_TRANSFER_SYNTAXES, scp_role=True, scu_role=True
             )
-        for sop_class in QUERY:
-            ae.add_supported_context(sop_class)
-        ae.add_supported_context(StorageCommitmentPushModel)
+        for sop_class in (*QUERY, StorageCommitmentPushModel):
+            ae.add_supported_context(sop_class, UNPACKED)  # a deflated question could fill the memory
         handlers = [
             (evt.EVT_CONN_OPEN, self._opened),
             (evt.EVT_C_ECHO, lambda event: SUCCESS),
@@ -179,6 +192,11 @@ class Node:
 
     def _kept(self, event: Event) -> int:
         try:
+            if event.context.transfer_syntax == DeflatedExplicitVRLittleEndian and inflates_too_far(
+                event.request.DataSet.getbuffer()
+            ):
+                log.warning("object from %r: its data set swells too far", event.assoc.requestor.ae_title)
+                return NOT_UNDERSTOOD
             ds = event.dataset
             keys = keys_of(ds)
             if keys.get("SOPInstanceUID") != event.request.AffectedSOPInstanceUID:
@@ -222,6 +240,9 @@ class Node:
         }
         modalities = set(query.pop("ModalitiesInStudy", "").split("\\")) - {""}
         query = {k: v for k, v in query.items() if not k.startswith("NumberOf")}
+        if not _bounded(query):
+            yield REFUSED_IDENTIFIER, None
+            return
         self._noted(event, "queried", {"level": level, **query})
         for row in find(self._shown, level, query):
             if event.is_cancelled:
@@ -245,11 +266,14 @@ class Node:
         for element in asked:
             if element.keyword and element.VR != "SQ" and element.keyword not in out:
                 value = counted.get(element.keyword, row.get(element.keyword, ""))
-                setattr(out, element.keyword, value.split("\\") if "\\" in value else value)
+                answer = _element(element.keyword, value)
+                if answer is not None:
+                    out.add(answer)
         return out
 
     def _named(self, identifier: Dataset) -> list:
-        return files_of(self._shown, _uids(identifier))
+        asked = _uids(identifier)
+        return files_of(self._shown, asked) if _bounded(asked) else []
 
     @property
     def _shown(self) -> Library:
@@ -282,7 +306,8 @@ class Node:
 
     def _noted(self, event: Event, what: str, asked: dict[str, JsonValue]) -> None:
         """An entry of the audit log for what a peer reads, before it gets it."""
-        record(self.archive.library, what, who=f"aet:{event.assoc.requestor.ae_title}", asked=asked)
+        short = {k: v[:LONGEST_VALUE] if isinstance(v, str) else v for k, v in asked.items()}
+        record(self.archive.library, what, who=f"aet:{event.assoc.requestor.ae_title}", asked=short)
 
     def _send(self, event: Event, files: list) -> Iterator[Sent]:
         yield len(files)
@@ -302,11 +327,25 @@ class Node:
         if event.request.RequestedSOPClassUID != StorageCommitmentPushModel:
             return 0x0118, None
         asked = event.action_information
+        if "TransactionUID" not in asked:
+            return NO_ATTRIBUTE, None
+        if not self._committing.acquire(blocking=False):
+            return NO_ROOM, None
         peer = next((p for p in self.options.destinations if p.aet == event.assoc.requestor.ae_title), None)
         threading.Thread(target=self._report_commitment, args=(asked, peer, event.assoc), daemon=True).start()
         return SUCCESS, None
 
     def _report_commitment(self, asked: Dataset, peer: Peer | None, assoc: Association) -> None:
+        try:
+            self._report(asked, peer, assoc)
+        except Exception as e:  # a peer may ask anything, or be gone
+            log.error(
+                "storage commitment for %r not answered: %s", assoc.requestor.ae_title, type(e).__name__
+            )
+        finally:
+            self._committing.release()
+
+    def _report(self, asked: Dataset, peer: Peer | None, assoc: Association) -> None:
         result = commitment_result(self.archive.library, asked)
         kind = 1 if "FailedSOPSequence" not in result else 2
         if peer is None:
@@ -369,6 +408,29 @@ def _calling(peer: Peer) -> dict[str, Any]:
     """How pynetdicom is to call a peer: without waiting to fill packets, with TLS where it speaks it."""
     tls = {"tls_args": (peer.tls.context(), None)} if peer.tls else {}
     return {"evt_handlers": [(evt.EVT_CONN_OPEN, lambda e: no_delay(e.assoc))], **tls}
+
+
+def _bounded(asked: dict[str, str]) -> bool:
+    """Whether what is asked for can be compared with every object."""
+    return all(len(v) <= (LONGEST_LIST if k.endswith("UID") else LONGEST_VALUE) for k, v in asked.items())
+
+
+def _element(keyword: str, value: str) -> DataElement | None:
+    """An attribute of an answer; empty where what was received for it is no value of its kind."""
+    tag = tag_for_keyword(keyword)
+    if tag is None:
+        return None
+    vr = dictionary_VR(tag)
+    probe = Dataset()
+    probe.SpecificCharacterSet = "ISO_IR 192"
+    written = DicomBytesIO()
+    written.is_implicit_VR, written.is_little_endian = False, True
+    try:
+        probe.add_new(tag, vr, value.split("\\") if "\\" in value else value)
+        write_dataset(written, probe)
+    except (ValueError, TypeError, OverflowError, AttributeError, LookupError, OSError, struct.error):
+        return DataElement(tag, vr, None)
+    return probe[tag]
 
 
 def _uids(identifier: Dataset) -> dict[str, str]:

@@ -23,7 +23,7 @@ from ..library.referring import keep_objects
 from ..library.store import add_case, files_of
 from ..workflows.result import CommandResult
 from .archive import Archive, mark_filed, quiet_studies
-from .client import Remote, fetch_web, find_remote, move_remote, parse_remote, send_files, stow
+from .client import Remote, fetch_web, find_remote, move_remote, parse_remote, send_files, shown, stow
 from .node import Node, NodeOptions, Peer
 from .tls import Tls
 
@@ -143,7 +143,7 @@ class Service:
         folder = self.out / plain_name(case_id)
         files = sorted(folder.glob("*.sr.dcm")) + sorted(folder.glob("*.seg.dcm"))
         for destination in self.destinations if files else ():
-            where = destination.peer.aet if destination.peer else destination.url
+            where = destination.peer.aet if destination.peer else shown(destination.url)
             try:
                 destination.send(files, self.aet)
             except UserError as e:
