@@ -32,6 +32,9 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
+    # a page is put together by the processor itself: through SwiftShader it costs ten times as much
+    "--disable-gpu-compositing",
+    "--disable-accelerated-2d-canvas",
 ]
 
 
