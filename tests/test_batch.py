@@ -13,6 +13,7 @@ import signal
 import subprocess
 import sys
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -536,12 +537,26 @@ def test_hashes_follow_files(tmp_path):
 def test_no_cluster_is_trusted_that_anybody_could_be(tmp_path, home, monkeypatch):
     """Whoever listens where a scheduler is expected was sent the patients' paths, without a word."""
     monkeypatch.setattr(batch_run, "Settle", lambda threads: WorkerPlugin())
+    alive, start = weakref.WeakSet(), Client.start
+
+    def start_alone(client: Client, **options: object) -> None:
+        alive.add(client)
+        assert len(alive) == 1, (
+            "one that failed is left: collected now, it would wait for this one, and this for it"
+        )
+        start(client, **options)
+
+    monkeypatch.setattr(Client, "start", start_alone)
     ours, theirs = keys_of(tmp_path, "ours")
     _, strangers = keys_of(tmp_path, "strangers")
 
     def reached(**options: object) -> bool:
-        with batch_run._client(BatchOptions(1, **options)) as client:
-            return client.submit(abs, -1).result(timeout=30) == 1
+        gc.disable()
+        try:
+            with batch_run._client(BatchOptions(1, **options)) as client:
+                return client.submit(abs, -1).result(timeout=30) == 1
+        finally:
+            gc.enable()
 
     with other_cluster(workers=1) as plain:
         with pytest.raises(WrongUse, match="run code in its workers"):

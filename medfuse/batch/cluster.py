@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import ssl
@@ -103,6 +104,12 @@ def uninterrupted() -> Iterator[None]:
         raise KeyboardInterrupt
 
 
+def collect_failed_clients() -> None:
+    """Close what is left of clients that found no scheduler. dask does so when they are collected; should
+    that happen while another one starts, it would wait for that one's lock forever."""
+    gc.collect()
+
+
 @contextmanager
 def local_cluster(workers: int, threads: int) -> Iterator[Client]:
     """A cluster of worker processes on this machine, each with so many jobs at a time; they end with the
@@ -112,6 +119,7 @@ def local_cluster(workers: int, threads: int) -> Iterator[Client]:
         "distributed.nanny.pre-spawn-environ": environment,
         "distributed.worker.preload": ["medfuse.batch.preload"],
     }
+    collect_failed_clients()
     with dask.config.set(started), ExitStack() as stack:
         # workers inherit it; dask would not overrule one that is set already
         os.environ[PARENT] = str(os.getpid())

@@ -28,7 +28,7 @@ from ..io.child import may_pass
 from ..io.names import plain_name
 from ..library import Library
 from ..workflows.predict import PredictOptions
-from .cluster import DASK, ClusterTls, cluster_security, local_cluster
+from .cluster import DASK, ClusterTls, cluster_security, collect_failed_clients, local_cluster
 from .ledger import DONE, FAILED, REFUSED, WAITING, Entry, Ledger
 from .plan import Job, Plan
 from .summary import write_summary
@@ -218,6 +218,7 @@ def _why_failed(error: BaseException | None) -> str:
 @contextmanager
 def _client(batch: BatchOptions) -> Iterator[Client]:
     logging.getLogger("distributed").setLevel(logging.ERROR)  # a batch tells its own story
+    collect_failed_clients()
     with dask.config.set(DASK):
         if batch.cluster:
             security = cluster_security(batch.cluster, batch.cluster_tls, plain=batch.cluster_plain)
