@@ -3,6 +3,7 @@ session."""
 
 from __future__ import annotations
 
+import gc
 import itertools
 import os
 import shutil
@@ -154,6 +155,8 @@ def _main():
 def _threads():
     """One thread here and in each program that a test starts: several tests share the cores already."""
     torch.set_num_threads(1)
+    gc.collect()
+    gc.freeze()  # the libraries stay: they need not be looked through again by each collection
     with pytest.MonkeyPatch.context() as patch:
         for library in ("OMP", "MKL", "OPENBLAS"):
             patch.setenv(f"{library}_NUM_THREADS", os.environ.get(f"{library}_NUM_THREADS", "1"))

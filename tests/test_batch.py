@@ -7,7 +7,6 @@ import contextlib
 import gc
 import json
 import os
-import random
 import shutil
 import signal
 import subprocess
@@ -26,6 +25,7 @@ from certificates import self_signed
 from distributed import Client, WorkerPlugin
 from distributed.security import Security
 from sqlalchemy.exc import OperationalError
+from typer.testing import CliRunner
 
 from medfuse.batch import run as batch_run
 from medfuse.batch.cluster import ClusterTls, uninterrupted
@@ -34,6 +34,7 @@ from medfuse.batch.plan import LIBRARY, Job, plan_batch, stat_hash
 from medfuse.batch.run import BatchOptions, run_batch
 from medfuse.batch.worker import ReadersKilled, Settle, run_job
 from medfuse.case import Case, Refusal
+from medfuse.cli import app
 from medfuse.errors import MachineError, OutputError, UnreadableError, UserError, WrongUse
 from medfuse.io.child import KILLED
 from medfuse.library import Library, results
@@ -120,17 +121,20 @@ def children_of(process) -> list[psutil.Process]:
         return []
 
 
-def test_the_contract(cases, reference, tmp_path, home):
-    process = command(cases, tmp_path / "out", home)
-    lines = process.communicate(timeout=300)[0].splitlines()
-    last = json.loads(lines[-1])
+def test_the_contract(cases, ready, reference, tmp_path, home):
+    def asked() -> tuple[list[dict], dict]:
+        line = ["batch", str(cases), "--out", str(tmp_path / "out"), "--formats", "json", "--json"]
+        done = CliRunner().invoke(app, [*line, "--cluster", ready.cluster, "--cluster-plain"])
+        assert done.exit_code == 0, done.output
+        *events, last = (json.loads(x) for x in done.stdout.splitlines())
+        return events, last
+
+    events, last = asked()
     assert set(last) == {"cases", "done", "skipped", "refused", "failed", "seconds"}
     assert (last["cases"], last["done"], last["skipped"]) == (4, 4, 0)
-    assert process.returncode == 0
     assert outputs(tmp_path / "out") == reference
-    events = [json.loads(x) for x in lines[:-1]]
     assert {e["case_id"] for e in events} == set(reference)
-    again = json.loads(command(cases, tmp_path / "out", home).communicate(timeout=300)[0].splitlines()[-1])
+    _, again = asked()
     assert (again["done"], again["skipped"]) == (0, 4)
     assert (tmp_path / "out" / "summary.html").read_text().count('class="done"') == 4
     assert len((tmp_path / "out" / "summary.csv").read_text().splitlines()) == 5
@@ -156,13 +160,10 @@ def kill_the_parent(process) -> None:
 
 
 def test_killed_parents_and_workers(cases, reference, tmp_path, home):
-    """kill -9 of the parent at two moments (more in `tests/soak.py`), once by chance and once just after a
-    worker that replaces a killed one was born, before it has spoken to the scheduler: resumed each time, one
-    output a case, all identical. A worker that is killed in the end costs nobody a case."""
+    """kill -9 of the parent just after a worker that replaces a killed one was born, before it has spoken to
+    the scheduler (at moments by chance in `tests/soak.py`): resumed, one output a case, all identical. A
+    worker that is killed in the end costs nobody a case."""
     out = tmp_path / "out"
-    process = command(cases, out, home)
-    time.sleep(4 + 3 * random.Random(1).random())
-    kill_the_parent(process)
     process = command(cases, out, home)
     assert json.loads(process.stdout.readline())["state"] == "done"
     first = workers_of(process)
@@ -190,7 +191,7 @@ def test_a_poison_case_is_quarantined_and_the_others_go_on(cases, ready, tmp_pat
     monkeypatch.setenv("MEDFUSE_TEST_POISON", poison)
     monkeypatch.setattr(batch_run, "run_job", poisoned)
     events = []
-    summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(2), bundle=None, event=events.append)
+    summary = run_batch(plan, tmp_path / "out", QUICK, BatchOptions(1), bundle=None, event=events.append)
     assert (summary.done, summary.failed) == (3, 1)
     (failed,) = [e for e in events if e["state"] == "failed"]
     assert failed["case_id"] == poison

@@ -140,6 +140,7 @@ def adapter(home, manifest, tmp_path_factory):
     return Path(trained["bundle"])
 
 
+@pytest.mark.slow
 def test_exact_steps_train_the_same_twice(adapter, home, manifest, tmp_path):
     """A budget in minutes ends where the machine's speed lets it; steps end at the same weights."""
     task = task_with(tmp_path / "task", EVERY, dense=False)

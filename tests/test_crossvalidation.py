@@ -146,6 +146,7 @@ def test_finished_folds_are_kept_and_those_of_other_data_refused(ran, monkeypatc
     assert "made from other data or settings (the settings)" in str(other.exception)
 
 
+@pytest.mark.slow
 def test_folds_beside_each_other_give_the_same_tables(ran, tmp_path):
     folder, found = ran
     done = command(folder, tmp_path / "cv", "--workers", "2")

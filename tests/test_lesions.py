@@ -5,12 +5,13 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from scipy import ndimage
 
 from medfuse.case import Case, Image, Source
 from medfuse.inference.coverage import coverage_limit
 from medfuse.inference.lesions import diameters, find_lesions
 from medfuse.models.features import DenseOutput
-from medfuse.models.regions import MAX_LESIONS, extract, lesion_components
+from medfuse.models.regions import MAX_LESIONS, _near, extract, lesion_components
 from medfuse.preprocess.tensors import CineInput, VolumeInput
 from medfuse.task import load_task
 
@@ -177,3 +178,11 @@ def test_regions_pool_what_lies_in_them():
     assert regions.features[lesion_row[0], intensity + 1] == 0  # a role that was not acquired says nothing
     assert regions.valid.sum() == 2
     assert len(regions.kind) == K - 1 - len(TASK.lesion_classes) + MAX_LESIONS
+
+
+@pytest.mark.parametrize("shape", [(2, 7, 9, 6), (1, 30, 1), (3, 2, 8)])
+def test_the_neighbourhood_of_an_organ_is_a_box_of_five(shape, rng):
+    inside = rng.random(shape) > 0.97
+    box = (1,) + (5,) * (len(shape) - 1)
+    wanted = ndimage.maximum_filter(inside, size=box, mode="constant")
+    assert np.array_equal(_near(torch.from_numpy(inside)).numpy(), wanted)

@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 from medfuse.bundles.bundle import load_bundle
 from medfuse.cli import app
 from medfuse.inference.microbatch import MicroBatches
+from medfuse.inference.predictor import Predictor
 from medfuse.io.manifest import read_manifest
 from medfuse.io.read import open_case
 from medfuse.models.features import encode, encode_many
@@ -73,28 +74,14 @@ def test_what_waits_goes_together_and_a_fault_reaches_everyone_it_concerns():
 
 
 def test_the_command_takes_it(manifest, tmp_path, home):
-    def run(name, *more):
-        line = [
-            "batch",
-            str(manifest),
-            "--out",
-            str(tmp_path / name),
-            "--workers",
-            "1",
-            "--formats",
-            "json",
-            "--device",
-            "cpu",
-            "--json",
-            *more,
-        ]
-        done = CliRunner().invoke(app, line)
-        assert done.exit_code == 0, done.output
-        return {p.parent.name: json.loads(p.read_text()) for p in (tmp_path / name).glob("*/prediction.json")}
-
-    alone = run("alone")
-    together = run("together", "--micro-batch", "3")
+    out = tmp_path / "together"
+    line = ["batch", str(manifest), "--out", str(out), "--workers", "1", "--micro-batch", "3"]
+    done = CliRunner().invoke(app, [*line, "--formats", "json", "--device", "cpu", "--json"])
+    assert done.exit_code == 0, done.output
+    together = {p.parent.name: json.loads(p.read_text())["findings"] for p in out.glob("*/prediction.json")}
+    bundle = load_bundle("upper-abdomen-simulated")
+    alone = {row.case_id: Predictor(bundle)(open_case(row)).findings for row in read_manifest(manifest)}
     assert set(alone) == set(together)
-    for case, a in alone.items():
-        for x, y in zip(a["findings"], together[case]["findings"], strict=True):
-            assert x["probability"] == pytest.approx(y["probability"], abs=5e-3)
+    for case, findings in alone.items():
+        for x, y in zip(findings, together[case], strict=True):
+            assert y["probability"] == pytest.approx(x.probability, abs=5e-3)

@@ -121,6 +121,7 @@ def test_training_starts_from_a_bundle_that_fits():
         start_weights("breast-ultrasound", load_task("upper-abdomen"))
 
 
+@pytest.mark.slow
 def test_torchrun_trains_one_bundle_with_two_processes(six_patients, tmp_path):
     """The encoders' gradients are averaged over processes: both end with the same weights, the first writes
     the bundle."""

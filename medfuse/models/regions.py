@@ -42,12 +42,15 @@ def feature_size(roles: int, classes: int, filters: int) -> int:
     return filters + filters + filters * 8 + classes + 3 * roles + roles + 4
 
 
-def _weighted(weights: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
+def _mean(weights: Tensor, maps: Tensor) -> Tensor:
+    """Mean of maps (C, V) under each weight (N, V) → (N, C)."""
+    return weights @ maps.T / weights.sum(1, keepdim=True).clamp_min(1e-4)
+
+
+def _mean_and_deviation(weights: Tensor, maps: Tensor) -> tuple[Tensor, Tensor]:
     """Mean and standard deviation of maps (C, V) under each weight (N, V) → (N, C) twice."""
-    total = weights.sum(1, keepdim=True).clamp_min(1e-4)
-    mean = weights @ maps.T / total
-    square = weights @ (maps**2).T / total
-    return mean, (square - mean**2).clamp_min(0).sqrt()
+    mean = _mean(weights, maps)
+    return mean, (_mean(weights, maps**2) - mean**2).clamp_min(0).sqrt()
 
 
 def lesion_components(probability: Float[np.ndarray, "*s"]) -> list[Component]:
@@ -63,14 +66,18 @@ def lesion_components(probability: Float[np.ndarray, "*s"]) -> list[Component]:
     return [(mask, box) for mass, mask, box in found if mass > 0.4]
 
 
-def _dilate(maps: Tensor) -> Tensor:
-    """Maximum over a box of five voxels a side, maps (N, *S): one axis at a time, which is the same and far
-    cheaper."""
-    pool: Callable = F.max_pool3d if maps.ndim == 4 else F.max_pool2d
-    for axis in range(maps.ndim - 1):
-        size = [5 if d == axis else 1 for d in range(maps.ndim - 1)]
-        maps = pool(maps[None], size, 1, [n // 2 for n in size])[0]
-    return maps
+def _near(inside: Tensor) -> Tensor:
+    """Where a box of five voxels a side meets ``inside`` (N, *S), axis by axis. Shifted copies joined by *or*
+    give what a maximum over the box does, at a thirtieth of its cost."""
+    for axis in range(1, inside.ndim):
+        grown = inside.clone()
+        for step in (1, 2):
+            n = inside.shape[axis] - step
+            if n > 0:
+                grown.narrow(axis, step, n).logical_or_(inside.narrow(axis, 0, n))
+                grown.narrow(axis, 0, n).logical_or_(inside.narrow(axis, step, n))
+        inside = grown
+    return inside
 
 
 def _ring(mask: np.ndarray) -> np.ndarray:
@@ -130,7 +137,7 @@ def _soft_masks(organs: Tensor, lesion_p: np.ndarray, components: list[Component
     rings = torch.zeros(n, *spatial)
     if len(organs):  # none where the lesions are all that is labelled
         weights[: len(organs)] = torch.where(organs > 0.3, organs, torch.zeros_like(organs))
-        rings[: len(organs)] = ((_dilate(organs) > 0.5) & (organs < 0.3)).float()
+        rings[: len(organs)] = (_near(organs > 0.5) & (organs < 0.3)).float()
     for r, (mask, box) in enumerate(components, start=len(organs)):
         weights[r][box] = torch.from_numpy(lesion_p[box] * mask).float()
         grown = tuple(slice(max(0, s.start - 3), s.stop + 3) for s in box)
@@ -158,9 +165,9 @@ def _appearance(
     c = fine.shape[0]
     flat = weights.reshape(n, -1)
     maps = torch.cat([fine.float().cpu().reshape(c, -1), values.float().cpu().reshape(values.shape[0], -1)])
-    mean, deviation = _weighted(flat, maps)
-    around, _ = _weighted(rings.reshape(n, -1), maps[c:])
-    class_mean, _ = _weighted(flat, probability.reshape(len(probability), -1))
+    mean, deviation = _mean_and_deviation(flat, maps)
+    around = _mean(rings.reshape(n, -1), maps[c:])
+    class_mean = _mean(flat, probability.reshape(len(probability), -1))
     gate = present.float().cpu()[None].expand(n, -1)
     return torch.cat(
         [
@@ -181,20 +188,20 @@ def _coarse_mean(weights: Tensor, deep: Tensor) -> Tensor:
     """(N, C) mean of the deep features (C, *S/8) under each soft mask (N, *S)."""
     coarse: Callable = F.adaptive_avg_pool3d if weights.ndim == 4 else F.adaptive_avg_pool2d
     low = coarse(weights[None], tuple(deep.shape[1:]))[0].reshape(len(weights), -1)
-    return _weighted(low, deep.float().cpu().reshape(deep.shape[0], -1))[0]
+    return _mean(low, deep.float().cpu().reshape(deep.shape[0], -1))
 
 
 def _places(weights: Tensor, spatial: tuple[int, ...], organ: np.ndarray) -> Tensor:
     """(N, 4): centre relative to the organ's centre in units of its extent, and log size. 2D gets z = 0."""
     axes = [torch.arange(s, dtype=torch.float32) for s in spatial]
     grid = torch.stack(torch.meshgrid(*axes, indexing="ij")).reshape(len(spatial), -1)
-    centre, _ = _weighted(weights, grid)
+    centre = _mean(weights, grid)
     organ_w = torch.from_numpy(np.where(organ > 0.4, organ, 0)).float().reshape(1, -1)
     if float(organ_w.sum()) < 5:  # no organ in view: relative to the image
         middle = torch.tensor(spatial, dtype=torch.float32)[None] / 2
         extent = middle / 2
     else:
-        middle, extent = _weighted(organ_w, grid)
+        middle, extent = _mean_and_deviation(organ_w, grid)
     out = torch.zeros(len(weights), 4)
     out[:, : len(spatial)] = ((centre - middle) / extent.clamp_min(1.0)).clamp(-6, 6)
     out[:, 3] = weights.sum(1).clamp_min(1e-3).log()
