@@ -42,14 +42,40 @@ def test_a_lesion_is_one_paragraph_and_one_line_over_all_modalities():
     found = drafted(cyst_on_two())
     assert found[0] == (
         "Right hepatic lobe, 32 × 22 mm on CT, 30 × 22 mm on MR: water density without enhancement on CT, "
-        "T2 bright without enhancement on MR; simple cyst is present. One lesion on CT (series cine, slice "
-        "13) and MR (series cine, slice 13); not visible on ultrasound, where the window is limited."
+        "T2 bright on MR; simple cyst is present. One lesion on CT (series cine, slice 13) and MR (series "
+        "cine, slice 13); not visible on ultrasound, where the window is limited."
     )
     assert sum("cyst" in x for x in found) == 1
     assert drafted(cyst_on_two(), "impression") == ["Simple cyst is present: 32 × 22 mm, right hepatic lobe."]
     chinese = drafted(cyst_on_two(), language="zh-TW")
     assert "於超音波（視窗受限）未顯示" in chinese[0]
     assert "所見為同一病灶" in chinese[0]
+
+
+@pytest.mark.parametrize("language", ["en", "zh-TW"])
+def test_enhancement_is_told_of_series_after_contrast_alone(language):
+    """A plain MR was said to show no enhancement, and a CT of one phase a fill-in."""
+    words = sentences(TASK, language)
+    none, fills = {"en": ("enhancement", "fill-in"), "zh-TW": ("顯影", "填滿")}[language]
+    for finding in ("simple_cyst", "haemangioma"):
+        for modality, plain, late in (
+            ("CT", ["unenhanced"], ["arterial", "delayed"]),
+            ("MR", ["t1_in", "t2", "dwi"], ["t2", "t1_arterial", "t1_portal"]),
+        ):
+            assert none not in words.features(finding, modality, plain)
+            assert none in words.features(finding, modality, late)
+    assert fills in words.features("haemangioma", "CT", ["arterial", "portal"])
+    assert fills not in words.features("haemangioma", "CT", ["portal"])
+    assert words.features("simple_cyst", "MR", ["t1_in"]) == ""
+
+
+def test_a_lesion_is_not_called_twice_what_its_name_says():
+    """Hyperenhancement with washout stood before "lesion with arterial enhancement and washout"."""
+    made = cyst_on_two()
+    sure = {"hcc_like": 0.95, "solid_lesion": 0.97, "focal_lesion": 0.97}
+    named = [x.model_copy(update={"finding": "hcc_like"}) for x in made.lesions]
+    one = three(sure, {"CT": sure}, lesions=named, matches=made.matches)
+    assert drafted(one)[0].lower().count("washout") == 1
 
 
 def test_who_speaks_against_a_finding_is_no_witness_of_it():
@@ -67,6 +93,8 @@ def test_who_speaks_against_a_finding_is_no_witness_of_it():
 def test_what_no_modality_shows_alone_is_said_to_be_so():
     made = three({"ascites": 0.75}, {m: {"ascites": 0.3} for m in EVERY})
     assert "Ascites is likely; no modality shows it alone, together they do." in drafted(made)
+    perhaps = three({"ascites": 0.5}, {m: {"ascites": 0.3} for m in EVERY})
+    assert "Ascites is possible; suggested by the modalities together, by none alone." in drafted(perhaps)
 
 
 def test_negatives_are_one_sentence_an_organ_without_a_number():
@@ -99,6 +127,23 @@ def test_a_patient_below_all_thresholds_has_a_whole_report():
     assert all(f.label("en") in said for f in apart.findings)
     doubt = prediction({"focal_lesion": 0.32})
     assert "No definite focal liver lesion; it cannot be excluded." in drafted(doubt)
+
+
+@pytest.mark.parametrize(
+    ("language", "said"), [("en", "Probably no lesion in this image."), ("zh-TW", "本影像中應無病灶。")]
+)
+def test_an_image_without_a_lesion_is_said_in_a_sentence_of_its_own(language, said):
+    """ "Breast tissue without a lesion in this image is likely" stood there."""
+    task = load_task("breast-ultrasound")
+    low = prediction()
+    rows = {"normal": 0.8, "benign": 0.1, "malignant": 0.1}
+    found = [
+        low.findings[0].model_copy(update={"id": f, "group": "other", "probability": p})
+        for f, p in rows.items()
+    ]
+    report = compose(low.model_copy(update={"findings": found}), case(), task, language)
+    assert said in texts(report, "findings")
+    assert said in texts(report, "impression")
 
 
 def test_the_impression_puts_the_sure_before_the_possible():
@@ -158,6 +203,10 @@ def test_outlines_of_a_cine_are_told_together():
         "mm, frame 5."
     )
     assert "perhaps the outline on CT alone (32 × 22 mm, series cine, slice 13)" in found[0]
+    pair = [on(m, 1, "solid_lesion") for m in ("CT", "MR")]
+    same = [LesionMatch(lesions=["CT-1", "MR-1"], certainty="same", by="frame", distance_mm=3.0)]
+    beside = drafted(three(sure, {m: sure for m in EVERY}, lesions=[*frames, *pair], matches=same))
+    assert beside[-1].endswith("24 × 22 mm, frame 5 (these may be lesions above).")
     assert drafted(made, "impression") == ["Solid liver lesion is present."]
 
 

@@ -125,8 +125,8 @@ def test_a_real_patient_gets_a_draft_of_all_sensors_together(cli, shared, tmp_pa
         assert prediction["in_domain"]
         assert prediction["together"][0]["modalities"] == ["CT", "MR", "PT"]
         text = (folder / "report.txt").read_text()
-        assert "outlined from CT, MRI, PET together" in text
-        for part in ("SUVmax", "SUVpeak", "total lesion glycolysis", "mean density", "The sensors"):
+        assert ", from CT, MRI, PET together" in text
+        for part in ("SUVmax", "SUVpeak", "total lesion glycolysis", "mean density on CT", "The sensors"):
             assert part in text
         assert (folder / "report.pdf").stat().st_size > 10_000
         assert (folder / "overlays" / "lesion_together-1.png").exists()

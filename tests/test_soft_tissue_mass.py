@@ -151,12 +151,21 @@ def _words(lesions: list[LesionRecord], language: str = "en") -> str:
     return " ".join([*told, *report.footer])
 
 
+@pytest.mark.parametrize(("language", "said"), [("en", "No mass was outlined"), ("zh-TW", "未描繪出腫塊")])
+def test_a_mass_that_nothing_outlines_is_not_called_outlined(language, said):
+    """ "… is outlined; no lesion could be outlined" stood there, and was the impression too."""
+    text = _words([], language)
+    assert text.count(said) == 2
+    assert "nown soft-tissue mass" not in text
+    assert "已知之軟組織腫塊" not in text
+
+
 def test_the_draft_says_what_was_measured_and_whether_the_sensors_agree():
     suv = Measurement(kind="suv_max", value=9.96, unit="g/ml")
     three = [_lesion("CT", 100, 0), _lesion("MR", 104, 14), _lesion("PT", 98, 3, (suv,))]
     text = _words(three)
-    assert "known before, is outlined: MRI 104 × 52 mm (200 ml), CT 100 × 50 mm (200 ml), PET" in text
-    assert text.count("Soft-tissue mass, known before, is outlined") == 2  # once found, once concluded
+    assert "Known soft-tissue mass: MRI 104 × 52 mm (200 ml), CT 100 × 50 mm (200 ml), PET" in text
+    assert text.count("Known soft-tissue mass") == 2  # once found, once concluded
     assert "SUVmax 10.0" in text
     assert "The sensors agree on the long axis: CT 100, MRI 104, PET 98 mm." in text.replace(
         "MR 104", "MRI 104"

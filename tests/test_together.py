@@ -152,8 +152,8 @@ def test_the_joint_outline_is_in_the_file_and_in_the_draft(seen):
     (said,) = [x for x in sentences if x.text.startswith("Outlined together from CT, MRI, PET")]
     assert f"{axes} in the axial plane, {joint.volume_ml:.0f} ml" in said.text
     assert said.evidence == [joint.place]
-    (concluded,) = [x for x in sentences if "outlined from CT, MRI, PET together" in x.text]
-    assert f"is outlined: {axes} ({joint.volume_ml:.0f} ml)" in concluded.text
+    (concluded,) = [x for x in sentences if ", from CT, MRI, PET together" in x.text]
+    assert f"Known soft-tissue mass: {axes} ({joint.volume_ml:.0f} ml)" in concluded.text
     pictures = [x for x in key_images(prediction, case) if not x.plain]
     assert pictures[0].name == "lesion_together-1"
     assert len({x.shows for x in pictures}) == len(pictures)  # one slice stood there twice, said alike

@@ -177,7 +177,7 @@ def ask(question, p=None, *, lesions=(), **more):
         ("How sure are you about the ascites?", {"ascites": 0.9}, "90%"),
         ("What is the probability of cirrhosis?", {"cirrhosis": 0.1}, "10%"),
         ("有腹水的機率是多少？", {"ascites": 0.9}, "90%"),
-        ("What are the findings?", {}, "None of the findings of this task is supported by the images."),
+        ("What are the findings?", {}, "No abnormality among the findings that were assessed."),
         ("How large is the simple cyst?", {}, "cannot tell from these images"),
     ],
 )

@@ -16,6 +16,7 @@ from ..prediction import FindingRecord, LesionRecord, Prediction
 from ..task import Finding, Task
 from .lesions import covering
 from .scale import DENIED, LIKELY, POSSIBLE, hedged, wording
+from .telling import used_roles
 
 SHOWS = 0.88  # a modality shows what is at least likely where it alone makes it so likely …
 AGAINST = -0.1  # … and does not speak against it in the fused reading
@@ -61,18 +62,9 @@ def certainty_of(record: FindingRecord) -> Certainty:
     return said
 
 
-def _roles(prediction: Prediction) -> dict[str, set[str]]:
-    """Modality → the roles of its images that were used."""
-    roles: dict[str, set[str]] = {}
-    for image in prediction.images:
-        if image.in_domain or prediction.outside_domain_shown:
-            roles.setdefault(image.modality, set()).add(image.role)
-    return roles
-
-
 def _witnesses(finding: Finding, record: FindingRecord, prediction: Prediction, task: Task) -> list[Witness]:
     """What each image modality of the task says of a finding of the whole case."""
-    roles = _roles(prediction)
+    roles = used_roles(prediction)
     return [_witness(finding, record, prediction, roles, m) for m in task.image_senses]
 
 

@@ -12,11 +12,12 @@ from ..bundles.bundle import Bundle
 from ..case import Case
 from ..errors import UserError, WrongUse
 from ..inference.predictor import Predicted
-from ..models.writer import END, TEXT, report_prefix, token_id
+from ..models.writer import END, report_prefix, token_id
 from ..prediction import Prediction
 from ..report import Check, Report, WrittenBy
 from ..task import Task
 from .check import checked_report
+from .claims import claims_of
 from .compose import ANY, Wish, compose
 from .labeller import task_lexicon
 from .priors import Prior
@@ -61,20 +62,26 @@ def check_writer(bundle: Bundle, writer: str, language: str, llm: Path | None) -
 
 
 def written_words(bundle: Bundle, predicted: Predicted, language: str, *, beams: int = 3) -> str:
-    """What the learned writer says, unchecked: sections under their headings. Needs a prediction inside the
-    domain."""
+    """What the learned writer says of the claims, unchecked: sections under their headings. It reads the
+    fused tokens too. Needs a prediction inside the domain."""
     if bundle.writer is None or predicted.logits is None:
         raise UserError(f"bundle {bundle.name}: nothing to write from")
     writer, tokenizer = bundle.writer
     with torch.inference_mode():
         memory = writer.memory(predicted.fused, predicted.logits)
-    prefix = torch.tensor([report_prefix(tokenizer, language)])
+    prefix = torch.tensor([report_prefix(tokenizer, language, _claimed(predicted.prediction, bundle.task))])
     (ids,) = writer.generate(
         prefix, memory, end=token_id(tokenizer, END), length=writer.config.length, beams=beams
     )
-    start = token_id(tokenizer, TEXT)
-    words = ids[ids.index(start) + 1 :] if start in ids else ids
-    return tokenizer.decode(words, skip_special_tokens=True).strip()
+    return tokenizer.decode(ids, skip_special_tokens=True).strip()
+
+
+def _claimed(prediction: Prediction, task: Task) -> list[str] | None:
+    """The findings that are claimed, in the task's order; None where none was looked for."""
+    if not prediction.findings:
+        return None
+    claimed = {c.finding for c in claims_of(prediction, task) if c.claimed and not c.lesions}
+    return [f.id for f in task.findings if f.id in claimed]
 
 
 def _from_images(

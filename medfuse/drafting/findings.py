@@ -13,7 +13,10 @@ from .witness_words import witness_words
 
 
 def finding_sentence(claim: Claim, t: Telling) -> Sentence:
-    """One finding in words of the documented scale, and who shows it."""
+    """One finding in words of the documented scale, and who shows it; of a known mass that nothing outlines,
+    that nothing does."""
+    if claim.claimed and t.no_outline:
+        return t.sentence(t.no_outline, [claim], "notice")
     then = t.s.get("list.then")
     witnesses = witness_words(claim, t) if claim.claimed else []
     told = t.narrower_told(claim.finding)
@@ -22,7 +25,7 @@ def finding_sentence(claim: Claim, t: Telling) -> Sentence:
         witnesses.append(_outline(claim, outline, t))
     text = t.s.render(
         "claim.finding",
-        said=t.said(claim.certainty, t.name(claim.finding)),
+        said=t.said(claim.certainty, t.name(claim.finding), claim.finding),
         witnesses=then.join(witnesses),
         extra=then.join([*t.contradicted(claim), *t.probability(claim)]),
     )

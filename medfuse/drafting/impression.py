@@ -46,12 +46,14 @@ def _is_problem(claim: Claim, t: Telling) -> bool:
 
 def _line(claim: Claim, natures: list[Claim], told: set[str], t: Telling) -> Sentence:
     """``told``: claims of the lines above, whose lesions are not named again."""
+    if t.no_outline:
+        return t.sentence(t.no_outline, [claim], "notice")
     names = {claim.finding, *(c.finding for c in natures)}
     lesions = [c for c in t.placed if c.finding in names]
     perhaps = [] if lesions else [c for c in t.perhaps(claim.finding) if c.id not in told]
     text = t.s.render(
         "claim.conclusion",
-        said=t.said(_certainty(claim, [] if natures else lesions, t), t.name(claim.finding)),
+        said=t.said(_certainty(claim, [] if natures else lesions, t), t.name(claim.finding), claim.finding),
         where=_where(lesions, t) or _perhaps(perhaps, t),
         extra=t.s.get("list.then").join(
             [*t.contradicted(claim), *t.probability(claim), *_possible(natures, t)]

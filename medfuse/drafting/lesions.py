@@ -51,6 +51,7 @@ def unconfirmed(t: Telling, told: set[str]) -> list[Sentence]:
             modality=t.s.inside(m),
             n=len(claims),
             where=outline_words(_largest(claims, t), t),
+            perhaps=bool(t.placed) and is_cine(m),  # a cine has no place in space
         )
         for m, claims in by_modality.items()
     ]
@@ -125,7 +126,10 @@ def _features(claim: Claim, t: Telling) -> str:
     """What is seen of it on each modality that outlines it."""
     if not t.style.features:
         return ""
-    rows = [(x.modality, t.s.features(claim.finding, x.modality)) for x in _own(claim, t)]
+    rows = [
+        (x.modality, t.s.features(claim.finding, x.modality, t.roles.get(x.modality, ())))
+        for x in _own(claim, t)
+    ]
     return _each([r for r in rows if r[1]], t) if any(what for _, what in rows) else ""
 
 

@@ -83,6 +83,19 @@ class Telling:
         return {f.id for f in self.task.wider(finding)}
 
     @cached_property
+    def no_outline(self) -> str:
+        """Of a known mass that no modality outlines, the sentence that says so; "" else."""
+        if not self.task.around or self.lesions:
+            return ""
+        used = [m for m, state in self.prediction.modalities.items() if state in ("present", "limited")]
+        return self.s.render("no_focal", modalities=[self.s.modality(m) for m in used])
+
+    @cached_property
+    def roles(self) -> dict[str, set[str]]:
+        """Modality → the roles of its series that were used."""
+        return used_roles(self.prediction)
+
+    @cached_property
     def findings(self) -> dict[str, Claim]:
         """The claim of each finding of the whole case, in the task's order."""
         return {c.finding: c for c in self.claims if not c.lesions}
@@ -96,9 +109,11 @@ class Telling:
         """A finding in words."""
         return self.s.name(self.task.finding(finding))
 
-    def said(self, certainty: Certainty, name: str) -> str:
-        """That something is there, or is not, as surely as is claimed."""
-        return self.s.render(f"scale.{certainty}", name=name)
+    def said(self, certainty: Certainty, name: str, finding: str = "") -> str:
+        """That something is there, or is not, as surely as is claimed; in words of its own where the
+        templates have some for ``finding``."""
+        own = f"said.{finding}.{certainty}"
+        return self.s.render(own if self.s.has(own) else f"scale.{certainty}", name=name)
 
     def places(self, claim: Claim) -> list[Place]:
         """Where a claim shows: its lesions, else the places of its finding."""
@@ -141,3 +156,12 @@ def _spoken_for(claim: Claim) -> list[str]:
     if claim.claimed:
         return claim.shown_by()
     return [w.modality for w in claim.of_role("does_not_show")]
+
+
+def used_roles(prediction: Prediction) -> dict[str, set[str]]:
+    """Modality → the roles of its images that were used."""
+    roles: dict[str, set[str]] = {}
+    for image in prediction.images:
+        if image.in_domain or prediction.outside_domain_shown:
+            roles.setdefault(image.modality, set()).add(image.role)
+    return roles

@@ -39,8 +39,9 @@ FILTERS = (
 )
 WORDS = Path(__file__).parent / "words"
 # tables that may lack a word; and branches that a task needs where it has a mass, measures or a rule
-TABLES = ("organs", "roles", "modalities", "inside", "names", "features", "sides")
+TABLES = ("organs", "roles", "modalities", "inside", "names", "features", "sides", "said")
 SOME_TASKS = ("agreement", "measures", "lirads")
+_ENHANCED = re.compile(r"(^|_)(arterial|portal|venous|delayed|hepatobiliary|enhanced|contrast)$")
 _WIDE = re.compile(r"%(\([^)]*\))?[-+ #0]*(\*|\d{3}|\d*\.(\*|\d{3}))")
 
 
@@ -236,10 +237,17 @@ class Sentences:
             return end
         return self.get("list.comma").join(first) + self.get(f"list.{last}") + end
 
-    def features(self, finding_id: str, modality: str) -> str:
-        """What is seen, before what it may be; "" where the templates have no words for it."""
-        row = self.data.get("features", {}).get(finding_id, "")
-        return row.get(modality, "") if isinstance(row, dict) else row
+    def features(self, finding_id: str, modality: str, roles: Iterable[str] = ()) -> str:
+        """What is seen, before what it may be; "" where the templates have no words for it. The words may ask
+        for ``roles``, those of the modality's series, and ``enhanced``, how many are after contrast."""
+        key = f"features.{finding_id}"
+        if self.has(f"{key}.{modality}"):
+            key = f"{key}.{modality}"
+        elif not self.has(key) or isinstance(self._entry(key), dict):
+            return ""
+        there = sorted(set(roles))
+        enhanced = sum(bool(_ENHANCED.search(r)) for r in there)
+        return self.render(key, roles=there, enhanced=enhanced).strip()
 
 
 @cache

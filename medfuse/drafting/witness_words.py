@@ -14,7 +14,7 @@ def witness_words(claim: Claim, t: Telling) -> list[str]:
         return []
     out = _shown(claim, t)
     if claim.joint:
-        out.append(t.s.get("claim.joint"))
+        out.append(t.s.render("claim.joint", possible=claim.certainty == "possible"))
     unclear = claim.of_role("unclear")
     out += _said("outlined", [w for w in unclear if w.modality in _outlined(claim, t)], claim, t)
     out += _said("unmatched", _elsewhere(unclear), claim, t)

@@ -42,6 +42,8 @@ from .planted_errors import Planted, plant
 from .pointing import pointing_hits
 from .results import ScoredBundle
 
+RANDOMISED = 60  # patients that the control with randomised weights looks at: it takes as long as the model
+
 
 def evaluate_reports(
     bundle: Bundle,
@@ -71,7 +73,8 @@ def evaluate_reports(
         known = labelled(row)
         refused += [f"{row.case_id}: {r.path}: {r.reason}" for r in known.case.refused]
         if known.case.images:
-            done = _one(bundle, random, row, known, labels[n], lexicon, language, planted)
+            control = random if len(drafted) < RANDOMISED else None
+            done = _one(bundle, control, row, known, labels[n], lexicon, language, planted)
             drafted.append(done)
         progress(n + 1, len(chosen))
     words = [r.words(language) for r in train]
@@ -130,7 +133,7 @@ def randomised(bundle: Bundle, seed: int) -> Bundle:
 
 def _one(
     bundle: Bundle,
-    random: Bundle,
+    random: Bundle | None,
     row: ManifestRow,
     known: LabelledCase,
     labels: np.ndarray,
@@ -165,8 +168,9 @@ def _one(
         out.said["learned"] = said_of(narrative(report), lexicon)
         _support(out, words, report, prediction, task, lexicon)
     _trace(out, composed, prediction)
-    for who, shown in (("model", prediction), (RANDOM_BUNDLE, Predictor(random)(case))):
-        if hits := pointing_hits(shown, case, known.masks, labels, task):
+    shown = {"model": prediction} | ({RANDOM_BUNDLE: Predictor(random)(case)} if random is not None else {})
+    for who, looked in shown.items():
+        if hits := pointing_hits(looked, case, known.masks, labels, task):
             out.hits[who] = hits
     return out
 

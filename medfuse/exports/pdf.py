@@ -92,6 +92,11 @@ def _markup(text: str, style: ParagraphStyle) -> Paragraph:
     return Paragraph("".join(parts), style)
 
 
+def _numbered(word: str, page: int) -> str:
+    """A page's number in words: where the word says {n}, else behind it."""
+    return word.replace("{n}", str(page)) if "{n}" in word else f"{word} {page}"
+
+
 def _line(
     canvas: Canvas,
     x: float,
@@ -204,7 +209,7 @@ def report_pdf(
         canvas.setFillColor(WARN)
         _line(canvas, A4[0] / 2, 12 * mm, report.banner[0], bold, 7.5, centre=True)
         canvas.setFillColor(INK)
-        _line(canvas, A4[0] - 20 * mm, 8 * mm, f"{words['page']} {doc.page}", regular, 7.5, right=True)
+        _line(canvas, A4[0] - 20 * mm, 8 * mm, _numbered(words["page"], doc.page), regular, 7.5, right=True)
         canvas.restoreState()
 
     frame = Frame(document.leftMargin, document.bottomMargin, document.width, document.height, 0, 0, 0, 0)

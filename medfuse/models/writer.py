@@ -2,9 +2,10 @@
 or an answer.
 
 A sequence begins with the language, then either the findings as tags and the text, or a question and its
-answer. Cross-attention goes to the fused tokens of every modality that is there and to one token a finding,
-which carries the findings head's logit: what the head knows, the writer is told. (Vaswani et al. 2017;
-weights of input and output embedding are shared, Press & Wolf 2017.)
+answer. The tags of a report are the claims that it is written from; without any it writes the tags itself.
+Cross-attention goes to the fused tokens of every modality that is there and to one token a finding, which
+carries the findings head's logit: what the head knows, the writer is told. (Vaswani et al. 2017; weights of
+input and output embedding are shared, Press & Wolf 2017.)
 """
 
 from __future__ import annotations
@@ -345,9 +346,13 @@ def token_id(tokenizer: Tokenizer, token: str) -> int:
     return found
 
 
-def report_prefix(tokenizer: Tokenizer, language: str) -> list[int]:
-    """Ids that a report begins with."""
-    return [token_id(tokenizer, BEGIN), token_id(tokenizer, language_tag(language))]
+def report_prefix(tokenizer: Tokenizer, language: str, claimed: list[str] | None = None) -> list[int]:
+    """Ids that a report begins with. claimed: findings that it shall say, in the task's order, so that the
+    text begins next; None: the writer says first what it finds."""
+    begin = [token_id(tokenizer, BEGIN), token_id(tokenizer, language_tag(language))]
+    if claimed is None:
+        return begin
+    return [*begin, *(token_id(tokenizer, finding_tag(f)) for f in claimed), token_id(tokenizer, TEXT)]
 
 
 def question_prefix(tokenizer: Tokenizer, language: str, question: str) -> list[int]:
@@ -363,11 +368,5 @@ def question_prefix(tokenizer: Tokenizer, language: str, question: str) -> list[
 
 def report_ids(tokenizer: Tokenizer, language: str, findings: list[str], text: str, length: int) -> list[int]:
     """The whole training sequence of a report: findings first, then the words."""
-    tags = [token_id(tokenizer, finding_tag(f)) for f in findings]
-    body = [
-        *report_prefix(tokenizer, language),
-        *tags,
-        token_id(tokenizer, TEXT),
-        *tokenizer.encode(text).ids,
-    ]
+    body = [*report_prefix(tokenizer, language, findings), *tokenizer.encode(text).ids]
     return [*body[: length - 1], token_id(tokenizer, END)]
