@@ -140,18 +140,23 @@ class Targets(Model):
     @property
     def cells(self) -> list[list[str]]:
         """The whole table as text, its head first and the sums of several targets last."""
-        last = [[self.sum_name, *_lengths(self.sums_mm)]] if len(self.rows) > 1 else []
+        whole = [[None if v is None else float(round(v)) for v in r.long_axis_mm] for r in self.rows]
+        sums = [
+            sum(v for v in at if v is not None) if None not in at else None for at in zip(*whole, strict=True)
+        ]
+        last = [[self.sum_name, *_lengths(sums)]] if len(self.rows) > 1 else []
         return [self.columns, *(r.cells for r in self.rows), *last]
 
 
 def _lengths(mm: list[float | None]) -> list[str]:
-    """Lengths in whole mm, and how far the last differs from the one before."""
-    words = ["–" if v is None else f"{v:.0f}" for v in mm]
-    then, now = mm[-2:]
-    if then is None or now is None:
+    """Lengths in whole mm, and how far the last of these differs from the one before."""
+    whole = [None if v is None else round(v) for v in mm]
+    words = ["–" if v is None else str(v) for v in whole]
+    then, now = whole[-2:]
+    if not then or now is None:
         return [*words, "–"]
     change = f"{now - then:+.0f} ({(now - then) / then:+.0%})".replace("%", " %").replace("-", "−")
-    return [*words, change if round(now - then) else "±0"]
+    return [*words, change if now != then else "±0"]
 
 
 class Report(Model):

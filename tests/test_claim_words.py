@@ -206,7 +206,7 @@ def test_outlines_of_a_cine_are_told_together():
     pair = [on(m, 1, "solid_lesion") for m in ("CT", "MR")]
     same = [LesionMatch(lesions=["CT-1", "MR-1"], certainty="same", by="frame", distance_mm=3.0)]
     beside = drafted(three(sure, {m: sure for m in EVERY}, lesions=[*frames, *pair], matches=same))
-    assert beside[-1].endswith("24 × 22 mm, frame 5 (these may be lesions above).")
+    assert beside[-1].endswith("24 × 22 mm, frame 5 (perhaps described above).")
     assert drafted(made, "impression") == ["Solid liver lesion is present."]
 
 

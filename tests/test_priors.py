@@ -17,6 +17,7 @@ from medfuse.exports.pdf import report_pdf
 from medfuse.exports.text import report_text
 from medfuse.library import Library, results
 from medfuse.library.ingest import ingest
+from medfuse.prediction import LesionMatch
 from medfuse.report import Report
 from medfuse.workflows.predict import PredictOptions, predict_library_case
 
@@ -51,10 +52,42 @@ def test_targets_are_the_lesions_that_are_one_by_their_place():
     assert found.cells[1][1:] == ["22", "30", "+8 (+36 %)"]
     assert found.cells[-1][0] == "Sum of diameters"
     told = texts(report, "comparison")
-    assert "30 mm, 22 mm on 2023-04-01 (+8 mm, +36 %), larger" in told[1]
+    assert told[1] == (
+        "Simple cyst, right hepatic lobe, larger: 30 mm on CT, 22 mm on 2023-04-01 (+8 mm, +36 %)."
+    )
     assert "stable within the error" in told[2]
-    assert told[3].startswith("1 outline of today without a counterpart then; 1 of then")
+    assert told[3] == "Lesions of then and now are taken for one by their place in the organ."
+    assert told[4].startswith("1 outline of today without a counterpart then; 1 of then")
     assert Report(**report.model_dump()) == report
+
+
+def test_a_lesion_on_two_modalities_is_compared_in_one_sentence():
+    """Each modality's outline was a lesion of its own, under the name that it had there."""
+    on_mr = at(1, 42.0).model_copy(update={"id": "MR 1", "modality": "MR", "finding": "focal_lesion"})
+    made = prediction(FOUND, lesions=[at(1, 44.4), on_mr])
+    made.matches = [LesionMatch(lesions=["CT 1", "MR 1"], certainty="same", by="frame", distance_mm=3.0)]
+    then = prediction(FOUND, lesions=[at(1, 35.6), on_mr.model_copy(update={"long_axis_mm": 29.0})])
+    told = texts(
+        compose(made, case(), TASK, prior=Prior(prediction=then, dates={"CT": "20230401", "MR": "20230402"})),
+        "comparison",
+    )
+    assert told[1:3] == [
+        "Simple cyst, right hepatic lobe, larger: 44 mm on CT, 36 mm on 2023-04-01 (+8 mm, +22 %); 42 mm on "
+        "MR, 29 mm on 2023-04-02 (+13 mm, +45 %).",
+        "Lesions of then and now are taken for one by their place in the organ.",
+    ]
+
+
+def test_sums_and_changes_are_of_the_lengths_that_are_shown():
+    """70 and 86 stood over a change of +15."""
+    then = earlier(at(1, 35.6), at(2, 34.4, FAR, "left"))
+    now = (at(1, 44.4), at(2, 41.6, FAR, "left"))
+    report = compose(prediction(FOUND, lesions=now), case(), TASK, prior=then)
+    assert [r[1:] for r in report.targets.cells[1:]] == [
+        ["36", "44", "+8 (+22 %)"],
+        ["34", "42", "+8 (+24 %)"],
+        ["70", "86", "+16 (+23 %)"],
+    ]
 
 
 def test_two_targets_an_organ_and_none_that_was_small():

@@ -41,7 +41,7 @@ def comparison(t: Telling, prior: Prior | None) -> list[Sentence]:
     if not t.prediction.in_domain:
         return rows
     pairs = compare(t.prediction, newest, t.task)
-    rows += [_pair(p, t) for p in pairs]
+    rows += _pairs(pairs, t)
     now, then = unmatched(t.prediction, newest, pairs)
     if now or then:
         rows.append(Sentence(text=t.s.render("prior_unmatched", now=now, then=then)))
@@ -69,27 +69,69 @@ def _quoted(prior: Prior, t: Telling) -> list[Sentence]:
     return rows
 
 
-def _pair(pair: Pair, t: Telling) -> Sentence:
-    """What a lesion measured then and now; a change only where its place says that it is one lesion."""
-    text = t.s.render(
-        "prior_target" if pair.placed else "prior_lesion",
-        modality=t.s.inside(pair.now.modality) if pair.placed else t.s.modality(pair.now.modality),
-        name=t.name(pair.now.finding),
-        side=t.s.side(pair.now.side),
-        date=day(pair.date),
-        now=pair.now.long_axis_mm,
-        then=pair.then.long_axis_mm,
-        change=change_in_words(pair.change_mm, pair.share),
-        trend=t.s.get(f"trend.{pair.trend}") if pair.placed else "",
-    )
+def _pairs(pairs: list[Pair], t: Telling) -> list[Sentence]:
+    """What each lesion measured then and now, one sentence a lesion over all modalities, and how it is known
+    to be one."""
+    groups: dict[str, list[Pair]] = {}
+    for pair in pairs:
+        claim = _claim_of(pair, t)
+        groups.setdefault(claim.id if pair.placed and claim is not None else pair.now.id, []).append(pair)
+    rows = [_over_time(g, t) for g in groups.values()]
+    if any(p.placed for p in pairs):
+        rows.append(Sentence(text=t.s.get("prior_by_place")))
+    return rows
+
+
+def _claim_of(pair: Pair, t: Telling) -> Claim | None:
+    """The lesion that is told of."""
+    return next((c for c in t.lesions if pair.now.id in c.lesions), None)
+
+
+def _over_time(pairs: list[Pair], t: Telling) -> Sentence:
+    """One lesion then and now, on each modality; a change only where its place says that it is one lesion."""
+    first = pairs[0]
+    claim = _claim_of(first, t)
+    finding = claim.finding if claim is not None and first.placed else first.now.finding
     return Sentence(
-        text=text,
-        finding=pair.now.finding,
-        probability=pair.now.probability,
-        modality=[pair.now.modality],
-        evidence=[pair.now.place],
+        text=_in_words(pairs, finding, t),
+        finding=finding,
+        probability=first.now.probability,
+        modality=[p.now.modality for p in pairs],
+        evidence=[p.now.place for p in pairs],
         assertion="possible",
-        claims=[c.id for c in t.lesions if pair.now.id in c.lesions],
+        claims=[claim.id] if claim is not None else [],
+    )
+
+
+def _in_words(pairs: list[Pair], finding: str, t: Telling) -> str:
+    """The trend is said once where all modalities agree on it."""
+    first = pairs[0]
+    name = t.name(finding)
+    side = t.s.side(first.now.side)
+    if not first.placed:
+        now, then = first.now.long_axis_mm, first.then.long_axis_mm
+        modality = t.s.modality(first.now.modality)
+        date = day(first.date)
+        return t.s.render(
+            "prior_lesion", modality=modality, name=name, side=side, date=date, now=now, then=then
+        )
+    trends = [t.s.get(f"trend.{p.trend}") for p in pairs]
+    one = len(set(trends)) == 1
+    parts = [_on(p, "" if one else trend, t) for p, trend in zip(pairs, trends, strict=True)]
+    return t.s.render("prior_target", name=name, side=side, trend=trends[0] if one else "", parts=parts)
+
+
+def _on(pair: Pair, trend: str, t: Telling) -> str:
+    """Both lengths on one modality, in whole mm as they are shown."""
+    now, then = (round(x.long_axis_mm or 0.0) for x in (pair.now, pair.then))
+    return t.s.render(
+        "prior_on",
+        modality=t.s.inside(pair.now.modality),
+        now=now,
+        then=then,
+        date=day(pair.date),
+        change=change_in_words(now - then, (now - then) / (then or 1)),
+        trend=trend,
     )
 
 
