@@ -314,6 +314,7 @@ def test_a_third_language_comes_through_a_template_alone(own, tmp_path):
     pdf = PdfReader(io.BytesIO(report_pdf(report, case(), [picture], task=own)))
     shown = "".join(page.extract_text() for page in pdf.pages)
     assert "Radiologischer Befund" in shown
+    assert "Untersuchungen" in shown  # it broke in the middle
     assert "Entwurf" in shown
     assert "einfache Zyste, CT, Serie portalvenös, Schicht 4" in shown  # not as the file is called
     with pytest.raises(WrongUse, match="templates for en, zh-TW"):

@@ -90,6 +90,32 @@ def test_sums_and_changes_are_of_the_lengths_that_are_shown():
     ]
 
 
+@pytest.mark.parametrize(
+    ("language", "both", "one", "alike"),
+    [
+        ("en", "all larger than on 2023-04-01.", "1 of them larger than on 2023-04-01.", "; stable since"),
+        (
+            "zh-TW",
+            "均較 2023-04-01 增大。",
+            "其中 1 處較 2023-04-01 增大。",
+            "；與 2023-04-01 相比無明顯變化",
+        ),
+    ],
+)
+def test_the_impression_says_what_grew(language, both, one, alike):
+    """It said nothing of the prior, and growth is why the patient came."""
+    now = (at(1, 30.0), at(2, 28.0, FAR, "left"))
+
+    def concluded(*then):
+        report = compose(prediction(FOUND, lesions=now), case(), TASK, language, prior=earlier(*then))
+        return " ".join(texts(report, "impression"))
+
+    assert concluded(at(1, 22.0), at(2, 18.0, FAR, "left")).endswith(both)
+    assert concluded(at(1, 22.0), at(2, 28.0, FAR, "left")).endswith(one)
+    assert alike in concluded(at(1, 30.0), at(2, 28.0, FAR, "left"))
+    assert "2023" not in concluded(at(1, 22.0, (80.0, 0.0, 0.0)))  # no match, nothing said
+
+
 def test_two_targets_an_organ_and_none_that_was_small():
     """RECIST 1.1: at least 10 mm when it was first measured."""
     three = [at(n, size, (float(40 * n), 0.0, 0.0)) for n, size in ((1, 30.0), (2, 25.0), (3, 20.0))]

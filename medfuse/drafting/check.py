@@ -263,7 +263,7 @@ def checked_report(
         )
         report.provenance = [Check(written="", action="dropped", why=f"nothing was written: {why}")]
         return report
-    t = telling(prediction, case, task, language, wish)
+    t = telling(prediction, case, task, language, wish, prior)
     report.writer = writer  # type: ignore[assignment]
     parts = parse_sections(written)
     for section_id in ("findings", "impression"):

@@ -4,11 +4,12 @@ and the targets over time."""
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Sequence
 
 from ..claim import Claim
 from ..prediction import LesionRecord
 from ..report import Sentence, TargetRow, Targets
-from .priors import Pair, Prior, compare, compared, unmatched
+from .priors import Pair, Prior, Trend, compare, compared, unmatched
 from .telling import Telling
 
 TARGET_MM = 10.0  # RECIST 1.1: what may be a target at least measured when it was first seen,
@@ -40,9 +41,8 @@ def comparison(t: Telling, prior: Prior | None) -> list[Sentence]:
     rows += _quoted(newest, t)
     if not t.prediction.in_domain:
         return rows
-    pairs = compare(t.prediction, newest, t.task)
-    rows += _pairs(pairs, t)
-    now, then = unmatched(t.prediction, newest, pairs)
+    rows += _pairs(t.pairs, t)
+    now, then = unmatched(t.prediction, newest, t.pairs)
     if now or then:
         rows.append(Sentence(text=t.s.render("prior_unmatched", now=now, then=then)))
     return rows
@@ -69,7 +69,7 @@ def _quoted(prior: Prior, t: Telling) -> list[Sentence]:
     return rows
 
 
-def _pairs(pairs: list[Pair], t: Telling) -> list[Sentence]:
+def _pairs(pairs: Sequence[Pair], t: Telling) -> list[Sentence]:
     """What each lesion measured then and now, one sentence a lesion over all modalities, and how it is known
     to be one."""
     groups: dict[str, list[Pair]] = {}
@@ -133,6 +133,23 @@ def _on(pair: Pair, trend: str, t: Telling) -> str:
         change=change_in_words(now - then, (now - then) / (then or 1)),
         trend=trend,
     )
+
+
+def since(lesions: list[Claim], t: Telling) -> list[str]:
+    """How many of these lesions are larger, or smaller, than on an earlier day, where all modalities on which
+    they were measured twice say so; that they are stable, where all of them are."""
+    found: dict[Trend, list[str]] = {}
+    for lesion in lesions:
+        pairs = [p for p in t.pairs if p.placed and p.now.id in lesion.lesions]
+        trends = {p.trend for p in pairs}
+        if len(trends) == 1:
+            found.setdefault(trends.pop(), []).append(min(p.date for p in pairs))
+    rows: list[str] = []
+    for trend, dates in found.items():
+        n, total = len(dates), len(lesions)
+        if trend != "stable" or n == total:
+            rows.append(t.s.render(f"since.{trend}", n=n, total=total, date=day(min(dates))))
+    return rows
 
 
 def change_in_words(mm: float, share: float) -> str:

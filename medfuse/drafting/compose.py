@@ -14,7 +14,7 @@ from .findings import not_assessed, notices, organ_sentences, scope, table
 from .impression import impression
 from .lesions import lesion_sentences, possible_lesions
 from .matches import agreement
-from .priors import Prior
+from .priors import Prior, compare, compared
 from .styles import ANY as ANY
 from .styles import Wish as Wish
 from .styles import probabilities_of, style_of
@@ -32,7 +32,7 @@ def compose(
     wish: Wish = ANY,
 ) -> Report:
     """A draft. Outside the validated domain it holds no findings and no impression, and says why."""
-    t = telling(prediction, case, task, language, wish)
+    t = telling(prediction, case, task, language, wish, prior)
     s = t.s
     sections = [
         _section(s, "indication", [Sentence(text=case.indication or s.get("no_indication"))]),
@@ -61,8 +61,16 @@ def compose(
     )
 
 
-def telling(prediction: Prediction, case: Case, task: Task, language: str, wish: Wish = ANY) -> Telling:
+def telling(
+    prediction: Prediction,
+    case: Case,
+    task: Task,
+    language: str,
+    wish: Wish = ANY,
+    prior: Prior | None = None,
+) -> Telling:
     """All that the sentences of a draft are made from."""
+    newest = compared(prior) if prediction.in_domain else None
     return Telling(
         prediction=prediction,
         case=case,
@@ -71,6 +79,7 @@ def telling(prediction: Prediction, case: Case, task: Task, language: str, wish:
         claims=claims_of(prediction, task),
         style=style_of(wish.style, task),
         probabilities=probabilities_of(wish.probabilities),
+        pairs=tuple(compare(prediction, newest, task)) if newest is not None else (),
     )
 
 

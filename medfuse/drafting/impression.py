@@ -5,6 +5,7 @@ from __future__ import annotations
 from ..claim import Certainty, Claim
 from ..report import Sentence
 from .claims import hidden, weight
+from .comparison import since
 from .lesions import size_words
 from .telling import Telling
 
@@ -56,7 +57,7 @@ def _line(claim: Claim, natures: list[Claim], told: set[str], t: Telling) -> Sen
         said=t.said(_certainty(claim, [] if natures else lesions, t), t.name(claim.finding), claim.finding),
         where=_where(lesions, t) or _perhaps(perhaps, t),
         extra=t.s.get("list.then").join(
-            [*t.contradicted(claim), *t.probability(claim), *_possible(natures, t)]
+            [*since(lesions, t), *t.contradicted(claim), *t.probability(claim), *_possible(natures, t)]
         ),
     )
     row = t.sentence(text, [claim, *natures, *lesions, *perhaps])

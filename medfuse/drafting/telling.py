@@ -11,13 +11,14 @@ from ..modalities import is_cine
 from ..prediction import LesionRecord, Place, Prediction
 from ..report import ASSERTION, Assertion, Sentence
 from ..task import Task
+from .priors import Pair
 from .styles import Probabilities, Style
 from .templates import Sentences
 
 
 @dataclass(frozen=True, kw_only=True)
 class Telling:
-    """One case to be told."""
+    """One case to be told. pairs: its lesions with those of an earlier case that was measured."""
 
     prediction: Prediction
     case: Case
@@ -26,6 +27,7 @@ class Telling:
     claims: list[Claim]
     style: Style
     probabilities: Probabilities = "hidden"
+    pairs: tuple[Pair, ...] = ()
 
     @cached_property
     def lesions(self) -> list[Claim]:

@@ -274,7 +274,10 @@ def _facts(
     cells = [[_markup(t, label if n % 2 == 0 else value) for n, t in enumerate(row)] for row in rows]
     return Table(
         cells,
-        colWidths=[28 * mm, 66 * mm, 24 * mm, 52 * mm],
+        colWidths=[
+            *_widths([r[0] for r in rows], bold, 28, 94),
+            *_widths([r[2] for r in rows], bold, 24, 76),
+        ],
         style=[
             ("BACKGROUND", (0, 0), (-1, -1), PALE),
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -282,6 +285,13 @@ def _facts(
             ("BOTTOMPADDING", (0, 0), (-1, -1), 3),
         ],
     )
+
+
+def _widths(labels: list[str], font: str, least: float, both: float) -> list[float]:
+    """The widths of a column of labels and of the values beside it, ``both`` mm together: no label breaks."""
+    longest = max(pdfmetrics.stringWidth(t, font, 8) for t in labels) / mm
+    first = min(max(least, longest + 5), both / 2)
+    return [first * mm, (both - first) * mm]
 
 
 def _studies(case: Case) -> str:
