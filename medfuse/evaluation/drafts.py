@@ -66,7 +66,7 @@ def evaluate_reports(
     chosen, train, wanted = _rows(manifest, split, language)
     labels = label_matrix(bundle.task, chosen)
     random = randomised(bundle, seed)
-    drafted = []
+    drafted: list[Drafted] = []
     planted = Planted()
     refused = []
     for n, row in enumerate(chosen):
