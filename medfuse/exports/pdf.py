@@ -274,10 +274,7 @@ def _facts(
     cells = [[_markup(t, label if n % 2 == 0 else value) for n, t in enumerate(row)] for row in rows]
     return Table(
         cells,
-        colWidths=[
-            *_widths([r[0] for r in rows], bold, 28, 94),
-            *_widths([r[2] for r in rows], bold, 24, 76),
-        ],
+        colWidths=_widths(rows, bold),
         style=[
             ("BACKGROUND", (0, 0), (-1, -1), PALE),
             ("VALIGN", (0, 0), (-1, -1), "TOP"),
@@ -287,11 +284,14 @@ def _facts(
     )
 
 
-def _widths(labels: list[str], font: str, least: float, both: float) -> list[float]:
-    """The widths of a column of labels and of the values beside it, ``both`` mm together: no label breaks."""
-    longest = max(pdfmetrics.stringWidth(t, font, 8) for t in labels) / mm
-    first = min(max(least, longest + 5), both / 2)
-    return [first * mm, (both - first) * mm]
+def _widths(rows: list[tuple[str, str, str, str]], font: str) -> list[float]:
+    """The widths of two columns of labels, each with its values beside it: no label breaks."""
+    out: list[float] = []
+    for column, least, both in ((0, 28.0, 94.0), (2, 24.0, 76.0)):
+        longest = max(pdfmetrics.stringWidth(row[column], font, 8) for row in rows) / mm
+        first = min(max(least, longest + 5), both / 2)
+        out += [first * mm, (both - first) * mm]
+    return out
 
 
 def _studies(case: Case) -> str:
