@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -277,6 +278,34 @@ def test_a_folder_with_settings_of_the_web_server_serves_no_viewer(home, tmp_pat
     monkeypatch.chdir(tmp_path)
     with pytest.raises(WrongUse, match=r"holds \.streamlit"):
         serve(port=1, home=home, log=lambda line: None)
+
+
+@pytest.mark.attack
+def test_a_study_folder_says_nothing_of_how_pictures_are_drawn(tmp_path):
+    """A `matplotlibrc` in it did: what programs run for text, and what a figure shows."""
+    (tmp_path / "matplotlibrc").write_text("figure.dpi: 7\ntext.usetex: True\n")
+    modules = (
+        "medfuse.cli, medfuse.evaluation.plots, medfuse.exports.pdf, medfuse.exports.registration, "
+        "medfuse.crossvalidation.papers"
+    )
+    program = (
+        f"import {modules}, matplotlib; print(*map(matplotlib.rcParams.get, ('figure.dpi', 'text.usetex')))"
+    )
+    said = subprocess.run(
+        [sys.executable, "-P", "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert said.stdout == "100.0 False\n"
+
+
+def test_matplotlib_is_imported_in_one_place():
+    root = Path(medfuse.__file__).resolve().parent
+    files = [f for folder in (root, root.parent / "apps") for f in folder.rglob("*.py")]
+    found = {
+        str(f.relative_to(root.parent))
+        for f in files
+        if re.search(r"^\s*(import|from) matplotlib", f.read_text(), re.MULTILINE)
+    }
+    assert found == {"medfuse/plotting/__init__.py", "medfuse/plotting/pyplot.py"}
 
 
 TEMPLATES = (

@@ -6,12 +6,8 @@ import csv
 from collections.abc import Iterator
 from pathlib import Path
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
-
 from ..io.cells import harmless_row
+from ..plotting.pyplot import plt
 from .fold import FUSED
 from .results import CrossValidation, Estimate
 

@@ -8,14 +8,10 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-import matplotlib
-
-matplotlib.use("Agg")
-import matplotlib.pyplot as plt
 import numpy as np
-from matplotlib.axes import Axes
 from sklearn.metrics import roc_curve
 
+from ..plotting.pyplot import Axes, plt
 from ..task import Task
 from .results import Curves
 

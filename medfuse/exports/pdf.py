@@ -9,7 +9,6 @@ from io import BytesIO
 from pathlib import Path
 from xml.sax.saxutils import escape
 
-import matplotlib
 from PIL import Image as Picture
 from reportlab.lib import colors
 from reportlab.lib.enums import TA_CENTER
@@ -35,6 +34,7 @@ from ..display.key_images import KeyImage
 from ..drafting.compose import day
 from ..drafting.templates import labels, languages, sentences
 from ..errors import UserError
+from ..plotting import matplotlib
 from ..report import Report, Section, SignedOff, Targets
 from ..task import Task
 

@@ -200,10 +200,7 @@ def edges(fixed: sitk.Image, warped: sitk.Image, quality: Quality) -> Picture.Im
 
 def curve_plot(quality: Quality, path: Path) -> None:
     """Draw the metric over the iterations into a PNG."""
-    import matplotlib
-
-    matplotlib.use("Agg")
-    from matplotlib.figure import Figure
+    from ..plotting.pyplot import Figure
 
     figure = Figure(figsize=(6, 3), layout="constrained")
     axes = figure.add_subplot()
