@@ -58,6 +58,7 @@ class Limit:
 LIMITS = (
     Limit(module=unpack, name="MAX_UNZIPPED", unit="GiB", bounds="an archive, unpacked"),
     Limit(module=unpack, name="MAX_ZIP_RATIO", unit="", bounds="what a byte of an archive becomes, in bytes"),
+    Limit(module=unpack, name="MOST_MEMBERS", unit="", bounds="files of an archive"),
     Limit(module=archives, name="NESTED", unit="", bounds="archives in archives"),
     Limit(module=decode, name="MAX_PIXEL_BYTES", unit="GiB", bounds="the pixels of one DICOM file"),
     Limit(

@@ -6,6 +6,7 @@ import gzip
 import io
 import lzma
 import random
+import shutil
 import tarfile
 import zipfile
 from pathlib import Path
@@ -17,6 +18,8 @@ from medfuse.batch.plan import plan_batch
 from medfuse.deidentify.folder import deidentify_folder
 from medfuse.deidentify.profile import Options
 from medfuse.errors import UserError
+from medfuse.io import unpack as module
+from medfuse.io.archives import with_unpacked
 from medfuse.io.cases import find_cases
 from medfuse.io.read import open_case
 from medfuse.io.scan import scan, scan_files
@@ -207,3 +210,84 @@ def test_a_file_that_begins_with_zeros_is_no_empty_tar(tmp_path, start):
     assert not is_archive(path)
     (entry,) = find_cases(path).scan.entries
     assert entry.status in ("not_dicom", "damaged")
+
+
+def padded(path, header: tarfile.TarInfo, content: bytes, times: int) -> None:
+    """A packed tar of one header, content again and again, and a member."""
+    with gzip.open(path, "wb", 1) as file:
+        file.write(header.tobuf(tarfile.GNU_FORMAT))
+        for _ in range(times):
+            file.write(content)
+        file.write(tarfile.TarInfo("x").tobuf() + bytes(1024))
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("kind", [tarfile.GNUTYPE_LONGNAME, tarfile.XHDTYPE, tarfile.XGLTYPE])
+def test_a_tar_with_a_name_without_end_is_refused(tmp_path, monkeypatch, kind):
+    """2 MB that were read as a name of 400 MB took 3 GiB, already when it was asked whether it is a tar."""
+    header = tarfile.TarInfo("././@LongLink")
+    header.type, header.size = kind, 64 * 2**20
+    padded(tmp_path / "a.tar.gz", header, b"a" * 2**20, 64)
+    most = []
+    read = gzip.GzipFile.read
+    monkeypatch.setattr(gzip.GzipFile, "read", lambda self, n=-1: most.append(n) or read(self, n))
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert max(most) < 2**21
+
+
+@pytest.mark.attack
+def test_a_tar_whose_files_have_holes_is_refused(tmp_path):
+    """A map of holes of any length was kept in memory."""
+    header = tarfile.TarInfo("s")
+    header.type = tarfile.GNUTYPE_SPARSE
+    padded(tmp_path / "a.tar.gz", header, b"", 0)
+    with pytest.raises(UserError, match="cannot be unpacked"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+
+
+@pytest.mark.attack
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_take_no_hours(tmp_path, monkeypatch):
+    """Each looked for a place from the first on: 50,000 of them, 4 MB, more than a billion times."""
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for n in range(1500):
+            archive.writestr("a", str(n % 10))
+    asked = []
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self, **more: asked.append(1) or exists(self, **more))
+    with pytest.raises(UserError, match="have one name"):
+        unpack(tmp_path / "a.zip", tmp_path / "out")
+    assert len(asked) < 10_000
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("name", ["a.zip", "a.tar.gz", "a.7z"])
+def test_an_archive_of_too_many_files_is_refused(tmp_path, monkeypatch, name):
+    """Empty members are no bytes, and still a file each."""
+    (tmp_path / "in").mkdir()
+    for n in range(6):
+        (tmp_path / "in" / str(n)).write_bytes(b"")
+    packed(tmp_path / "in", tmp_path / name)
+    monkeypatch.setattr(module, "MOST_MEMBERS", 5)
+    with pytest.raises(UserError, match="more than 5 files"):
+        unpack(tmp_path / name, tmp_path / "out")
+    assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.attack
+def test_many_archives_of_one_name_take_no_hours(tmp_path, monkeypatch):
+    with zipfile.ZipFile(tmp_path / "inner.zip", "w") as archive:
+        archive.writestr("x", "y")
+    files = []
+    for n in range(60):
+        files.append(tmp_path / str(n) / "a.zip")
+        files[-1].parent.mkdir()
+        shutil.copy(tmp_path / "inner.zip", files[-1])
+    asked = []
+    exists = Path.exists
+    monkeypatch.setattr(Path, "exists", lambda self, **more: asked.append(1) or exists(self, **more))
+    (tmp_path / "room").mkdir()
+    found = with_unpacked(files, lambda: tmp_path / "room")
+    assert len(found.files) == 120
+    assert len(asked) < 1000

@@ -6,9 +6,9 @@ import bz2
 import gzip
 import lzma
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from itertools import count
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -36,6 +36,7 @@ def with_unpacked(files: list[Path], room: Callable[[], Path]) -> Unpacked:
     asked for where there is an archive."""
     out = Unpacked()
     waiting = [(f, 0) for f in reversed(files)]
+    numbers = count(1)
     while waiting:
         file, depth = waiting.pop()
         out.files.append(file)
@@ -44,7 +45,7 @@ def with_unpacked(files: list[Path], room: Callable[[], Path]) -> Unpacked:
         if depth == NESTED:
             out.archives[file] = f"an archive inside {NESTED} others; unpack it yourself"
             continue
-        folder = _free(room(), file.name)
+        folder = _free(room(), file.name, numbers)
         try:
             folder.mkdir(parents=True)
             unpack(file, folder)
@@ -60,10 +61,10 @@ def with_unpacked(files: list[Path], room: Callable[[], Path]) -> Unpacked:
     return out
 
 
-def _free(room: Path, name: str) -> Path:
-    """A folder of this name that is not there yet."""
-    tries = (room / (name if again == 1 else f"{again}-{name}") for again in count(1))
-    return next(folder for folder in tries if not folder.exists())
+def _free(room: Path, name: str, numbers: Iterator[int]) -> Path:
+    """A folder of this name that is not there yet; ``numbers`` go on, as thousands may have one name."""
+    plain = room / name
+    return next(f for f in chain([plain], (room / f"{n}-{name}" for n in numbers)) if not f.exists())
 
 
 def packed_otherwise(file: Path) -> str:
