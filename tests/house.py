@@ -38,6 +38,7 @@ FLOORS = [
         "learning",
         "pattern",
         "foreign",
+        "plotting",
         "prediction",
         "claim",
         "report",

@@ -30,8 +30,9 @@ from medfuse.library.catalogue import SeriesRow
 from medfuse.library.image_files import content_hash, stored_path
 from medfuse.library.ingest import ingest
 from medfuse.library.restoration import restore, verify_backup
+from medfuse.network.answers import commitment_result
 from medfuse.network.client import send_files
-from medfuse.network.node import Node, NodeOptions, Peer, commitment_result
+from medfuse.network.node import Node, NodeOptions, Peer
 
 STEP = 2.5
 

@@ -32,6 +32,7 @@ from medfuse.errors import UserError, WrongUse
 from medfuse.io.durable import write_durably
 from medfuse.library import Library, results, store
 from medfuse.network import archive as stored
+from medfuse.network.answers import commitment_result
 from medfuse.network.archive import Archive, find, matches
 from medfuse.network.client import (
     associate,
@@ -43,7 +44,7 @@ from medfuse.network.client import (
     send_files,
     stow,
 )
-from medfuse.network.node import Node, NodeOptions, Peer, commitment_result
+from medfuse.network.node import Node, NodeOptions, Peer
 from medfuse.network.service import Destination, Service, ingest_remote
 
 # pynetdicom leaves the socket of a refused connection to the garbage collector

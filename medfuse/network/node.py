@@ -4,7 +4,6 @@ C-FIND, C-MOVE, C-GET, storage commitment; allow-lists, TLS, limits (PS3.4, PS3.
 from __future__ import annotations
 
 import logging
-import struct
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,11 +12,7 @@ from typing import Any
 
 from pydantic import JsonValue
 from pydicom import dcmread
-from pydicom.datadict import dictionary_VR, tag_for_keyword
-from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
-from pydicom.filebase import DicomBytesIO
-from pydicom.filewriter import write_dataset
 from pydicom.uid import DeflatedExplicitVRLittleEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian
 from pynetdicom import AE, AllStoragePresentationContexts, _config, build_context, evt
 from pynetdicom._globals import ALL_TRANSFER_SYNTAXES
@@ -41,6 +36,7 @@ from ..io.names import uid_name
 from ..library import Library
 from ..library.audit import record
 from ..library.integrity import why_unusable
+from .answers import LONGEST_VALUE, bounded, commitment_result, element_of, uids_of
 from .archive import Archive, Instance, files_of, find, keys_of
 from .gate import GatedServer
 from .limits import LONGEST_PDU, at_work, end_all, inflates_too_far, limit, working
@@ -69,8 +65,6 @@ UNKNOWN_DESTINATION = 0xA801
 CANCELLED = 0xFE00
 NOT_THERE = 0xB000
 UNPACKED = [ImplicitVRLittleEndian, ExplicitVRLittleEndian]
-LONGEST_VALUE = 1024  # characters of a value that is asked for; each is compared with every object
-LONGEST_LIST = 1024**2  # characters of a list of UIDs that is asked for
 MOST_COMMITMENTS = 8  # that are being answered at a time
 NO_ROOM = 0x0213
 NO_ATTRIBUTE = 0x0120
@@ -240,7 +234,7 @@ class Node:
         }
         modalities = set(query.pop("ModalitiesInStudy", "").split("\\")) - {""}
         query = {k: v for k, v in query.items() if not k.startswith("NumberOf")}
-        if not _bounded(query):
+        if not bounded(query):
             yield REFUSED_IDENTIFIER, None
             return
         self._noted(event, "queried", {"level": level, **query})
@@ -266,14 +260,14 @@ class Node:
         for element in asked:
             if element.keyword and element.VR != "SQ" and element.keyword not in out:
                 value = counted.get(element.keyword, row.get(element.keyword, ""))
-                answer = _element(element.keyword, value)
+                answer = element_of(element.keyword, value)
                 if answer is not None:
                     out.add(answer)
         return out
 
     def _named(self, identifier: Dataset) -> list:
-        asked = _uids(identifier)
-        return files_of(self._shown, asked) if _bounded(asked) else []
+        asked = uids_of(identifier)
+        return files_of(self._shown, asked) if bounded(asked) else []
 
     @property
     def _shown(self) -> Library:
@@ -294,14 +288,14 @@ class Node:
             destination.port,
             {"ae_title": destination.aet, "contexts": contexts, **_calling(destination)},
         )
-        named = _uids(event.identifier)
+        named = uids_of(event.identifier)
         self._noted(event, "objects sent", {"to": destination.aet, "objects": len(files), **named})
         yield from self._send(event, files)
 
     @at_work
     def _get(self, event: Event) -> Iterator[Sent]:
         files = self._named(event.identifier)
-        self._noted(event, "objects sent", {"objects": len(files), **_uids(event.identifier)})
+        self._noted(event, "objects sent", {"objects": len(files), **uids_of(event.identifier)})
         yield from self._send(event, files)
 
     def _noted(self, event: Event, what: str, asked: dict[str, JsonValue]) -> None:
@@ -373,73 +367,7 @@ class Node:
         back.release()
 
 
-def commitment_result(library: Library, asked: Dataset) -> Dataset:
-    """Which of the asked instances are on disk, as they were received, and in the index."""
-    out = Dataset()
-    out.TransactionUID = asked.TransactionUID
-    wanted = list(asked.get("ReferencedSOPSequence") or [])
-    there = {
-        u: path
-        for u, _, _, path in files_of(
-            library,
-            {"SOPInstanceUID": "\\".join(str(r.ReferencedSOPInstanceUID) for r in wanted)},
-        )
-    }
-    kept = []
-    failed = []
-    for r in wanted:
-        item = Dataset()
-        item.ReferencedSOPClassUID = r.ReferencedSOPClassUID
-        item.ReferencedSOPInstanceUID = r.ReferencedSOPInstanceUID
-        path = there.get(str(r.ReferencedSOPInstanceUID))
-        if path is not None and not why_unusable(library, [path.name]):
-            kept.append(item)
-        else:
-            item.FailureReason = 0x0112  # no such object instance
-            failed.append(item)
-    if kept:
-        out.ReferencedSOPSequence = kept
-    if failed:
-        out.FailedSOPSequence = failed
-    return out
-
-
 def _calling(peer: Peer) -> dict[str, Any]:
     """How pynetdicom is to call a peer: without waiting to fill packets, with TLS where it speaks it."""
     tls = {"tls_args": (peer.tls.context(), None)} if peer.tls else {}
     return {"evt_handlers": [(evt.EVT_CONN_OPEN, lambda e: no_delay(e.assoc))], **tls}
-
-
-def _bounded(asked: dict[str, str]) -> bool:
-    """Whether what is asked for can be compared with every object."""
-    return all(len(v) <= (LONGEST_LIST if k.endswith("UID") else LONGEST_VALUE) for k, v in asked.items())
-
-
-def _element(keyword: str, value: str) -> DataElement | None:
-    """An attribute of an answer; empty where what was received for it is no value of its kind."""
-    tag = tag_for_keyword(keyword)
-    if tag is None:
-        return None
-    vr = dictionary_VR(tag)
-    probe = Dataset()
-    probe.SpecificCharacterSet = "ISO_IR 192"
-    written = DicomBytesIO()
-    written.is_implicit_VR, written.is_little_endian = False, True
-    try:
-        probe.add_new(tag, vr, value.split("\\") if "\\" in value else value)
-        write_dataset(written, probe)
-    except (ValueError, TypeError, OverflowError, AttributeError, LookupError, OSError, struct.error):
-        return DataElement(tag, vr, None)
-    return probe[tag]
-
-
-def _uids(identifier: Dataset) -> dict[str, str]:
-    """What of a patient's objects an identifier names."""
-    keys = ("PatientID", "StudyInstanceUID", "SeriesInstanceUID", "SOPInstanceUID")
-    return {k: _text(identifier.get(k)) for k in keys}
-
-
-def _text(value: object) -> str:
-    if value is None:
-        return ""
-    return "\\".join(map(str, value)) if isinstance(value, (list, tuple)) else str(value)
