@@ -45,13 +45,14 @@ def packed(stack: Path, path: Path) -> Path:
             for f in files:
                 archive.write(f, f"in/{f.name}")
     else:
-        with tarfile.open(path, "w:gz" if path.name.endswith("gz") else "w") as archive:
+        coded = {"z2": "w:bz2", "bz": "w:bz2", "xz": "w:xz", "gz": "w:gz"}.get(path.name[-2:].lower(), "w")
+        with tarfile.open(path, coded) as archive:
             for f in files:
                 archive.add(f, f"in/{f.name}")
     return path
 
 
-@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.7z"])
+@pytest.mark.parametrize("name", ["a.zip", "a.tar", "a.tar.gz", "a.7z", "a.TXZ", "a.tbz", "a.tbz2"])
 def test_an_archive_inside_a_folder_is_read(stack, tmp_path, name):
     folder = tmp_path / "sent"
     folder.mkdir()

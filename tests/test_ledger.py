@@ -59,6 +59,16 @@ def test_a_link_that_cannot_be_followed_has_a_line(tmp_path, name, target):
     assert "which cannot be followed (" in refused["reason"]
 
 
+def test_what_is_no_file_is_not_called_an_empty_one(tmp_path):
+    write_stack(tmp_path, HEIGHTS)
+    os.mkfifo(tmp_path / "pipe.nii")
+    (tmp_path / "device.dcm").symlink_to("/dev/zero")
+    found = find_cases(tmp_path)
+    said = {e.path.name: (e.status, e.reason) for e in found.scan.entries if e.status != "read"}
+    why = ("set_aside", "is a pipe, a socket or a device, and no file; not followed")
+    assert said == {"pipe.nii": why, "device.dcm": why}
+
+
 def test_a_sidecar_is_said_to_be_read_with_its_volume(tmp_path):
     nib.save(nib.Nifti1Image(np.ones((8, 8, 4), np.float32), np.eye(4)), tmp_path / "a.nii.gz")
     (tmp_path / "A.JSON").write_text('{"Modality": "CT"}')

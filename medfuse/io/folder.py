@@ -58,4 +58,4 @@ def why_no_file(path: Path) -> str:
         return "is a link to a folder that is read by its own path or holds this one; not followed again"
     if stat.S_ISDIR(kind):
         return "is a folder that cannot be listed; check its permissions"
-    return ""
+    return "" if stat.S_ISREG(kind) else "is a pipe, a socket or a device, and no file; not followed"

@@ -22,7 +22,7 @@ from .child import ChildFailed, children
 if TYPE_CHECKING:
     from py7zr import SevenZipFile
 
-SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".7z")
+SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz", ".tbz2", ".tar.xz", ".txz", ".7z")
 SEVEN_ZIP = b"7z\xbc\xaf\x27\x1c"
 MAX_UNZIPPED = 64 * 2**30
 MAX_ZIP_RATIO = 200
