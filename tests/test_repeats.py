@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from pydicom import dcmread
+from pydicom.dataset import Dataset
 from random_series import run
 from slices import AXIAL, write_slice
 
@@ -363,6 +365,62 @@ def test_mosaics_that_lost_the_word_are_a_volume_each(tmp_path):
     found = find_cases(tmp_path)
     assert len(found.cases[0].images) == 1
     assert "Siemens mosaic without its CSA header" in found.scan.refused[0].reason
+
+
+def write_tiled_uih(path: Path, heights: list[float], *, frames: bool = True) -> None:
+    """Slices of 4 × 6 pixels with the value 100 n + 1 at these heights, tiles of a picture without place."""
+    across = int(np.ceil(np.sqrt(len(heights))))
+    down = -(-len(heights) // across)
+    picture = np.zeros((4 * down, 6 * across), np.uint16)
+    for n in range(len(heights)):
+        r, c = divmod(n, across)
+        picture[4 * r : 4 * r + 4, 6 * c : 6 * c + 6] = 100 * n + 1
+    words = ["ORIGINAL", "PRIMARY", "M", "VFRAME"]
+    ds = mr_slice(path, 0, 0, size=picture.shape, spacing=(2.0, 2.0), ImageType=words)
+    del ds.ImagePositionPatient
+    ds.Manufacturer = "UIH"
+    if frames:
+        ds.add_new(0x00650010, "LO", "Image Private Header")
+        items = [Dataset() for _ in heights]
+        for item, z in zip(items, heights, strict=True):
+            item.ImagePositionPatient = [10.0, 20.0, z]
+        ds.add_new(0x00651051, "SQ", items)
+        ds.add_new(0x00651009, "FD", 800.0)
+    ds.PixelData = picture.tobytes()
+    ds.save_as(path, enforce_file_format=True)
+
+
+@pytest.mark.parametrize("heights", [[0.0, 3, 6, 9, 12], [12.0, 9, 6, 3, 0], [0.0, 6, 12, 3, 9, 15, 18, 21]])
+def test_tiles_of_uih_lie_where_their_sequence_says(tmp_path, heights):
+    """The picture has 2 × 3 tiles for five slices (and 3 × 3 for eight), in any order along the normal."""
+    for n in range(2):
+        write_tiled_uih(tmp_path / f"{n}.dcm", heights)
+    (case,) = find_cases(tmp_path).cases
+    assert len(case.images) == 2
+    for image in case.images:
+        assert image.pixels.shape == (6, 4, len(heights))
+        values = [100.0 * int(n) + 1 for n in np.argsort(heights)]
+        assert image.pixels[0, 0].tolist() == values
+        assert np.allclose(image.affine @ [1, 1, 2, 1], [-12, -22, 6, 1])
+        assert image.traits["b_value"] == ("800", 1.0)
+        assert image.geometry.outcome == "split"
+
+
+def test_tiles_of_uih_without_places_or_of_another_number_are_refused_by_name(tmp_path):
+    write_tiled_uih(tmp_path / "0.dcm", [0.0, 3, 6], frames=False)
+    write_tiled_uih(tmp_path / "1.dcm", [0.0, 3, 6, 9, 12])
+    ds = dcmread(tmp_path / "1.dcm")
+    ds[0x00651051].value = list(ds[0x00651051].value)[:2]  # two tiles: 8 × 9 pixels each
+    ds.Columns = 9
+    ds.Rows = 16
+    ds.save_as(tmp_path / "1.dcm")
+    found = find_cases(tmp_path)
+    assert not found.cases
+    said = sorted(r.reason for r in found.scan.refused)
+    assert said[0].endswith(
+        "(VFRAME of UIH) without its private sequence (0065,1051), so its slices have no place"
+    )
+    assert said[1] == "is a picture of tiles (VFRAME of UIH), but its 16 × 9 pixels do not part into 1 × 2"
 
 
 def test_tiles_are_read_row_by_row():

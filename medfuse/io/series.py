@@ -21,6 +21,7 @@ from .index import read_headers, with_private
 from .mosaic import MR_IMAGE, counts_tiles, is_mosaic, read_mosaic
 from .planes import check_apart, measures, planes
 from .stack import Acquisition, acquisitions, read_stack
+from .uih import is_tiled_uih, read_tiled_uih
 from .ultrasound import read_ultrasound
 
 Grouped = list[FileEntry]
@@ -115,7 +116,8 @@ def _keyed(entries: Grouped) -> tuple[dict[tuple, Grouped], list[Refusal]]:
             continue
         try:
             alone = is_cine(entry.modality) or "PerFrameFunctionalGroupsSequence" in entry.header
-            key = (str(entry.path),) if alone or is_mosaic(entry.header) else split_key(entry.header)
+            alone = alone or is_mosaic(entry.header) or is_tiled_uih(entry.header)
+            key = (str(entry.path),) if alone else split_key(entry.header)
             for measure in ("ImageOrientationPatient", "PixelSpacing"):
                 measures(entry.header, measure, entry.path)
         except (UnsupportedError, *UNTRUSTED) as error:
@@ -140,6 +142,8 @@ def _read_group(group: Grouped, images: list[Image], refused: list[Refusal], *, 
         _attempt(group, partial(read_enhanced, group[0]), images, refused)
     elif is_mosaic(header):
         _attempt(group, partial(read_mosaic, group[0], split=split), images, refused)
+    elif is_tiled_uih(header):
+        _attempt(group, partial(read_tiled_uih, group[0], split=split), images, refused)
     elif _tiled(group):
         for entry in group:
             _attempt([entry], partial(read_mosaic, entry, split=split or len(group) > 1), images, refused)
