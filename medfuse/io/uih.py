@@ -16,7 +16,7 @@ from ..errors import UnreadableError, UnsupportedError
 from .acquired import number
 from .child import ChildFailed, children
 from .decode import read_pixels
-from .geometry import check_orientation, stack_slices
+from .geometry import Stack, check_orientation, stack_slices
 from .headers import FileEntry
 from .index import with_private
 from .overlays import overlay_of
@@ -80,13 +80,7 @@ def read_tiled_uih(entry: FileEntry, *, split: bool) -> Image:
         raise UnsupportedError(entry.path, places)
     ds = entry.header
     assert ds is not None
-    orientation = floats(ds, "ImageOrientationPatient", 6, entry.path)
-    spacing = floats(ds, "PixelSpacing", 2, entry.path)
-    wrong = check_orientation(orientation) or wrong_scaling(ds)
-    if wrong or (spacing <= 0).any():
-        raise UnsupportedError(entry.path, wrong or f"PixelSpacing {spacing.tolist()} is not positive")
-    thickness = number(ds, "SliceThickness") or 0.0
-    stack = stack_slices(places, orientation, (float(spacing[0]), float(spacing[1])), thickness)
+    stack = _stack_of(entry, ds, places)
     order = list(stack.order)
     picture = read_pixels(entry.path, ds)
     tiles = _slices_of(entry, picture, len(places))[order]
@@ -94,14 +88,8 @@ def read_tiled_uih(entry: FileEntry, *, split: bool) -> Image:
     mask = None if overlay.mask is None else cut(overlay.mask[0], len(places))[order]
     volume = np.empty(tiles.shape, np.float32)
     note = rescale(tiles, ds, volume)
-    geometry = stack.geometry
-    if split and geometry.outcome == "exact":
-        geometry = Geometry("split", geometry.measured, geometry.allowed)
-    said = (
-        ()
-        if geometry.outcome in ("exact", "split")
-        else (f"geometry {geometry.outcome}: {geometry.measured}",)
-    )
+    uneven = stack.geometry.outcome not in ("exact", "split")
+    said = f"geometry {stack.geometry.outcome}: {stack.geometry.measured}" if uneven else ""
     role, confidence = role_of(ds, entry.modality)
     return Image(
         entry.modality,
@@ -111,12 +99,31 @@ def read_tiled_uih(entry: FileEntry, *, split: bool) -> Image:
         frame_of_reference=str(ds.get("FrameOfReferenceUID", "") or f"series:{ds.SeriesInstanceUID}"),
         role=role,
         role_confidence=confidence,
-        geometry=geometry,
-        warnings=tuple(s for s in (note, *overlay.notes, *said) if s),
+        geometry=_parted(stack.geometry) if split else stack.geometry,
+        warnings=tuple(s for s in (note, *overlay.notes, said) if s),
         traits=traits(ds, entry.modality),
         overlay=None if mask is None else mask.transpose(2, 1, 0),
         plane=stack.plane,
     )
+
+
+def _stack_of(entry: FileEntry, ds: Dataset, places: np.ndarray) -> Stack:
+    """The tiles as slices. Raises UnsupportedError where the header has no orientation, spacing or scaling."""
+    orientation = floats(ds, "ImageOrientationPatient", 6, entry.path)
+    spacing = floats(ds, "PixelSpacing", 2, entry.path)
+    wrong = check_orientation(orientation) or wrong_scaling(ds)
+    if not wrong and (spacing <= 0).any():
+        wrong = f"PixelSpacing {spacing.tolist()} is not positive"
+    if wrong:
+        raise UnsupportedError(entry.path, wrong)
+    thickness = number(ds, "SliceThickness") or 0.0
+    return stack_slices(places, orientation, (float(spacing[0]), float(spacing[1])), thickness)
+
+
+def _parted(geometry: Geometry) -> Geometry:
+    """Of one of several volumes of a series."""
+    whole = geometry.outcome == "exact"
+    return Geometry("split", geometry.measured, geometry.allowed) if whole else geometry
 
 
 def _slices_of(entry: FileEntry, picture: np.ndarray, tiles: int) -> np.ndarray:
