@@ -108,7 +108,7 @@ def read_tiled_uih(entry: FileEntry, *, split: bool) -> Image:
 
 
 def _stack_of(entry: FileEntry, ds: Dataset, places: np.ndarray) -> Stack:
-    """The tiles as slices. Raises UnsupportedError where the header has no orientation, spacing or scaling."""
+    """The tiles as slices. Raises UnsupportedError where orientation, spacing or scaling are none."""
     orientation = floats(ds, "ImageOrientationPatient", 6, entry.path)
     spacing = floats(ds, "PixelSpacing", 2, entry.path)
     wrong = check_orientation(orientation) or wrong_scaling(ds)
