@@ -22,6 +22,7 @@ from slices import write_slice, write_stack
 from test_cli import run
 
 import medfuse
+from medfuse import pattern as pattern_module
 from medfuse.bundles.registry import find_bundle, list_bundles, shipped_folder
 from medfuse.case import Case, Image, Source
 from medfuse.deidentify.folder import deidentify_folder
@@ -421,3 +422,26 @@ def test_the_attack_of_these_tests_reaches_the_header(tmp_path):
     ds.save_as(tmp_path / "a.dcm", implicit_vr=False, little_endian=True)
     ds = pydicom.dcmread(tmp_path / "a.dcm", force=True)
     assert str(ds.StudyInstanceUID) == "../../../AA"
+
+
+def test_an_expression_is_not_blamed_for_the_work_of_others(monkeypatch):
+    """What was done with each place, and by other threads of the process, counted as the expression's time: a
+    report failed on a busy machine."""
+    monkeypatch.setattr(pattern_module, "SECONDS", 0.05)
+    found = []
+    for place in pattern_module.Pattern.any_of(["mass"], "lexicon").places("mass " * 3):
+        found.append(place.start)
+        began = time.process_time()
+        while time.process_time() - began < 0.1:
+            pass
+    assert found == [0, 5, 10]
+    asked = []
+
+    def busy(allowed: float) -> str:
+        asked.append(allowed)
+        if allowed < 1:
+            raise TimeoutError
+        return "found"
+
+    assert pattern_module.Pattern.any_of(["mass"], "lexicon")._bounded(busy, "mass") == "found"
+    assert asked[0] == 0.05
