@@ -269,3 +269,30 @@ def test_plain_pixels_equal_pydicom(tmp_path, change):
     if tail is not None:
         assert np.array_equal(tail[0], pydicom.dcmread(path).pixel_array)
     assert np.array_equal(read_pixels(path, header)[0], pydicom.dcmread(path).pixel_array)
+
+
+def test_the_comparison_with_another_reader_sees_what_differs(tmp_path):
+    """Of `benchmarks/repositories.py`: axes may be flipped or exchanged where the affine carries it."""
+    from benchmarks.repositories import as_headers, matched, placed
+
+    write_stack(tmp_path, [(1.0, 2, 3 * k) for k in range(4)])
+    (case,) = find_cases(tmp_path).cases
+    (image,) = case.images
+    assert as_headers(image)
+    voxels = image.pixels
+    ours = placed(voxels, image.affine, "a")
+    turned = np.eye(4)
+    turned[2, 2:] = (-1, 3)
+    flipped = placed(voxels[:, :, ::-1], image.affine @ turned, "b")
+    assert matched([ours], [flipped]) == []
+    exchanged = placed(voxels.transpose(2, 0, 1), image.affine[:, [2, 0, 1, 3]], "c")
+    assert matched([ours], [exchanged]) == []
+    (said, _) = matched([ours], [placed(voxels[:, :, ::-1], image.affine, "d")])
+    assert said.endswith("voxels")
+    moved = image.affine.copy()
+    moved[2, 3] += 3
+    (said, _) = matched([ours], [placed(voxels, moved, "e")])
+    assert said.endswith("a corner lies 3.000 mm apart")
+    assert len(matched([ours], [flipped, ours])) == 1
+    image.affine = moved
+    assert not as_headers(image)
