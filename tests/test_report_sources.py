@@ -13,6 +13,7 @@ from pydicom.uid import ExplicitVRLittleEndian, generate_uid
 from reportlab.pdfgen.canvas import Canvas
 
 from medfuse.cohort.build import BuildRequest, build
+from medfuse.cohort.fhir import read_fhir
 from medfuse.cohort.history import standing
 from medfuse.cohort.ledger import read_ledger
 from medfuse.cohort.listen import _header
@@ -191,6 +192,58 @@ def test_a_diagnostic_report_says_what_it_is_of(tmp_path):
     assert (row.patient_id, row.name, row.sex, row.birth_date) == ("P7", "DOE^JANE", "F", "19500102")
     assert row.modalities == ("CT",)
     assert row.text == "肝臟正常。\nIMPRESSION: No gallstone."
+
+
+def places_in(whole, place=()):
+    """Each place in a JSON value, as the names and numbers that lead there."""
+    yield place
+    inside = whole.items() if isinstance(whole, dict) else enumerate(whole) if isinstance(whole, list) else ()
+    for key, value in inside:
+        yield from places_in(value, (*place, key))
+
+
+@pytest.mark.attack
+@pytest.mark.parametrize("wrong", [None, 5, "x", ["x"], {"a": 1}])
+def test_no_value_of_a_wrong_kind_ends_the_reading_of_fhir(tmp_path, wrong):
+    """One number where FHIR has a list, in what a report refers to, ended a cohort in a traceback."""
+    number = {"type": {"coding": [{"code": "ACSN"}]}, "value": "A1", "assigner": {"display": "H"}}
+    patient = {
+        "resourceType": "Patient",
+        "id": "p",
+        "birthDate": "1950-01-02",
+        "identifier": [number],
+        "name": [{"family": "DOE", "given": ["J"]}],
+    }
+    study = {"resourceType": "ImagingStudy", "id": "s", "identifier": [{"value": "urn:oid:1.2.3"}]}
+    order = {
+        "resourceType": "ServiceRequest",
+        "id": "o",
+        "identifier": [number],
+        "requester": {"display": "x"},
+    }
+    report = {
+        "resourceType": "DiagnosticReport",
+        "id": "r",
+        "status": "final",
+        "code": {"text": "CT"},
+        "subject": {"reference": "Patient/p"},
+        "imagingStudy": [{"reference": "ImagingStudy/s"}],
+        "basedOn": [{"reference": "ServiceRequest/o"}],
+        "category": [{"coding": [{"code": "NMR"}]}],
+        "contained": [{"resourceType": "Observation", "id": "z", "status": "final", "code": {"text": "x"}}],
+        "conclusion": "A mass.",
+        "issued": "2024-01-05T10:00:00Z",
+    }
+    whole = {"resourceType": "Bundle", "entry": [{"resource": r} for r in (patient, study, order, report)]}
+    for *above, last in filter(None, places_in(whole)):
+        changed = json.loads(json.dumps(whole))
+        at = changed
+        for key in above:
+            at = at[key]
+        at[last] = wrong
+        (tmp_path / "a.json").write_text(json.dumps(changed))
+        found = read_fhir(tmp_path / "a.json")
+        assert found.rows or found.refused
 
 
 def test_ndjson_holds_one_report_a_line_and_keeps_the_whole_ones(tmp_path):

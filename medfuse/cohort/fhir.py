@@ -81,6 +81,9 @@ def _read_one(source: str, report: Resource, around: _Around, out: Reports) -> N
         out.refused.append(RefusedRow(id=name, source=source, reason=reason))
     except UserError as e:
         out.refused.append(RefusedRow(id=name, source=source, reason=str(e)))
+    except (TypeError, AttributeError, LookupError, ValueError, RecursionError):  # of what it refers to
+        reason = "it, or what it refers to, holds values of another kind than FHIR's; send it again"
+        out.refused.append(RefusedRow(id=name, source=source, reason=reason))
 
 
 def _documents(text: str) -> Iterator[tuple[int, object]]:
