@@ -131,11 +131,11 @@ def test_evidence_is_an_outline_on_each_plane_and_planes_turn(desk):
         take_tool(page, "probe")
         canvas.click()
         page.get_by_text("On a turned plane lengths").wait_for()
+        _, _, sx, sy = (float(v) for v in canvas.get_attribute("data-fit").split(","))
         measure(page, canvas, (-80, -40), (80, 40))
         stood = canvas.get_attribute("data-index")
         page.locator(".marks summary").click()
         page.locator(".mark", has_text="oblique 20°").wait_for()
-        _, _, sx, sy = (float(v) for v in canvas.get_attribute("data-fit").split(","))
         along = np.hypot(160 / sx * view.spacing[0], 80 / sy * view.spacing[1])
         said = re.search(r"Distance ([\d.]+) mm", page.locator(".mark .jump").inner_text())
         assert said
