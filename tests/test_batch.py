@@ -19,16 +19,19 @@ from pathlib import Path
 from types import SimpleNamespace
 from unittest.mock import Mock
 
+import dask
 import psutil
 import pytest
 from certificates import self_signed
+from dask.utils import parse_timedelta
 from distributed import Client, WorkerPlugin
+from distributed.scheduler import KilledWorker
 from distributed.security import Security
 from sqlalchemy.exc import OperationalError
 from typer.testing import CliRunner
 
 from medfuse.batch import run as batch_run
-from medfuse.batch.cluster import ClusterTls, uninterrupted
+from medfuse.batch.cluster import DASK, ClusterTls, local_cluster, uninterrupted
 from medfuse.batch.ledger import Ledger, patiently
 from medfuse.batch.plan import LIBRARY, Job, plan_batch, stat_hash
 from medfuse.batch.run import BatchOptions, run_batch
@@ -307,6 +310,21 @@ def silenced(job, work):
         subprocess.Popen(["sh", "-c", f"sleep 25; kill -CONT {os.getpid()}"], start_new_session=True)
         os.kill(os.getpid(), signal.SIGSTOP)
     return run_job(job, work)
+
+
+def test_a_worker_that_is_slow_to_start_again_is_not_given_up(monkeypatch):
+    """dask closed it for good if it was not back when 15 s had gone, and with the only one a batch waited
+    forever."""
+    waits: list[float] = []
+    monkeypatch.setattr(
+        "distributed.deploy.spec.parse_timedelta",
+        lambda said: waits.append(parse_timedelta(said)) or waits[-1],
+    )
+    with dask.config.set(DASK), local_cluster(1, 1) as client:
+        with pytest.raises(KilledWorker):
+            client.submit(os.kill, next(iter(client.run(os.getpid).values())), signal.SIGKILL).result(30)
+        assert client.submit(abs, -1).result(timeout=60) == 1
+    assert min(waits) >= 600
 
 
 def test_a_full_output_stops_with_a_name_and_goes_on_later(cases, ready, tmp_path, home, reference):

@@ -25,6 +25,9 @@ DASK = {
     # A worker that dies is noticed at once, by its closed connection. One that is only silent is not dead:
     # on a busy machine loading libraries takes half a minute; the scheduler's own pauses count as silence.
     "distributed.scheduler.worker-ttl": "10 minutes",
+    # so is one that is being started again: after dask's 15 s it would be given up, and with the last one
+    # the batch would wait forever
+    "distributed.deploy.lost-worker-timeout": "10 minutes",
     "distributed.comm.timeouts.connect": "60s",
     "distributed.comm.retry.count": 3,
     "distributed.worker.memory.target": False,
