@@ -65,6 +65,7 @@ def _scalar(name: str) -> Callable[[Slice], object]:
     return lambda s: getattr(s.facts, name)
 
 
+BY_SLICE = "TemporalPositionIdentifier"  # some writers number every slice in it, not every volume
 # A volume has one value of each of these: they part the slices.
 PHYSICS: dict[str, Callable[[Slice], object]] = {
     "EchoTime": _scalar("echo_ms"),
@@ -79,6 +80,7 @@ PHYSICS: dict[str, Callable[[Slice], object]] = {
 # behind the first two values of ImageType, which may differ where an archive has compressed some slices.
 CONSTANT: dict[str, Callable[[Slice], object]] = {
     **{n: PHYSICS[n] for n in ("EchoTime", "b-value", "diffusion direction", "KVP", "ConvolutionKernel")},
+    BY_SLICE: _scalar("temporal_index"),
     "ImageType": lambda s: kind_of(s.header),
 }
 # These part the slices only where every place holds the same values: some scanners write one a slice.
@@ -119,7 +121,6 @@ LABELS: dict[str, Callable[[Slice], object]] = {
     "ProtocolName": _text("ProtocolName"),
     "ImageComments": _text("ImageComments"),
 }
-BY_SLICE = "TemporalPositionIdentifier"  # some writers number every slice in it, not every volume
 LAST_RESORTS = ("ContentTime", "InstanceNumber")  # anybody writes these anew: only where nothing else decides
 
 
@@ -201,7 +202,8 @@ def _check_constant(slices: Sequence[Slice], volume: Sequence[int]) -> None:
     """Raises CannotPair where slices that lie at a place each were acquired or made in different ways."""
     for name, read in CONSTANT.items():
         values = [read(slices[i]) for i in volume]
-        if len(set(classes(values))) > 1:
+        kinds = len(set(classes(values)))
+        if kinds > 1 and not (name == BY_SLICE and (kinds == len(values) or None in values)):
             shown = ", ".join(sorted({_shown(v) for v in values})[:4])
             raise CannotPair(f"its slices differ in {name} ({shown}), so they are not one volume")
 
