@@ -32,7 +32,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
     "--disable-quic",
-    # a page is put together by the processor itself: through SwiftShader it costs ten times as much
+    # a page is put together by the processor itself: through SwiftShader it costs far more
     "--disable-gpu-compositing",
     "--disable-accelerated-2d-canvas",
 ]
